@@ -1,0 +1,37 @@
+# Every target creates .venv and installs the pinned lock on first use.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
+
+.PHONY: demo test check smoke tables lock clean
+
+.venv/installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: .venv/installed  ## the embedded sweep: offline, a table at the end
+	$(BIN)/python run.py -m $(SWEEP) runtime.name=demo
+
+test: .venv/installed
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+smoke: .venv/installed
+	HF_HUB_OFFLINE=1 $(BIN)/python run.py -m 'adapter=glob(*)' task=glue trainer=smoke runtime.name=smoke
+
+tables: .venv/installed  ## tables and figures of all committed records
+	$(BIN)/python scripts/make_tables.py
+
+lock: .venv/installed  ## after a change of the pins: what is installed now becomes the lock
+	$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf .venv runs cache

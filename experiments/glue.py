@@ -1,0 +1,120 @@
+"""GLUE: sentence and sentence-pair classification, and similarity regression. Wang et al. 2019, arXiv:1804.07461.
+
+Values of each task (columns, labels, metric) are in `conf/task/glue/`. Numbers are on the validation split, as in the
+papers that are compared: GLUE's test labels are not public.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.metrics import score
+from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
+from lorta.harness.backbone import Backbone, ModelFiles, load_classifier
+from lorta.harness.sections import Score
+from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.task import DataPlan, DataSplits
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from lorta.harness.training import TrainingOutcome
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """One GLUE task. `labels` = 1 means regression on [0, 5]; `columns` are one or two text columns."""
+
+    name: str
+    protocol: int
+    columns: Sequence[str]
+    labels: int
+    primary: str
+    train_split: str
+    evaluation_split: str
+    test_is_validation: bool
+    hub_id: str
+    revision: str
+    peft_task_type: str = "SEQ_CLS"
+    higher_is_better: bool = True
+
+    def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
+        """Choose the source and check every line of local files. Raises ValueError, one problem a line."""
+        source = choose_source(data, model_default)
+        splits = {"train": self.train_split, "evaluation": self.evaluation_split}
+        if source == "embedded":
+            return plan_embedded(self.name, splits)
+        if source == "local":
+            return plan_local(self.name, data.root or "", splits, Columns(tuple(self.columns), self.labels))
+        return plan_hub(self.name, self.hub_id, self.revision, splits)
+
+    def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
+        """Return the model with a fresh classification head."""
+        return load_classifier(files, self.labels, dtype)
+
+    def load_data(
+        self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
+    ) -> DataSplits:
+        """Return both splits, tokenised, from the cache where they are there."""
+        from experiments.tokenised import tokenise
+
+        def split(use: str, name: str, most: int | None) -> Any:
+            return tokenise(
+                lambda: cap(read_rows(plan, self.name, name, data, self.hub_id), most, self.name),
+                fingerprint=plan.fingerprints[use],
+                columns=tuple(self.columns),
+                limit=most,
+                tokenizer=tokenizer,
+                max_length=data.max_length,
+                regression=self.labels == 1,
+                cache=cache,
+            )
+
+        return DataSplits(
+            train=split("train", self.train_split, data.max_train_samples),
+            evaluation=split("evaluation", self.evaluation_split, data.max_eval_samples),
+        )
+
+    def train(
+        self,
+        model: "nn.Module",
+        backbone: Backbone,
+        data: DataSplits,
+        settings: TrainerSettings,
+        seed: int,
+        callbacks: "Sequence[TrainerCallback]",
+        folder: Path,
+    ) -> "TrainingOutcome":
+        """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation split."""
+        from lorta.harness.training import train_model
+
+        def epoch_score() -> float:
+            value = self.score(self.predict(model, backbone, data, settings))[self.primary].value
+            return float("-inf") if value is None else value
+
+        architecture = backbone.geometry.architecture
+        rows = data.train.remove_columns(["idx"])
+        return train_model(
+            model, architecture, backbone.tokenizer, rows, settings, seed, callbacks, epoch_score, folder
+        )
+
+    def predict(
+        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings
+    ) -> list[dict[str, Any]]:
+        """Return idx, reference, prediction (class or score) and logits of every evaluation row, in order."""
+        from experiments.inference import logits
+
+        rows = data.evaluation
+        outputs = logits(model, backbone.tokenizer, rows, settings.per_device_eval_batch_size, settings.precision)
+        predictions = [row[0] for row in outputs] if self.labels == 1 else [row.index(max(row)) for row in outputs]
+        return [
+            {"idx": idx, "reference": reference, "prediction": prediction, "logits": row}
+            for idx, reference, prediction, row in zip(rows["idx"], rows["labels"], predictions, outputs, strict=True)
+        ]
+
+    def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+        """Return this task's GLUE metrics. Pure: works on a predictions file."""
+        task = self.name.rpartition("/")[2]
+        return score(task, [row["prediction"] for row in predictions], [row["reference"] for row in predictions])

@@ -1,0 +1,30 @@
+"""Logits of a classifier over tokenised rows."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@torch.no_grad()
+def logits(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Any, batch_size: int, precision: str
+) -> list[list[float]]:
+    """Return one list of (labels) logits per row, in the rows' order; batches are made of rows of like length."""
+    model.eval()
+    device = next(model.parameters()).device
+    collate = DataCollatorWithPadding(tokenizer)
+    columns = {name: rows[name] for name in MODEL_COLUMNS if name in rows.column_names}
+    order = sorted(range(len(rows)), key=lambda index: len(columns["input_ids"][index]))
+    found: list[list[float]] = [[] for _ in order]
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = collate([{name: column[index] for name, column in columns.items()} for index in chosen]).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            outputs = model(**batch).logits.float().cpu().tolist()
+        for index, row in zip(chosen, outputs, strict=True):
+            found[index] = row
+    return found

@@ -1,0 +1,166 @@
+"""Where a task's rows come from: the embedded language, local JSON lines, or the hub; the same columns from each.
+
+Reading and checking need no torch: every file of a sweep is checked before anything runs.
+"""
+
+import gzip
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
+from lorta.harness.backbone import require_hub
+from lorta.harness.spec import DataSettings
+from lorta.harness.task import DataPlan, Source
+
+Row = Mapping[str, Any]
+MOST_PROBLEMS_PER_FILE = 3
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a row must have: text columns, and a label that is a class or, for one label, a number."""
+
+    text: tuple[str, ...]
+    labels: int
+
+    def problem(self, row: Any) -> str | None:
+        """Return what is wrong with a row, or None."""
+        if not isinstance(row, dict):
+            return f"a JSON object is needed, found {type(row).__name__}"
+        missing = [name for name in (*self.text, "label") if name not in row]
+        if missing:
+            return f"column {', '.join(missing)} is missing; it has {', '.join(row)}"
+        wrong = [name for name in self.text if not isinstance(row[name], str)]
+        if wrong:
+            return f"column {', '.join(wrong)} must be text"
+        label = row["label"]
+        number = isinstance(label, int | float) and not isinstance(label, bool)
+        if self.labels == 1:
+            return None if number and 0.0 <= label <= 5.0 else f"label must be a number from 0 to 5, found {label!r}"
+        fits = number and isinstance(label, int) and 0 <= label < self.labels
+        return None if fits else f"label must be a whole number from 0 to {self.labels - 1}, found {label!r}"
+
+
+def choose_source(data: DataSettings, model_default: str) -> Source:
+    """Return where rows come from when `data.source` is auto. Raises ValueError for settings that contradict."""
+    if data.source == "local" and data.root is None:
+        raise ValueError("data.source=local needs data.root=FOLDER")
+    if data.source in ("embedded", "hub") and data.root is not None:
+        raise ValueError(f"data.root={data.root} has no effect with data.source={data.source}: leave one out")
+    if data.source != "auto":
+        return data.source
+    return "local" if data.root is not None else "embedded" if model_default == "embedded" else "hub"
+
+
+def plan_embedded(name: str, splits: Mapping[str, str]) -> DataPlan:
+    """Return the plan for the embedded language's version of a task. Raises ValueError when there is none."""
+    task = name.rpartition("/")[2]
+    if task not in EMBEDDED_TASKS:
+        raise ValueError(
+            f"task={name} has no embedded data (there are {', '.join(EMBEDDED_TASKS)}): set data.root=FOLDER"
+        )
+    prints = {use: embedded_fingerprint(task, split) for use, split in splits.items()}
+    return DataPlan("embedded", EMBEDDED_REVISION, prints)
+
+
+def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns) -> DataPlan:
+    """Return the plan for local files, all of whose lines were checked. Raises ValueError, one problem a line."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"data.root={root}: no such folder")
+    problems: list[str] = []
+    prints: dict[str, str] = {}
+    for use, split in splits.items():
+        try:
+            file = local_file(folder, name, split)
+            prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
+            problems += _file_problems(file, columns)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return DataPlan("local", "sha256", prints)
+
+
+def local_file(folder: Path, name: str, split: str) -> Path:
+    """Return FOLDER/<family>/<task>/<split>.jsonl or its .gz. Raises ValueError when neither is there."""
+    candidates = [folder / name / f"{split}{ending}" for ending in (".jsonl", ".jsonl.gz")]
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise ValueError(f"task={name}: neither {candidates[0]} nor {candidates[1].name} exists")
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, row). Raises ValueError naming file and line for what is no JSON, or a broken archive."""
+    opener = gzip.open if file.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(file, "rt", encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}, after line {number}: not UTF-8 ({error.reason})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {number}: not JSON ({error.msg})") from error
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
+
+
+def _file_problems(file: Path, columns: Columns) -> list[str]:
+    problems: list[str] = []
+    rows = 0
+    for number, row in read_lines(file):
+        rows += 1
+        if problem := columns.problem(row):
+            problems.append(f"{file}, line {number}: {problem}")
+            if len(problems) == MOST_PROBLEMS_PER_FILE:
+                break
+    return problems if rows else [f"{file}: no rows"]
+
+
+def plan_hub(name: str, hub_id: str, revision: str, splits: Mapping[str, str]) -> DataPlan:
+    """Return the plan for a hub dataset at a pinned revision. Raises ValueError when it is out of reach."""
+    from huggingface_hub import try_to_load_from_cache
+
+    configuration = name.rpartition("/")[2]
+    for split in splits.values():
+        file = f"{configuration}/{split}-00000-of-00001.parquet"
+        cached = try_to_load_from_cache(hub_id, file, repo_type="dataset", revision=revision)
+        if not isinstance(cached, str):
+            remedy = f"hf download {hub_id} --repo-type dataset --revision {revision} --include '{configuration}/*'"
+            require_hub(f"task={name} ({hub_id})", remedy)
+    prints = {use: f"{hub_id}@{revision}/{configuration}/{split}" for use, split in splits.items()}
+    return DataPlan("hub", revision, prints)
+
+
+def read_rows(plan: DataPlan, name: str, split: str, data: DataSettings, hub_id: str) -> list[Row]:
+    """Return a split's rows from the planned source, in the source's order."""
+    task = name.rpartition("/")[2]
+    if plan.source == "embedded":
+        return list(embedded_rows(task, split))
+    if plan.source == "local":
+        assert data.root is not None
+        return [row for _, row in read_lines(local_file(Path(data.root).expanduser(), name, split))]
+    from huggingface_hub import hf_hub_download
+    from pyarrow import parquet
+
+    file = hf_hub_download(
+        hub_id, f"{task}/{split}-00000-of-00001.parquet", repo_type="dataset", revision=plan.revision
+    )
+    return parquet.read_table(file).to_pylist()
+
+
+def cap(rows: Sequence[Row], most: int | None, name: str) -> list[Row]:
+    """Return at most `most` rows: the first of a shuffle that depends on the task's name, not on the run's seed."""
+    if most is None or most >= len(rows):
+        return list(rows)
+    order = list(range(len(rows)))
+    random.Random(f"lorta {name}").shuffle(order)
+    return [rows[index] for index in sorted(order[:most])]

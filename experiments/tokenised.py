@@ -1,0 +1,67 @@
+"""Tokenised rows, cached under a fingerprint that names everything they depend on."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.rows import Row
+from lorta.harness.spec import canonical_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+VERSION = 1  # raised when the layout below changes
+
+
+def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return the hash of a fast tokenizer's full state: vocabulary, merges, normalisation, special tokens."""
+    state = tokenizer.backend_tokenizer.to_str()  # pyright: ignore[reportAttributeAccessIssue]
+    return hashlib.sha256(f"{state} {tokenizer.special_tokens_map}".encode()).hexdigest()
+
+
+def tokenise(
+    read: Callable[[], Sequence[Row]],
+    fingerprint: str,
+    columns: tuple[str, ...],
+    limit: int | None,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    regression: bool,
+    cache: Path,
+) -> "Dataset":
+    """Return input_ids, attention_mask (and token_type_ids), labels and idx; `read` is called only on a cache miss.
+
+    `fingerprint` fixes the rows that `read` returns before `limit` is applied; lengths are in tokens.
+    """
+    from datasets import Dataset
+
+    parts = [VERSION, fingerprint, columns, limit, tokenizer_sha256(tokenizer), max_length, regression]
+    folder = cache / "tokenised" / hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:24]
+    if not folder.is_dir():
+        _save(Dataset.from_dict(_encode(read(), columns, tokenizer, max_length, regression)), folder)
+    return Dataset.load_from_disk(str(folder))
+
+
+def _encode(
+    rows: Sequence[Row], columns: tuple[str, ...], tokenizer: Any, max_length: int, regression: bool
+) -> dict[str, list[Any]]:
+    texts = [[row[column] for row in rows] for column in columns]
+    encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+    encoded["labels"] = [float(row["label"]) if regression else int(row["label"]) for row in rows]
+    encoded["idx"] = [int(row.get("idx", position)) for position, row in enumerate(rows)]
+    return encoded
+
+
+def _save(rows: "Dataset", folder: Path) -> None:
+    """Write beside the final place and rename: two runs may do so at once, a killed one leaves nothing half-written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+    rows.save_to_disk(str(temporary))
+    try:
+        temporary.rename(folder)
+    except OSError:  # another run was first
+        shutil.rmtree(temporary)

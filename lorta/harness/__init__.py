@@ -1,0 +1,1 @@
+"""The harness: composes configurations, plans runs, executes them, and turns their records into tables."""

@@ -1,0 +1,156 @@
+"""Finds a model's files before torch is imported, and loads them afterwards."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lorta.geometry import Geometry
+from lorta.harness.spec import ModelSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model's files are, and what fixes their content."""
+
+    location: str  # a folder, or a hub repository
+    revision: str | None
+    fingerprint: str
+    config: dict[str, Any]  # the content of config.json
+
+
+@dataclass
+class Backbone:
+    """A pre-trained model with a task's head, its tokenizer and its geometry."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    geometry: Geometry
+
+
+def find_model(settings: ModelSettings) -> ModelFiles:
+    """Return the files of `conf/model`'s choice. Raises ValueError with the remedy when they are out of reach."""
+    if settings.path is None and settings.hub_id is None:
+        raise ValueError(f"model={settings.name}: set model.path=FOLDER or model.hub_id=ORGANISATION/NAME")
+    folder = _folder(settings.path) if settings.path else None
+    if folder is not None:
+        return _local_files(folder, settings)
+    if settings.hub_id is not None:
+        return _hub_files(settings)
+    raise ValueError(f"model.path={settings.path}: no such folder or package")
+
+
+def _folder(path: str) -> Path | None:
+    """Return the folder that a path or `package:NAME/SUBFOLDER` names, or None when there is none."""
+    if not path.startswith("package:"):
+        return Path(path).expanduser() if Path(path).expanduser().is_dir() else None
+    package, _, subfolder = path.removeprefix("package:").partition("/")
+    found = importlib.util.find_spec(package)
+    roots = list(found.submodule_search_locations or []) if found else []
+    folders = [Path(root) / subfolder for root in roots]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ValueError(f"model={settings.name}: {folder} has no config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"model={settings.name}: {folder} has no *.safetensors (pickled weights are never loaded)")
+    try:
+        config = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise ValueError(f"model={settings.name}: {config_file} is not JSON ({error})") from error
+    return ModelFiles(str(folder), None, _fingerprint(folder), config)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a SHA-256 over names, sizes, first and last MiB of a model's files: quick, and tells two apart."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.txt")]):
+        if file.name == "card.json":
+            continue  # describes the model, is no part of it
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        digest.update(b"".join(_ends(file)))
+    return digest.hexdigest()
+
+
+def _ends(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        yield stream.read(MEBIBYTE)
+        stream.seek(max(MEBIBYTE, file.stat().st_size - MEBIBYTE))
+        yield stream.read(MEBIBYTE)
+
+
+def _hub_files(settings: ModelSettings) -> ModelFiles:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    assert settings.hub_id is not None
+    cached = try_to_load_from_cache(settings.hub_id, "config.json", revision=settings.revision)
+    if not isinstance(cached, str):
+        require_hub(f"model={settings.name}", f"hf download {settings.hub_id} --revision {settings.revision}")
+        cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
+    config = json.loads(Path(cached).read_text())
+    fingerprint = f"{settings.hub_id}@{settings.revision}"
+    return ModelFiles(settings.hub_id, settings.revision, fingerprint, config)
+
+
+def require_hub(what: str, remedy: str) -> None:
+    """Raise ValueError when the model hub is switched off or cannot be reached within a second."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    offline = constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") == "1"
+    reason = "offline mode is set (HF_HUB_OFFLINE)" if offline else None
+    if reason is None:
+        try:
+            socket.create_connection((address.hostname or "", address.port or 443), timeout=1.0).close()
+        except OSError:
+            reason = f"{address.hostname} cannot be reached"
+    if reason:
+        raise ValueError(
+            f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
+            "or use what needs none: model=tiny (embedded), model=minilm (a Python package), "
+            "model=custom model.path=FOLDER, data.root=FOLDER"
+        )
+
+
+def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
+    """Return the model's fast tokenizer, without running code from its repository."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(files.location, revision=files.revision or "main", trust_remote_code=False)
+
+
+def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
+    """Return the model as a sequence classifier with a fresh head (drawn from torch's generator: seed it first).
+
+    `labels` = 1 makes it a regression; `dtype` is fp32 or bf16.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer = load_tokenizer(files)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        files.location,
+        revision=files.revision or "main",
+        num_labels=labels,
+        problem_type="regression" if labels == 1 else "single_label_classification",
+        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype],
+        trust_remote_code=False,
+    )
+    if model.config.pad_token_id is None:  # decoders: the classifier must know where a row ends
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return Backbone(model, tokenizer, Geometry.from_config(files.config))

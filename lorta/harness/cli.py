@@ -1,0 +1,110 @@
+"""The command line: plan, run what is missing, print the table. Bad input costs two seconds and one message."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lorta.harness.spec import RunSpec
+from lorta.harness.store import Store
+from lorta.harness.sweep import Plan, make_plan
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--package",
+    "-p",
+    "--resolve",
+)
+HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
+
+  python run.py                                                one run of the embedded default, offline
+  python run.py -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
+  python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
+
+groups  adapter, model, task, trainer, tracking, experiment: the files of conf/; glob(*) is all of them
+keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
+The same command again runs only what is missing. Exit status: 0, 1 when a run failed, 2 for a wrong command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
+        return _hydra(words)
+    if {"-h", "--help"} & set(words):
+        print(HELP)
+        return 0
+    multirun = bool({"-m", "--multirun"} & set(words))
+    overrides = [word for word in words if word not in ("-m", "--multirun")]
+    flags = [word for word in overrides if word.startswith("-")]
+    plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
+    problems = [f"{flag}: no such flag; see --help" for flag in flags] + list(plan.problems)
+    if problems:
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        return 2
+    return run_plan(plan, Console(soft_wrap=True))
+
+
+def _hydra(words: list[str]) -> int:
+    """Leave Hydra's own flags to Hydra."""
+    import hydra
+
+    sys.argv[1:] = words
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda config: None)()
+    return 0
+
+
+def run_plan(plan: Plan, console: Console) -> int:
+    """Run what is not done yet, print table or result, and return the exit status."""
+    runtime = plan.specs[0].settings.runtime
+    store = Store(runtime.runs)
+    done = {spec.signature for spec in plan.specs if not runtime.force and store.finished(spec.signature)}
+    todo = [spec for spec in plan.specs if spec.signature not in done and spec.signature not in plan.unsupported]
+    skipped = [spec for spec in plan.specs if spec.signature in plan.unsupported]
+    console.print(
+        f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
+        + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
+    )
+    for spec in skipped:
+        _skip(spec, plan.unsupported[spec.signature], store)
+        console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
+    if todo:
+        from lorta.harness.progress import follow
+        from lorta.harness.workers import run_all, worker_count
+
+        follow(todo, run_all(todo, worker_count(todo)), console)
+    return _report(plan, store, console, bool(todo))
+
+
+def _skip(spec: RunSpec, sentence: str, store: Store) -> None:
+    from dataclasses import replace
+
+    from lorta.harness.pipeline import first_record, now
+
+    store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))
+
+
+def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
+    from lorta.harness.progress import outcome, title
+
+    records = [record for spec in plan.specs if (record := store.read(spec.signature)) is not None]
+    failed = [record for record in records if record.status not in ("success", "skipped")]
+    if len(plan.specs) == 1:
+        console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)
+    else:
+        from lorta.harness.report import write_report
+
+        runtime = plan.specs[0].settings.runtime
+        console.print(write_report(records, runtime.name, Path(runtime.results)), markup=False)
+    for record in failed:
+        console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
+    return 1 if failed else 0

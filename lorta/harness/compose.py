@@ -1,0 +1,212 @@
+"""From command-line overrides to resolved settings: Hydra's grammar and composition, nothing of Hydra past this file.
+
+Every override is checked on its own first, so that one message can list all problems. Choices of configuration groups
+are composed once per distinct combination; plain values are then set on copies, which is what Hydra itself does after
+composing (a sweep of 120 cells takes about a second instead of 26).
+"""
+
+import difflib
+import fnmatch
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, OverrideType, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One resolved configuration and how it was asked for."""
+
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+
+
+class Problems(list[str]):
+    """Sentences, each once."""
+
+    def add(self, sentence: str) -> None:
+        """Append a sentence that is not there yet."""
+        if sentence not in self:
+            self.append(sentence)
+
+
+@lru_cache
+def group_options(folder: Path) -> dict[str, list[str]]:
+    """Return group -> names of its files, such as adapter -> [lora, ...] and task -> [glue, glue/rte, ...]."""
+    groups: dict[str, list[str]] = {}
+    for file in sorted(folder.glob("*/**/*.yaml")):
+        group, *path = file.relative_to(folder).with_suffix("").parts
+        groups.setdefault(group, []).append("/".join(path))
+    return groups
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return "; did you mean X?" for close names, or the whole list when it is short."""
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    close = close or [name for name in known if word and name.startswith(word)]
+    return f"; did you mean {' or '.join(close)}?" if close else f"; there are: {', '.join(known)}"
+
+
+def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, problems: Problems) -> Values:
+    """Return the values of every override. Sentences about what cannot be go to `problems`."""
+    values: Values = {}
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            override = parser.parse_override(argument)
+        except HydraException as error:
+            problems.add(f"{argument}: {str(error).splitlines()[0]}")
+            continue
+        _check_and_expand(override, argument, multirun, folder, values, problems)
+    return values
+
+
+def _check_and_expand(
+    override: Override, argument: str, multirun: bool, folder: Path, values: Values, problems: Problems
+) -> None:
+    key = override.key_or_group
+    groups = group_options(folder)
+    if override.type == OverrideType.DEL:
+        problems.add(f"{argument}: a key cannot be removed; every key of conf/config.yaml is needed")
+    elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
+        problems.add(f"{argument}: this harness plans and runs its own sweeps, hydra's settings have no effect")
+    elif key in values:
+        problems.add(f"{argument}: {key} is given twice")
+    else:
+        found = _values(override, groups.get(key))
+        if override.is_sweep_override() and not multirun:
+            problems.add(f"{argument}: several values need -m (a sweep)")
+        elif not found:
+            problems.add(f"{argument}: matches nothing{did_you_mean('', groups.get(key, []))}")
+        if key in groups:
+            found = _known_choices(key, found, groups[key], folder, problems)
+        if found:  # without a valid choice the default stands in, so that everything else is still checked
+            values[key] = found
+
+
+def _values(override: Override, options: list[str] | None) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override.value()]
+    value = override.value()
+    if isinstance(value, Glob):  # only the tasks and adapters themselves, no suites of them
+        names = [option for option in options or [] if any(fnmatch.fnmatch(option, p) for p in value.include)]
+        return [name for name in names if not any(fnmatch.fnmatch(name, p) for p in value.exclude)]
+    return [item.text if isinstance(item, QuotedString) else item for item in override.sweep_iterator()]
+
+
+def _known_choices(group: str, found: list[Any], options: list[str], folder: Path, problems: Problems) -> list[Any]:
+    """Return the choices that exist, suites such as task=glue replaced by their members."""
+    choices: list[Any] = []
+    for choice in found:
+        if choice is None and group == "experiment":
+            choices.append(choice)
+        elif str(choice) not in options:
+            problems.add(f"{group}={choice}: no such {group}{did_you_mean(str(choice), options)}")
+        else:
+            choices += _suite(folder / group / f"{choice}.yaml") or [choice]
+    return list(dict.fromkeys(choices))
+
+
+@lru_cache
+def _suite(file: Path) -> list[str]:
+    content = yaml.safe_load(file.read_text()) or {}
+    return list(content.get("suite", []))
+
+
+def sweep_parameters(values: Values, folder: Path) -> list[str]:
+    """Return the overrides that the chosen experiment sweeps (its `sweep` table), except what the command line sets."""
+    overrides: list[str] = []
+    for choice in values.get("experiment", []):
+        if choice is not None:
+            content = yaml.safe_load((folder / "experiment" / f"{choice}.yaml").read_text()) or {}
+            table: Mapping[str, Any] = content.get("sweep", {})
+            overrides += [f"{key}={value}" for key, value in table.items() if key not in values]
+    return overrides
+
+
+def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell]:
+    """Return one cell for every combination of values, in the order in which they were given."""
+    groups = group_options(folder)
+    choices_of = {key: found for key, found in values.items() if key in groups}
+    plain = {key: found for key, found in values.items() if key not in groups}
+    cells: list[Cell] = []
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        for combination in _combinations(choices_of):
+            base = _compose(combination, problems)
+            if base is None:
+                continue
+            for assignment in _combinations(_existing(plain, base, combination, problems)):
+                config = _resolve(base, assignment, problems)
+                if config is not None:
+                    given = {key: value for key, value in (combination | assignment).items() if key in values}
+                    overrides = tuple(f"{key}={'null' if value is None else value}" for key, value in given.items())
+                    cells.append(Cell(config, {key: str(value) for key, value in combination.items()}, overrides))
+    return cells
+
+
+def _combinations(values: Values) -> Iterator[dict[str, Any]]:
+    for combination in itertools.product(*values.values()):
+        yield dict(zip(values, combination, strict=True))
+
+
+def _compose(choices: Mapping[str, Any], problems: Problems) -> DictConfig | None:
+    overrides = [f"{group}={'null' if choice is None else choice}" for group, choice in choices.items()]
+    try:
+        return compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.add(f"{' '.join(overrides)}: {str(error).splitlines()[0]}")
+        return None
+
+
+def _existing(plain: Values, base: DictConfig, choices: Mapping[str, Any], problems: Problems) -> Values:
+    """Return the values whose keys exist in this combination, so that they are checked beside the others' problems."""
+    known = _dotted_keys(OmegaConf.to_container(base, resolve=False))
+    with_choices = "".join(f" with {group}={choice}" for group, choice in choices.items() if group == "adapter")
+    for key in plain:
+        if key not in known:
+            where = with_choices if key.startswith("adapter.") else ""
+            problems.add(f"{key}: no such key{where}{did_you_mean(key, _siblings(key, known))}")
+    return {key: found for key, found in plain.items() if key in known}
+
+
+def _siblings(key: str, known: Sequence[str]) -> list[str]:
+    """Return the keys to name when `key` is unknown: those of its parent, or of the top level."""
+    parent = key.rpartition(".")[0]
+    depth = key.count(".") if parent in known else 0
+    prefix = f"{parent}." if depth else ""
+    return [name for name in known if name.startswith(prefix) and name.count(".") == depth]
+
+
+def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys: list[str] = []
+    for key, value in node.items():
+        keys += [f"{prefix}{key}", *_dotted_keys(value, f"{prefix}{key}.")]
+    return keys
+
+
+def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
+    config = base.copy()
+    try:
+        for key, value in assignment.items():
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
+        return None
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items() if key != "sweep"}

@@ -1,0 +1,94 @@
+"""Tables as CSV: wide (one line per row of a table) and long (one line per run and metric). Numbers are not rounded."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+from lorta.harness.captions import title
+from lorta.harness.record import RunRecord
+from lorta.harness.sections import Score
+from lorta.harness.statistics import t_interval
+from lorta.harness.summary import Cell, Table
+
+COUNTS = ("adapter_parameters", "head_parameters", "other_trainable_parameters")
+Value = str | int | float | bool | None
+
+LONG_COLUMNS: dict[str, Callable[[RunRecord], Value]] = {
+    "run_id": lambda record: record.run_id,
+    "cell_id": lambda record: record.cell_id,
+    "status": lambda record: record.status,
+    "failure": lambda record: record.failure and record.failure.kind,
+    "adapter": lambda record: record.adapter.name if record.adapter else record.choices.get("adapter"),
+    "rank": lambda record: record.adapter and record.adapter.rank,
+    "learning_rate": lambda record: record.adapter and record.adapter.learning_rate,
+    "head_learning_rate": lambda record: record.adapter and record.adapter.head_learning_rate,
+    "model": lambda record: record.model.name if record.model else record.choices.get("model"),
+    "task": lambda record: record.task.name if record.task else record.choices.get("task"),
+    "source": lambda record: record.task and record.task.source,
+    "protocol": lambda record: record.task and record.task.protocol,
+    "max_train_samples": lambda record: record.task and record.task.max_train_samples,
+    "max_eval_samples": lambda record: record.task and record.task.max_eval_samples,
+    "selection": lambda record: record.protocol and record.protocol.selection,
+    "epochs": lambda record: record.protocol and record.protocol.epochs,
+    "max_steps": lambda record: record.protocol and record.protocol.max_steps,
+    "tuned": lambda record: record.protocol and record.protocol.tuned,
+    "seed": lambda record: record.seed,
+    "adapter_parameters": lambda record: record.params and record.params.adapter,
+    "head_parameters": lambda record: record.params and record.params.head,
+    "other_trainable_parameters": lambda record: record.params and record.params.other_trainable,
+    "adapter_bytes": lambda record: record.storage and record.storage.adapter_bytes,
+    "train_s": lambda record: record.time and record.time.train_s,
+    "wall_s": lambda record: record.time and record.time.wall_s,
+    "env_fingerprint": lambda record: record.env_fingerprint,
+}
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """Return the wide form: scores in points of 100, 95 % t intervals over seeds, empty where there is no number."""
+    tasks = sorted({task for table in tables for task in table.tasks})
+    columns = [f"{task} {part}" for task in [*tasks, "average"] for part in ("mean", "std", "low95", "high95", "seeds")]
+    counts = [f"{name}_{end}" for name in COUNTS for end in ("low", "high")]
+    lines: list[Sequence[Value]] = [["table", "adapter", "rank", "variant", *counts, *columns, "train_s"]]
+    for table in tables:
+        for row in table.rows:
+            numbers = [*row.adapter_parameters, *row.head_parameters, *row.other_parameters]
+            cells = [*(row.cells.get(task, Cell(None)) for task in tasks), row.average]
+            scores = [value for cell in cells for value in _cell_values(cell)]
+            identity = [title(table), row.adapter, row.rank, row.variant]
+            lines.append([*identity, *numbers, *scores, row.train_s.mean])
+    return _csv_text(lines)
+
+
+def to_long_csv(records: Iterable[RunRecord]) -> str:
+    """Return the long form, scores on the metric's own scale; a run without a result has one line without a metric."""
+    lines: list[Sequence[Value]] = [[*LONG_COLUMNS, "split", "metric", "value", "n", "reason"]]
+    for record in sorted(records, key=lambda record: record.run_id):
+        identity = [column(record) for column in LONG_COLUMNS.values()]
+        lines += [[*identity, *measured] for measured in _measured(record)]
+    return _csv_text(lines)
+
+
+def _measured(record: RunRecord) -> list[tuple[Value, ...]]:
+    found: list[tuple[str, str, Score]] = [
+        (split, metric, score) for split, scores in (record.metrics or {}).items() for metric, score in scores.items()
+    ]
+    if not found:
+        return [(None, None, None, None, record.failure.message if record.failure else record.reason)]
+    return [(split, metric, score.value, score.n, score.reason) for split, metric, score in sorted(found, key=_by_name)]
+
+
+def _by_name(item: tuple[str, str, Score]) -> tuple[str, str]:
+    return item[:2]
+
+
+def _cell_values(cell: Cell) -> tuple[Value, ...]:
+    if cell.mean is None:
+        return None, None, None, None, None
+    low, high = t_interval(cell.values) or (None, None)
+    return cell.mean, cell.std, low, high, " ".join(map(str, cell.seeds))
+
+
+def _csv_text(lines: Iterable[Sequence[Value]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

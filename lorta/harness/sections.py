@@ -1,0 +1,229 @@
+"""The typed sections of a run record: one dataclass per section, units in the field names, no torch.
+
+Fields, units and rules follow the recommended record of the PEFT benchmark peers: `None` is never a sentinel, and
+`RunRecord.reasons` says why a field is null.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["planned", "running", "success", "failed", "timeout", "preempted", "cancelled", "skipped"]
+FailureKind = Literal["oom", "nan", "data", "config", "timeout", "preempted", "infra", "bug"]
+Source = Literal["embedded", "local", "hub"]
+Selection = Literal["last", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a run ended without a result."""
+
+    kind: FailureKind
+    type: str  # the exception's class name
+    message: str
+    phase: str  # setup, data, train, eval, save
+    step: int | None = None  # optimiser steps done when it happened
+    traceback_file: str | None = None  # relative to the run's folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSection:
+    """Which method was attached, and with which settings."""
+
+    name: str
+    rank: int | None  # None for a method that has no rank
+    projections: tuple[str, ...] | None  # roles, in canonical order
+    learning_rate: float | None  # of the adapter; None when nothing but the head is trained
+    head_learning_rate: float | None
+    settings: dict[str, Any]  # the method's own configuration, resolved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One split as it was used."""
+
+    rows: int
+    fingerprint: str  # sha256 of the rows, or of revision and split name where the hub fixes them
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSection:
+    """Which problem was solved, on which data. Records of different `protocol` are never put in one table."""
+
+    name: str
+    protocol: int  # raised when a change of the task's code moves the numbers
+    source: Source
+    revision: str
+    splits: dict[str, Split]
+    split_primary: str  # the split whose score goes into tables
+    metric_primary: str
+    higher_is_better: bool
+    test_is_validation: (
+        bool  # True for GLUE, whose test labels are not public: the reported split is also the dev split
+    )
+    max_train_samples: int | None  # cap on the training rows, None for all
+    max_eval_samples: int | None = None  # cap on the scored rows, None for all
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """Which backbone was adapted."""
+
+    name: str
+    id: str
+    revision: str | None
+    dtype: str
+    parameters_total: int
+    tokenizer_sha256: str
+    padding_side: str
+    pad_token_id: int | None
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSection:
+    """How the run was trained and which checkpoint was scored."""
+
+    selection: Selection
+    tuned: bool  # whether the learning rate was searched for this adapter
+    epochs: float
+    max_steps: int | None  # None when the epochs decide
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Counts of scalars. Adapter, head and the rest are kept apart. Raises ValueError when the parts miss the sum."""
+
+    adapter: int
+    head: int
+    other_trainable: int  # for example LayerNorms that the method trains
+    trainable: int
+    total: int  # of the whole model, adapter included
+
+    def __post_init__(self) -> None:
+        if self.trainable != self.adapter + self.head + self.other_trainable:
+            raise ValueError(
+                f"Parameters.trainable must be adapter + head + other_trainable = "
+                f"{self.adapter + self.head + self.other_trainable}, got {self.trainable}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Bytes on disk."""
+
+    adapter_bytes: int | None = None  # what a user must keep besides the backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peaks in bytes, reset between phases; device figures are None without a GPU."""
+
+    train_peak_allocated_bytes: int | None = None
+    train_peak_reserved_bytes: int | None = None
+    eval_peak_reserved_bytes: int | None = None
+    baseline_reserved_bytes: int | None = None
+    host_rss_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of wall clock, device-synchronised."""
+
+    wall_s: float | None = None
+    setup_s: float | None = None
+    data_s: float | None = None
+    train_s: float | None = None  # evaluation excluded
+    eval_s: float | None = None
+    save_s: float | None = None
+    step_s_median: float | None = None
+    step_s_p90: float | None = None
+    warmup_steps_excluded: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Rates over the training and the evaluation phase."""
+
+    train_tokens_per_s: float | None = None  # padding not counted
+    train_samples_per_s: float | None = None
+    eval_samples_per_s: float | None = None
+    padded_fraction: float | None = None  # of all token positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sentences per optimiser step: effective = micro * grad_accum * devices."""
+
+    effective: int
+    micro: int
+    grad_accum: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One metric on one split, on the metric's own scale; `value` is None with a reason where it is undefined.
+
+    Raises ValueError for a value that is not finite, and for a value and a reason that contradict each other.
+    """
+
+    value: float | None
+    n: int  # rows scored
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"Score.value must be finite, got {self.value}; give None and a reason instead.")
+        if (self.value is None) != bool(self.reason):
+            raise ValueError(f"Score needs a value or a reason, got value {self.value} and reason {self.reason!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideFile:
+    """A file that belongs to the record: per-step history or per-row predictions."""
+
+    path: str  # relative to the run's folder
+    sha256: str
+    n: int  # lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Which version of this project ran; the git fields are None outside a checkout."""
+
+    package_version: str
+    git_sha: str | None
+    git_dirty: bool | None
+    diff_sha256: str | None  # of `git diff HEAD`, None for a clean tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Versions that can move a number."""
+
+    python: str
+    packages: dict[str, str]
+    lock_sha256: str | None
+    env_vars: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The machine; the GPU fields are None without one."""
+
+    cpu: str
+    cores: int
+    ram_bytes: int | None
+    gpu_name: str | None = None
+    gpu_count: int = 0
+    gpu_memory_bytes: int | None = None
+    hostname_hash: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where the run can be looked at besides its record."""
+
+    mode: str
+    wandb_id: str | None = None
+    wandb_url: str | None = None

@@ -1,0 +1,169 @@
+"""What a run is: resolved settings, checked for type and range, and the signature made of those that can move a number.
+
+No torch here: a whole grid is planned before anything heavy is imported.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown key, no silent conversion of "abc" or 1.5 into an int."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrainerSettings(Settings):
+    """`conf/trainer`: the names of transformers.TrainingArguments where it has them. Rates are per optimiser step."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None  # None: a method without weights
+    head_learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    weight_decay: Rate
+    head_weight_decay: Rate
+    num_train_epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    max_steps: int
+    per_device_train_batch_size: Positive
+    per_device_eval_batch_size: Positive
+    gradient_accumulation_steps: Positive
+    lr_scheduler_type: Literal["linear", "cosine", "constant"]
+    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)]
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
+    precision: Literal["fp32", "bf16"]
+    group_by_length: bool
+    selection: Literal["last", "best"]
+    cpu_threads: Positive
+
+
+class DataSettings(Settings):
+    """`data`: where rows come from and how many are used."""
+
+    source: Literal["auto", "embedded", "local", "hub"]
+    root: str | None
+    max_train_samples: Positive | None
+    max_eval_samples: Positive | None
+    max_length: Annotated[int, Field(ge=4)]
+
+
+class ModelSettings(Settings):
+    """`conf/model`: a folder (or `package:NAME/FOLDER`), or a hub repository at a pinned revision."""
+
+    name: str
+    path: str | None
+    hub_id: str | None
+    revision: str | None
+    data: Literal["embedded", "hub"]
+    dtype: Literal["fp32", "bf16"]
+
+
+class RuntimeSettings(Settings):
+    """`runtime`: what cannot change a number."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    timeout_s: Annotated[float, Field(gt=0.0)] | None
+    runs: str
+    cache: str
+    results: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    force: bool
+
+
+class TrackingSettings(Settings):
+    """`conf/tracking`: a mirror of the record elsewhere."""
+
+    mode: Literal["none", "offline", "online"]
+    project: str
+
+
+class RunSettings(Settings):
+    """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
+
+    adapter: dict[str, Any]
+    model: ModelSettings
+    task: dict[str, Any]
+    trainer: TrainerSettings
+    data: DataSettings
+    runtime: RuntimeSettings
+    tracking: TrackingSettings
+    rank: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
+
+
+def setting_problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Return (dotted key, sentence) for every setting that pydantic refused."""
+    problems: list[tuple[str, str]] = []
+    for item in error.errors(include_url=False):
+        # the last parts of a union's location are names of its members, not keys
+        keys = [str(part) for part in item["loc"] if str(part).replace("_", "").isalnum() and not _is_type_name(part)]
+        key = ".".join(keys)
+        problems.append((key, f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"))
+    return problems
+
+
+def _is_type_name(part: object) -> bool:
+    return part in ("int", "float", "str", "none", "literal", "bool")
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run before it runs: settings, the Hydra choices behind them, and fingerprints of its inputs.
+
+    `fingerprints` maps "train", "evaluation" and "model" to a content hash or a pinned revision.
+    """
+
+    settings: RunSettings
+    fingerprints: Mapping[str, str]
+    overrides: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def cell(self) -> dict[str, Any]:
+        """Everything that can move a number, except the seed. Where a file lies or a formula is written cannot."""
+        adapter = {key: value for key, value in self.settings.adapter.items() if key != "count"}
+        model = self.settings.model.model_dump(exclude={"path", "data"})
+        return {
+            "adapter": adapter,
+            "model": model,
+            "task": self.settings.task,
+            "trainer": self.settings.trainer.model_dump(),
+            "data": self.settings.data.model_dump(exclude={"root", "source"}),
+            "fingerprints": dict(self.fingerprints),
+        }
+
+    @property
+    def cell_id(self) -> str:
+        """12 hexadecimal digits: the same for all seeds of a cell."""
+        return _sha256(self.cell)[:12]
+
+    @property
+    def config_hash(self) -> str:
+        """All 64 digits of the SHA-256 that `signature` abbreviates."""
+        return _sha256(self.cell | {"seed": self.settings.seed})
+
+    @property
+    def signature(self) -> str:
+        """12 hexadecimal digits: the run's name, its folder and its tracking id."""
+        return self.config_hash[:12]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's record, predictions and adapter go."""
+        return Path(self.settings.runtime.runs) / self.signature

@@ -1,0 +1,146 @@
+"""Where records live: runs/<signature>/record.json beside its predictions and history, each file replaced atomically.
+
+A process killed at any moment leaves the old file or the new one, never half of one. No torch.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from lorta.harness.record import RunRecord, SideFile
+
+RECORD_NAME = "record.json"
+
+
+class Store:
+    """All runs under one folder. `run_id` is a signature of 12 hex digits."""
+
+    def __init__(self, root: Path | str) -> None:
+        """Take the folder of all runs; it is created by the first write."""
+        self.root = Path(root)
+
+    def folder(self, run_id: str) -> Path:
+        """Return the folder of a run, which may not exist yet. Raises ValueError for what is no signature."""
+        if not re.fullmatch(r"[0-9a-f]{12}", run_id):
+            raise ValueError(f"a run's signature must be 12 hex digits, got {run_id!r}.")
+        return self.root / run_id
+
+    def write(self, record: RunRecord) -> Path:
+        """Write a record over the run's previous one and return its path.
+
+        Raises ValueError, leaving the previous record, when the new one could not be read back.
+        """
+        text = record.to_json(indent=1)
+        path = self.folder(record.run_id) / RECORD_NAME
+        RunRecord.from_json(text, str(path))
+        write_atomically(path, text + "\n")
+        return path
+
+    def read(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, or None when there is none. Raises ValueError for a torn or foreign file."""
+        path = self.folder(run_id) / RECORD_NAME
+        if not path.exists():
+            return None
+        record = RunRecord.from_json(path.read_text(encoding="utf-8"), str(path))
+        if record.run_id != run_id:
+            raise ValueError(f"{path} holds the record of run {record.run_id}; move it to the folder of that name.")
+        return record
+
+    def finished(self, run_id: str) -> bool:
+        """Return whether the run has a result, so that it need not run again; a torn record is no result."""
+        try:
+            record = self.read(run_id)
+        except ValueError:
+            return False
+        return record is not None and record.status == "success"
+
+    def records(self) -> list[RunRecord]:
+        """Return every readable record, ordered by signature; one warning lists the files that are not records."""
+        found: list[RunRecord] = []
+        problems: list[str] = []
+        for path in sorted(self.root.glob(f"*/{RECORD_NAME}")):
+            try:
+                if record := self.read(path.parent.name):
+                    found.append(record)
+            except (ValueError, OSError) as error:
+                problems.append(f"  {path}: {error}")
+        if problems:
+            warnings.warn("left out what is no record:\n" + "\n".join(problems), stacklevel=2)
+        return found
+
+    def write_rows(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> SideFile:
+        """Write one JSON object per line to `name` (predictions.jsonl, history.jsonl) in the run's folder.
+
+        A NaN or infinite number becomes null, and the row names its column in `non_finite`.
+        """
+        lines = [_row_to_json(row) for row in rows]
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomically(self.folder(run_id) / name, text)
+        return SideFile(path=name, sha256=hashlib.sha256(text.encode()).hexdigest(), n=len(lines))
+
+    def read_rows(self, run_id: str, file: SideFile) -> list[dict[str, Any]]:
+        """Return the rows of a side file. Raises ValueError when its bytes are not those of the record."""
+        path = self.folder(run_id) / file.path
+        content = path.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != file.sha256:
+            raise ValueError(f"{path} must have sha256 {file.sha256}, as its record says, got {found}: run it again.")
+        return [json.loads(line) for line in content.decode().split("\n") if line]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: readers see the old content or the new one, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 0o600, which would hide results from the rest of a group
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def export(records: Iterable[RunRecord], path: Path | str) -> None:
+    """Write records to one file (results/records/<suite>.jsonl), one line each, ordered by signature."""
+    lines = [record.to_json() for record in sorted(records, key=lambda record: record.run_id)]
+    write_atomically(Path(path), "".join(f"{line}\n" for line in lines))
+
+
+def read_export(path: Path | str) -> list[RunRecord]:
+    """Return the records of an exported file. Raises ValueError, naming the line, for anything that is not a record."""
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return [RunRecord.from_json(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
+
+
+def _row_to_json(row: Mapping[str, Any]) -> str:
+    values = {name: _finite(value) for name, value in row.items()}
+    non_finite = [name for name, value in row.items() if not _is_finite(value)]
+    return json.dumps(values | ({"non_finite": non_finite} if non_finite else {}), ensure_ascii=False, allow_nan=False)
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in cast(list[Any], value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(item) for item in cast(list[Any], value)]
+    return value if _is_finite(value) else None

@@ -1,0 +1,102 @@
+"""Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lorta.geometry import Geometry
+from lorta.harness.adapter import Adapter
+from lorta.harness.backbone import ModelFiles, find_model
+from lorta.harness.build import build
+from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
+from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
+from lorta.harness.task import DataPlan, Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a command line, each once, and the sentences that forbid running any of them."""
+
+    specs: tuple[RunSpec, ...] = ()
+    unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # signature -> sentence
+    problems: tuple[str, ...] = ()
+    duplicates: int = 0  # cells that resolved to a run already planned
+
+
+def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
+    """Return the plan of a command line's overrides; `folder` is the absolute path of `conf`."""
+    problems = Problems()
+    values = parse_overrides(arguments, multirun, folder, problems)
+    if multirun:
+        values = parse_overrides(sweep_parameters(values, folder), True, folder, problems) | values
+    cells = compose_cells(values, folder, problems)
+    planner = _Planner(problems)
+    specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
+    if problems:
+        return Plan(problems=tuple(problems))
+    unique = {spec.signature: spec for spec in specs}
+    unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
+    return Plan(
+        specs=tuple(unique.values()),
+        unsupported={signature: sentence for signature, sentence in unsupported.items() if sentence},
+        duplicates=len(specs) - len(unique),
+    )
+
+
+class _Planner:
+    """Checks cells; every adapter, model and task node is looked at once however many cells share it."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self._seen: dict[str, Any] = {}
+
+    def spec(self, cell: Cell) -> RunSpec | None:
+        """Return the run of a cell, or None when there is a sentence about it."""
+        try:
+            settings = RunSettings.model_validate(cell.config)
+        except ValidationError as error:
+            for _, sentence in setting_problems(error):
+                self.problems.add(sentence)
+            return None
+        adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
+        geometry = self._once("geometry", settings.model.model_dump(), lambda: _geometry(model, settings.model))
+        task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
+        data = self._once("data", task_key, lambda: _plan_data(settings))
+        if adapter is None or model is None or geometry is None or data is None:
+            return None
+        fingerprints = {**data.fingerprints, "model": model.fingerprint}
+        return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+
+    def sentence(self, spec: RunSpec) -> str | None:
+        """Return why the run's adapter cannot attach to its model, or None."""
+        adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
+        return adapter.unsupported(self._once("geometry", spec.settings.model.model_dump(), lambda: None))
+
+    def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
+        key = f"{kind} {canonical_json(node)}"
+        if key not in self._seen:
+            self._seen[key] = None
+            try:
+                self._seen[key] = make()
+            except ValueError as error:
+                for sentence in str(error).splitlines():
+                    self.problems.add(sentence)
+        return self._seen[key]
+
+
+def _geometry(files: ModelFiles | None, settings: ModelSettings) -> Geometry | None:
+    if files is None:
+        return None
+    try:
+        return Geometry.from_config(files.config)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"model={settings.name}: {error}") from error
+
+
+def _plan_data(settings: RunSettings) -> DataPlan:
+    task: Task = build(settings.task)
+    return task.plan_data(settings.data, settings.model.data)

@@ -1,0 +1,86 @@
+"""The protocol of a problem: what a file under `experiments/` has to offer. Data, training, prediction, score.
+
+A task is built while a sweep is planned, without torch: heavy imports belong inside the methods that need them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from lorta.harness.sections import Score
+from lorta.harness.spec import DataSettings, TrainerSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from lorta.harness.backbone import Backbone, ModelFiles
+    from lorta.harness.training import TrainingOutcome
+
+Source = Literal["embedded", "local", "hub"]
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """Where a task's rows will come from, and what fixes them; known before anything heavy is imported."""
+
+    source: Source
+    revision: str  # of the hub dataset or the embedded language; for local files "sha256"
+    fingerprints: Mapping[str, str]  # "train", "evaluation" -> content hash, or revision and split
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """Tokenised rows: two sequences of mappings with input_ids, attention_mask and labels."""
+
+    train: Any
+    evaluation: Any
+
+
+class Task(Protocol):
+    """One task. `protocol` is raised when a change of its code moves the numbers."""
+
+    name: str
+    protocol: int
+    peft_task_type: str  # SEQ_CLS, CAUSAL_LM, ...
+    primary: str  # the metric that tables show
+    higher_is_better: bool
+    test_is_validation: bool
+
+    def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
+        """Choose the source and check every file. Raises ValueError, one problem a line."""
+        ...
+
+    def load_backbone(self, files: "ModelFiles", dtype: str) -> "Backbone":
+        """Return model and tokenizer, with this task's head."""
+        ...
+
+    def load_data(
+        self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
+    ) -> DataSplits:
+        """Return tokenised rows, from the cache where they are there."""
+        ...
+
+    def train(
+        self,
+        model: "nn.Module",
+        backbone: "Backbone",
+        data: DataSplits,
+        settings: TrainerSettings,
+        seed: int,
+        callbacks: "Sequence[TrainerCallback]",
+        folder: Path,
+    ) -> "TrainingOutcome":
+        """Train what requires a gradient."""
+        ...
+
+    def predict(
+        self, model: "nn.Module", backbone: "Backbone", data: DataSplits, settings: TrainerSettings
+    ) -> list[dict[str, Any]]:
+        """Return one row per evaluation item: id, reference, prediction and what scoring needs."""
+        ...
+
+    def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+        """Return metric -> score. Pure: predictions from a file can be scored again."""
+        ...

@@ -1,0 +1,112 @@
+"""The one place where PEFT learns a tuner that it does not ship.
+
+`peft.utils.register_peft_method` refuses every name outside the closed enum `PeftType`. Its three public dictionaries
+take plain strings as well, because the members of that enum hash and compare like their names. A tuner module calls
+`register_tuner` when it is imported, so importing it must come before loading one of its checkpoints.
+
+Source: PEFT 0.21.2, `peft/mapping.py` and `peft/tuners/tuners_utils.py`; PEFT issue 2273 on external tuners.
+"""
+
+import warnings
+from typing import Any, ClassVar
+
+import peft
+import torch
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from torch import nn
+
+PEFT_VERSION = "0.21.2"  # what the tuners override is not public interface, so the pin is exact
+
+
+def register_tuner(name: str, config_class: type[PeftConfig], model_class: type[BaseTuner], prefix: str) -> str:
+    """Make PEFT create, save and load a tuner, and return its `peft_type`, the name in capitals.
+
+    Registering the same classes again changes nothing. `prefix` begins the name of every adapter attribute.
+    Raises ImportError for a PEFT other than the pinned one, ValueError for a type or prefix that is already taken.
+    """
+    if peft.__version__ != PEFT_VERSION:
+        raise ImportError(
+            f"tuner '{name}' needs peft {PEFT_VERSION} exactly, found {peft.__version__}: "
+            f"install it with `pip install peft=={PEFT_VERSION}`."
+        )
+    peft_type = name.upper()
+    entries: list[tuple[dict[Any, Any], Any]] = [  # PEFT annotates the keys as PeftType, a str
+        (PEFT_TYPE_TO_CONFIG_MAPPING, config_class),
+        (PEFT_TYPE_TO_TUNER_MAPPING, model_class),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, prefix),
+    ]
+    for mapping, value in entries:
+        if mapping.get(peft_type, value) != value:
+            raise ValueError(
+                f"peft type '{peft_type}' is already registered with {mapping[peft_type]}: choose another name."
+            )
+    for other, taken in PEFT_TYPE_TO_PREFIX_MAPPING.items():
+        if taken == prefix and other != peft_type:
+            raise ValueError(f"prefix '{prefix}' already belongs to peft type '{other!s}': choose another prefix.")
+    for mapping, value in entries:
+        mapping[peft_type] = value
+    return peft_type
+
+
+class ExternalTuner(BaseTuner):
+    """Base of the tuners that PEFT does not ship. A subclass sets `prefix`, `tuner_layer_cls`, `_create_and_replace`.
+
+    PEFT calls its injection hooks for the first adapter only: create state that layers share in `_create_and_replace`.
+    """
+
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put `new_module` in the place of `child`, with its adapter attributes on the child's device.
+
+        PEFT's own version also copies `child.weight`, which a RoBERTa classification head does not have, so that
+        `merge_and_unload` fails for every tuner that inherits it.
+        """
+        setattr(parent, child_name, new_module)
+        weight = next(child.parameters(), None)
+        if weight is None:
+            return
+        for name, module in new_module.named_modules():
+            on_meta = any(parameter.is_meta for parameter in module.parameters())
+            if name.startswith(self.prefix) and not on_meta:
+                module.to(weight.device)
+
+
+class AdditiveTunerLayer(BaseTunerLayer):
+    """Merging for layers whose update is a matrix added to the base weight. A subclass gives `get_delta_weight`."""
+
+    def get_delta_weight(self, adapter: str) -> torch.Tensor:
+        """Return one adapter's update, scaling included, in the base weight's shape (outputs, inputs)."""
+        raise NotImplementedError
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the updates of the named (default: the active) adapters to the base weight.
+
+        The sum is taken in float32 at least and rounded once. With `safe_merge`, raises ValueError when it is not
+        finite and leaves the base weight untouched.
+        """
+        for adapter in check_adapters_to_merge(self, adapter_names):
+            if adapter not in self._get_available_adapters():
+                continue
+            merged = self._shifted_base_weight(adapter, sign=1)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"merging adapter '{adapter}' gives weights that are not finite: do not use it.")
+            self.set_base_weight(merged)
+            self.merged_adapters.append(adapter)
+
+    def unmerge(self) -> None:
+        """Take the merged updates out again, exact up to the rounding of the base weight's dtype."""
+        if not self.merged:
+            warnings.warn("no adapter is merged, nothing to unmerge.", stacklevel=2)
+        while self.merged_adapters:
+            adapter = self.merged_adapters.pop()
+            if adapter in self._get_available_adapters():
+                self.set_base_weight(self._shifted_base_weight(adapter, sign=-1))
+
+    def _shifted_base_weight(self, adapter: str, sign: int) -> torch.Tensor:
+        base = self.get_base_weight()
+        update = self.get_delta_weight(adapter)
+        wide = torch.promote_types(base.dtype, torch.float32)
+        return (base.to(wide) + sign * update.to(base.device, wide)).to(base.dtype)

@@ -1,0 +1,28 @@
+"""Write requirements.lock and environment.yml from what is installed: the same pins for pip and conda users."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = "# Exact versions of everything, written by `make lock`. Install torch's line first: it decides CPU or CUDA.\n"
+
+
+def main() -> None:
+    """Freeze the running environment, without this project and without local build tags such as +cpu."""
+    command = [sys.executable, "-m", "pip", "freeze", "--exclude-editable"]
+    frozen = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pins = sorted(re.findall(r"^([\w.-]+==[\w.]+)", frozen, flags=re.MULTILINE), key=str.lower)
+    (ROOT / "requirements.lock").write_text(HEADER + "".join(f"{pin}\n" for pin in pins))
+    listed = "".join(f"      - {pin}\n" for pin in pins)
+    (ROOT / "environment.yml").write_text(
+        "# conda env create -f environment.yml; the same pins as requirements.lock, written by `make lock`\n"
+        "name: lorta\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
+        f"{listed}      - --no-deps --editable .\n"
+    )
+    print(f"{len(pins)} pins")
+
+
+if __name__ == "__main__":
+    main()
