@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from simpleeval import InvalidExpression, simple_eval
 
-from lorta.geometry import Geometry
+from lorta.geometry import ROLES, Geometry
 from lorta.harness.build import build, resolve
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class PeftAdapter:
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]
+        if unknown:
+            raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
         """Return the sentence for a projection that the architecture lacks, or None."""

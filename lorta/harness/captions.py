@@ -23,7 +23,7 @@ def caption(table: Table) -> list[str]:
     return [text for sentence in sentences if (text := sentence(table))]
 
 
-def unfinished(records: Iterable[RunRecord]) -> list[str]:
+def without_result(records: Iterable[RunRecord]) -> list[str]:
     """Return one line per status that is no success, then one per method and reason, in a fixed order."""
     lines: list[str] = []
     rest = [record for record in records if record.status != "success"]
@@ -78,7 +78,7 @@ def _by_task(table: Table, text: Callable[[Run], str]) -> str:
 def _model(table: Table) -> str:
     model = table.runs[0].model
     revision = f" at revision {model.revision[:12]}" if model.revision else ""
-    return f"Model: {model.name} ({model.id}{revision}), {model.dtype}, {model.parameters_total:,} parameters."
+    return f"Model: {model.name} ({model.id}{revision}), {model.dtype}."
 
 
 def _data(table: Table) -> str:
@@ -101,7 +101,9 @@ def _rows(run: Run) -> str:
 
 def _training(run: Run) -> str:
     steps = run.protocol.max_steps
-    return f"{run.protocol.epochs:g} epochs" if steps is None else f"{steps:,} steps"
+    if steps is not None:
+        return f"{steps:,} steps"
+    return f"{run.protocol.epochs:g} epoch{'' if run.protocol.epochs == 1 else 's'}"
 
 
 def _length(table: Table) -> str:

@@ -104,7 +104,9 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
         from lorta.harness.report import write_report
 
         runtime = plan.specs[0].settings.runtime
-        console.print(write_report(records, runtime.name, Path(runtime.results)), markup=False)
+        results = Path(runtime.results)
+        figure = plot or not (results / "figures" / f"{runtime.name}.png").is_file()
+        console.print(write_report(records, runtime.name, results, figure), markup=False)
     for record in failed:
         console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
     return 1 if failed else 0

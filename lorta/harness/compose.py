@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, OverrideType, QuotedString
 from hydra.errors import HydraException
@@ -144,8 +147,9 @@ def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell
     plain = {key: found for key, found in values.items() if key not in groups}
     cells: list[Cell] = []
     with initialize_config_dir(str(folder), version_base="1.3"):
+        composer = _Composer()
         for combination in _combinations(choices_of):
-            base = _compose(combination, problems)
+            base = composer.compose(combination, problems)
             if base is None:
                 continue
             for assignment in _combinations(_existing(plain, base, combination, problems)):
@@ -162,13 +166,27 @@ def _combinations(values: Values) -> Iterator[dict[str, Any]]:
         yield dict(zip(values, combination, strict=True))
 
 
-def _compose(choices: Mapping[str, Any], problems: Problems) -> DictConfig | None:
-    overrides = [f"{group}={'null' if choice is None else choice}" for group, choice in choices.items()]
-    try:
-        return compose("config", overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        problems.add(f"{' '.join(overrides)}: {str(error).splitlines()[0]}")
-        return None
+class _Composer:
+    """`hydra.compose` without Hydra's own settings, which take five sixths of its time: 10 ms a combination, not 60.
+
+    These two functions are not public, hence the exact pin of hydra-core and a test that compares with `hydra.compose`.
+    """
+
+    def __init__(self) -> None:
+        self._loader: Any = GlobalHydra.instance().config_loader()
+        self._files = CachingConfigRepository(self._loader.repository)
+        self._parser = OverridesParser.create()
+
+    def compose(self, choices: Mapping[str, Any], problems: Problems) -> DictConfig | None:
+        """Return the configuration of a combination of choices, unresolved; None when there is a sentence about it."""
+        words = [f"{group}={'null' if choice is None else choice}" for group, choice in choices.items()]
+        overrides = self._parser.parse_overrides(words)
+        try:
+            found = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)
+            return self._loader._compose_config_from_defaults_list(found.defaults, self._files)
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.add(f"{' '.join(words)}: {str(error).splitlines()[0]}")
+            return None
 
 
 def _existing(plain: Values, base: DictConfig, choices: Mapping[str, Any], problems: Problems) -> Values:

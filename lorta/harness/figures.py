@@ -71,16 +71,16 @@ def _draw_band(
     for axis, panel in zip(axes, panels, strict=False):
         handles |= _draw_panel(axis, table, panel, styles)
     for axis in axes[len(panels) :]:
-        axis.set_axis_off()
-    band.suptitle(title(table), fontsize=9)
-    band.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False)
+        axis.remove()
+    band.suptitle(title(table), fontsize=9, wrap=True)
+    band.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, 2 * shape[1]), frameon=False)
 
 
 def _draw_panel(axis: "Axes", table: Table, panel: str, styles: Mapping[str, Style]) -> dict[str, Any]:
     metric = f" ({table.metrics[panel]})" if panel in table.metrics else ""
     axis.set_title(table.short(panel) + metric)
     axis.set_xscale("log")
-    axis.set_xlabel("adapter parameters (head not counted)")
+    axis.set_xlabel("adapter parameters (head and others not counted)")
     axis.set_ylabel("score, points of 100")
     handles: dict[str, Any] = {}
     for (name, _), rows in group(table.rows, lambda row: (row.adapter, row.variant)).items():
@@ -91,7 +91,18 @@ def _draw_panel(axis: "Axes", table: Table, panel: str, styles: Mapping[str, Sty
             handles[f"{name} (0 parameters)"] = _draw_line(axis, cell, styles[name])
         if rising:
             handles[name] = _draw_curve(axis, rising, styles[name])
+    _label_parameters(axis)
     return dict(sorted(handles.items()))
+
+
+def _label_parameters(axis: "Axes") -> None:
+    """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _cell(row: Row, panel: str) -> Cell:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lorta.harness.captions import caption, title, unfinished
+from lorta.harness.captions import caption, title, without_result
 from lorta.harness.record import RunRecord
 from lorta.harness.summary import Cell, Count, Table
 
@@ -29,7 +29,7 @@ class Grid:
 def to_markdown(tables: Sequence[Table], records: Iterable[RunRecord]) -> str:
     """Return one section per table, then the runs that have no result."""
     sections = [_markdown_table(table) for table in tables] or ["No run has finished yet.\n"]
-    if rest := unfinished(records):
+    if rest := without_result(records):
         lines = "".join(f"  - {_markdown(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
         sections.append(f"## Runs without a result\n\n{lines}")
     return "\n".join(sections)
@@ -41,23 +41,23 @@ def to_latex(tables: Sequence[Table]) -> str:
 
 
 def grid(table: Table) -> Grid:
-    """Return the cells as text, and numbered footnotes for what is missing."""
-    names = [*(table.short(task) for task in table.tasks), "average", "train s"]
-    metrics = [f" ({table.metrics[task]})" for task in table.tasks] + ["", ""]
+    """Return the cells as text, and numbered footnotes for what is missing; one task needs no average."""
+    names = [*map(table.short, table.tasks), *(["average"] if len(table.tasks) > 1 else []), "train s"]
     seeds = max(len(cell.seeds) for row in table.rows for cell in row.cells.values())
     body: list[tuple[str, ...]] = []
     marks: dict[tuple[int, int], int] = {}
     footnotes: dict[str, int] = {}
     for row in table.rows:
         counts = (row.adapter_parameters, row.head_parameters, row.other_parameters)
-        cells = [*(row.cells[task] for task in table.tasks), row.average, row.train_s]
+        average = [row.average] if "average" in names else []
+        cells = [*(row.cells[task] for task in table.tasks), *average, row.train_s]
         for column, (name, cell) in enumerate(zip(names, cells, strict=True), 1 + len(counts)):
             if cell.note:
                 note = f"{row.label}, {name}: {cell.note}"
                 marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
         body.append((row.label, *map(_count_text, counts), *(_cell_text(cell, seeds) for cell in cells)))
-    header = ("adapter", *COUNTS, *(name + metric for name, metric in zip(names, metrics, strict=True)))
-    return Grid(header, tuple(body), marks, tuple(footnotes))
+    scores = [f"{table.short(task)} ({table.metrics[task]})" for task in table.tasks]
+    return Grid(("adapter", *COUNTS, *scores, *names[len(scores) :]), tuple(body), marks, tuple(footnotes))
 
 
 def _count_text(count: Count) -> str:

@@ -1,0 +1,103 @@
+"""Tiny backbones of the real classes, and the adapters of conf/adapter/, for laws that every pair must keep."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
+
+from lorta.geometry import Geometry
+from lorta.harness.adapter import Adapter
+from lorta.harness.backbone import Backbone
+from lorta.harness.build import build
+from lorta.harness.cli import CONF
+from lorta.harness.compose import Problems, compose_cells
+
+ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
+ARCHITECTURES = ("roberta", "llama")
+RANK = 4
+
+
+@cache
+def _node(name: str, rank: int) -> dict[str, Any]:
+    problems = Problems()
+    (cell,) = compose_cells({"adapter": [name], "rank": [rank]}, CONF, problems)
+    assert not problems
+    return cell.config["adapter"]
+
+
+def adapter(name: str, rank: int = RANK) -> Adapter:
+    """The adapter as its YAML file describes it."""
+    return build(_node(name, rank))
+
+
+def backbone(architecture: str) -> Backbone:
+    """Two layers of random weights, always the same: a RoBERTa, or a Llama whose four query heads share two key heads."""
+    torch.manual_seed(0)
+    if architecture == "roberta":
+        config = RobertaConfig(
+            vocab_size=60,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=40,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            pad_token_id=1,
+        )
+        model = RobertaForSequenceClassification(config)
+    else:
+        config = LlamaConfig(
+            vocab_size=60,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=40,
+            pad_token_id=1,
+        )
+        model = LlamaForSequenceClassification(config)
+    with torch.no_grad():  # transformers' 0.02 is so small that differences drown in rounding
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(5.0)
+    return Backbone(model.eval(), None, Geometry.from_config(config.to_dict()))  # pyright: ignore[reportArgumentType]
+
+
+def batch() -> dict[str, torch.Tensor]:
+    """Four rows of nine tokens, with labels."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, 60, (4, 9), generator=generator)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0, 1, 0, 1])}
+
+
+@torch.no_grad()
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    """The model's logits on `batch`, in evaluation mode."""
+    rows = batch()
+    return model.eval()(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+
+
+def train_steps(model: torch.nn.Module, adapter: Adapter, steps: int = 3) -> dict[str, float]:
+    """Train a few steps with AdamW; return the largest absolute gradient that each trainable parameter ever had."""
+    torch.manual_seed(2)
+    trainable = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2, weight_decay=0.0)
+    largest = dict.fromkeys(trainable, 0.0)
+    model.train()
+    for _ in range(steps):
+        model(**batch()).loss.backward()
+        for name, weight in trainable.items():
+            assert weight.grad is not None, f"{name} got no gradient"
+            largest[name] = max(largest[name], weight.grad.abs().max().item())
+        optimizer.step()
+        optimizer.zero_grad()
+    return largest
+
+
+def saved(folder: Path, name: str, architecture: str) -> Path:
+    """The folder of one pair's saved adapter."""
+    return folder / f"{name}-{architecture}"

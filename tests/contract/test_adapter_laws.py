@@ -1,0 +1,124 @@
+"""Laws that every file of conf/adapter/ keeps on an encoder and on a decoder with grouped-query heads."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.contract.backbones import (
+    ADAPTERS,
+    ARCHITECTURES,
+    adapter,
+    backbone,
+    logits,
+    saved,
+    train_steps,
+)
+from lorta.harness.cost import count_parameters, is_head
+
+HASH_SEEDS = ("0", "1", "2")
+WITHOUT_MERGE = {"full", "bitfit", "head_only", "loretta_adp"}  # own weights, or a nonlinearity between the factors
+PAIRS = [(name, architecture) for name in ADAPTERS for architecture in ARCHITECTURES]
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "-".join(pair))
+def pair(request):
+    name, architecture = request.param
+    found = adapter(name)
+    if sentence := found.unsupported(backbone(architecture).geometry):
+        pytest.skip(sentence)
+    return found, architecture
+
+
+def test_adapter_changes_nothing_at_initialisation(pair):
+    method, architecture = pair
+    if not method.identity_at_start:
+        pytest.skip(f"{method.name} does not promise it: conf/adapter/{method.name}.yaml says so and why")
+    assert_close(logits(method.attach(backbone(architecture), "SEQ_CLS")), logits(backbone(architecture).model))
+
+
+def test_only_adapter_and_head_move_and_each_gets_a_gradient(pair):
+    method, architecture = pair
+    base = backbone(architecture)
+    model = method.attach(base, "SEQ_CLS")
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    largest = train_steps(model, method)
+    silent = [name for name, gradient in largest.items() if gradient == 0.0]
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert silent == []
+    assert moved == set(largest)
+    assert any(is_head(name, base.geometry.architecture) for name in moved)
+
+
+def test_closed_form_count_equals_the_built_model(pair):
+    method, architecture = pair
+    base = backbone(architecture)
+    expected = method.parameters(base.geometry)
+    counted = count_parameters(method.attach(base, "SEQ_CLS"), base.geometry.architecture)
+    assert counted.trainable > 0
+    if expected is None:
+        assert method.name == "full"  # depends on vocabulary and positions, which are no part of the geometry
+    else:
+        assert counted.adapter == expected
+
+
+def test_same_seed_gives_the_same_weights(pair):
+    method, architecture = pair
+    first, second = (dict(method.attach(backbone(architecture), "SEQ_CLS").named_parameters()) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_merged_equals_unmerged(pair):
+    method, architecture = pair
+    if method.name in WITHOUT_MERGE:
+        pytest.skip(f"{method.name} cannot be merged")
+    model = method.attach(backbone(architecture), "SEQ_CLS")
+    train_steps(model, method)
+    expected = logits(model)
+    model.merge_adapter()
+    assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+    model.unmerge_adapter()
+    assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_every_adapter_attaches_somewhere_and_says_why_elsewhere():
+    for name in ADAPTERS:
+        sentences = [adapter(name).unsupported(backbone(architecture).geometry) for architecture in ARCHITECTURES]
+        assert None in sentences, f"{name} attaches to none of {ARCHITECTURES}"
+        assert all(sentence is None or len(sentence.split()) > 4 for sentence in sentences)
+
+
+@pytest.fixture(scope="module")
+def trained_folder(tmp_path_factory) -> Path:
+    """Every supported pair, trained a little and saved, with its logits."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name, architecture in PAIRS:
+        method, base = adapter(name), backbone(architecture)
+        if method.unsupported(base.geometry) is None:
+            model = method.attach(base, "SEQ_CLS")
+            train_steps(model, method)
+            method.save(model, saved(folder, name, architecture))
+            torch.save(logits(model), folder / f"{saved(folder, name, architecture).name}.here.pt")
+    return folder
+
+
+@pytest.mark.parametrize("hash_seed", HASH_SEEDS)
+def test_a_new_process_loads_the_same_model(trained_folder, hash_seed):
+    command = [sys.executable, "-m", "tests.contract.load_and_print", str(trained_folder), hash_seed]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2])
+    expected = sorted(trained_folder.glob("*.here.pt"))
+    assert len(expected) >= len(ADAPTERS)
+    for file in expected:
+        found = torch.load(file.with_name(file.name.replace(".here.", f".{hash_seed}.")), weights_only=True)
+        assert_close(found, torch.load(file, weights_only=True), atol=1e-6, rtol=1e-6, msg=file.name)
+
+
+def test_no_pickled_weights_are_written(trained_folder):
+    written = {path.suffix for path in trained_folder.glob("*/*") if path.is_file()}
+    assert ".safetensors" in written
+    assert written.isdisjoint({".bin", ".pt", ".pkl"})

@@ -1,0 +1,72 @@
+"""What the planner composes is what Hydra composes."""
+
+import itertools
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lorta.harness.cli import CONF
+from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.harness.sweep import make_plan
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "adapter=lora rank=4",
+        "adapter=vera task=glue/rte trainer=smoke model=minilm seed=3",
+        "adapter=lora adapter.config.lora_alpha=3.5 trainer.max_grad_norm=1.0 data.max_train_samples=7",
+        "experiment=lorta/glue_base task=glue/stsb",
+        "++rank=16 tracking=wandb_offline",
+    ],
+)
+def test_a_cell_is_what_hydra_composes(line):
+    problems = Problems()
+    values = parse_overrides(line.split(), False, CONF, problems)
+    (cell,) = compose_cells(values, CONF, problems)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = OmegaConf.to_container(compose("config", overrides=line.split()), resolve=True)
+    expected.pop("sweep", None)
+    assert problems == []
+    assert cell.config == expected
+
+
+def test_a_sweep_is_the_product_of_its_values_in_order():
+    problems = Problems()
+    values = parse_overrides(["adapter=lora,vera", "rank=4,8", "seed=range(0,2)"], True, CONF, problems)
+    cells = compose_cells(values, CONF, problems)
+    found = [(cell.config["adapter"]["name"], cell.config["rank"], cell.config["seed"]) for cell in cells]
+    assert found == list(itertools.product(["lora", "vera"], [4, 8], [0, 1]))
+
+
+def test_glue_is_the_six_tasks_of_the_paper():
+    plan = make_plan(["task=glue"], False, CONF)
+    names = [spec.settings.task["name"] for spec in plan.specs]
+    assert names == ["glue/sst2", "glue/mrpc", "glue/cola", "glue/qnli", "glue/rte", "glue/stsb"]
+
+
+def test_glob_finds_every_adapter_file():
+    problems = Problems()
+    values = parse_overrides(["adapter=glob(*)"], True, CONF, problems)
+    assert values["adapter"] == group_options(CONF)["adapter"]
+
+
+def test_ranks_of_an_adapter_without_rank_are_one_run():
+    plan = make_plan(["adapter=head_only", "rank=4,8,16"], True, CONF)
+    assert (len(plan.specs), plan.duplicates) == (1, 2)
+
+
+def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
+    arguments = ["experiment=lorta/glue_base", "model=tiny", "task=glue/rte"]
+    ranks = [spec.settings.rank for spec in make_plan(arguments, True, CONF).specs]
+    assert ranks == [4, 8, 16]
+    assert [spec.settings.rank for spec in make_plan([*arguments, "rank=2"], True, CONF).specs] == [2]
+
+
+def test_every_experiment_plans_on_the_embedded_default():
+    for name in group_options(CONF)["experiment"]:
+        plan = make_plan([f"experiment={name}", "model=tiny", "data.root=null"], True, CONF)
+        assert plan.problems == (), name
+        assert plan.specs, name
