@@ -182,9 +182,11 @@ class _Run:
             self._check_fingerprints(plan, files)
             data = self.task.load_data(plan, self.settings.data, backbone.tokenizer, Path(self.settings.runtime.cache))
         with self.watch.phase("setup"):
+            backbone_parameters = sum(weight.numel() for weight in backbone.model.parameters())
             model = self.adapter.attach(backbone, self.task.peft_task_type).to(_device())
             params = count_parameters(model, backbone.geometry.architecture)
-        return self._train_and_score(backbone, model, data, replace(self.record, params=params), files)
+        section = _model_section(self.spec, backbone, files, backbone_parameters)
+        return self._train_and_score(backbone, model, data, replace(self.record, params=params, model=section))
 
     def _prepare(self) -> ModelFiles:
         import datasets
@@ -207,9 +209,7 @@ class _Run:
         if changed:
             raise ValueError(f"{', '.join(changed)} changed on disk after the sweep was planned: start the sweep again")
 
-    def _train_and_score(
-        self, backbone: Backbone, model: Any, data: DataSplits, record: RunRecord, files: ModelFiles
-    ) -> RunRecord:
+    def _train_and_score(self, backbone: Backbone, model: Any, data: DataSplits, record: RunRecord) -> RunRecord:
         baseline = reset_memory()
         trainer = self.settings.trainer
         with self.watch.phase("train"):
@@ -237,7 +237,6 @@ class _Run:
             status="success",
             ended_at=now(),
             task=self._with_rows(record.task, data),
-            model=_model_section(self.spec, backbone, files, record),
             storage=measure_storage(self.folder / ADAPTER),
             memory=memory,
             time=timing,
@@ -276,16 +275,15 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles, record: RunRecord) -> ModelSection:
+def _model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles, parameters: int) -> ModelSection:
     model = spec.settings.model
-    assert record.params is not None
     tokenizer: Any = backbone.tokenizer
     return ModelSection(
         name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
         id=model.hub_id or model.name,
         revision=model.revision or files.fingerprint,
         dtype=model.dtype,
-        parameters_total=record.params.total,
+        parameters_total=parameters,
         tokenizer_sha256=_sha256(tokenizer.backend_tokenizer.to_str()),
         padding_side=tokenizer.padding_side,
         pad_token_id=tokenizer.pad_token_id,

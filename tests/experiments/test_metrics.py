@@ -23,7 +23,7 @@ def columns(pairs):
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(labels)
 def test_class_metrics_equal_scikit_learn(pairs):
     predictions, references = columns(pairs)
@@ -40,7 +40,7 @@ def test_class_metrics_equal_scikit_learn(pairs):
         assert {found[name].n for name in found} == {len(pairs)}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(grades)
 def test_correlations_equal_scipy_where_it_defines_them(pairs):
     predictions, references = columns(pairs)

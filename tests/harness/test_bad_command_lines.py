@@ -83,7 +83,10 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("rank", ("rank",)),
     ("--rank=4", ("--rank=4", "no such flag")),
     ("rank=[4", ("rank=[4",)),
-    ("adapter=lorat rank=0 +rnak=8 task=glue/mprc data.root=/nowhere", ("4 problems", "lorat", "rank=0", "rnak", "mprc")),
+    (
+        "adapter=lorat rank=0 +rnak=8 task=glue/mprc data.root=/nowhere",
+        ("4 problems", "lorat", "rank=0", "rnak", "mprc"),
+    ),
 ]
 
 

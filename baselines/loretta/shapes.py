@@ -1,0 +1,95 @@
+"""How LoRETTA factorises a matrix into tensor-train dimensions, and the parameter counts that follow. No torch.
+
+Source: the released package (yifanycc/loretta 0.1.3). The paper's Table 10 lists other orders for some sizes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lorta.geometry import Geometry
+
+# Released lists, by (smaller, larger) side; the same list serves both directions of a matrix.
+RELEASED_SHAPES: dict[tuple[int, int], tuple[int, ...]] = {
+    (8, 768): (8, 8, 12, 8),
+    (8, 1024): (4, 8, 8, 8, 4),
+    (8, 4096): (16, 16, 8, 4, 4),
+    (64, 768): (8, 8, 12, 8, 8),
+    (64, 1024): (4, 8, 8, 8, 8, 4),
+    (64, 4096): (16, 16, 16, 4, 4, 4),
+    (768, 768): (8, 8, 12, 12, 8, 8),
+    (1024, 1024): (4, 8, 8, 16, 8, 8, 4),
+}
+LARGEST_FACTOR = 12  # of the released lists for width 768, which the rule below reproduces
+
+
+def shape_key(inputs: int, outputs: int) -> str:
+    """Return the name of a matrix size in `LorettaConfig.shapes`."""
+    return f"{inputs}x{outputs}"
+
+
+def tensor_shape(inputs: int, outputs: int, chosen: Mapping[str, Sequence[int]] | None = None) -> tuple[int, ...]:
+    """Return the dimensions of the tensor that an (inputs, outputs) matrix becomes, read row by row.
+
+    A chosen list (by `shape_key`) comes first, then the released one. For any other size the rule is: each side becomes
+    the fewest factors of at most 12 (a larger prime stays whole), those of the smallest sum, rising on the input side
+    and falling on the output side. Raises ValueError for a chosen list with the wrong product.
+    """
+    key = shape_key(inputs, outputs)
+    if chosen and key in chosen:
+        shape = tuple(chosen[key])
+        if math.prod(shape) != inputs * outputs:
+            raise ValueError(f"LoRETTA shapes['{key}'] must multiply to {inputs * outputs}, got {list(shape)}.")
+        return shape
+    released = RELEASED_SHAPES.get((min(inputs, outputs), max(inputs, outputs)))
+    return released or split_side(inputs) + split_side(outputs)[::-1]
+
+
+def split_side(size: int) -> tuple[int, ...]:
+    """Return the rising factors of one side of a matrix."""
+    largest = max(LARGEST_FACTOR, _largest_prime(size))
+    return min(_factorisations(size, 2, largest), key=lambda factors: (len(factors), sum(factors)))
+
+
+def _factorisations(size: int, smallest: int, largest: int) -> list[tuple[int, ...]]:
+    """Return all rising tuples of factors within the two bounds whose product is `size`."""
+    found = [(size,)] if smallest <= size <= largest else []
+    for factor in range(smallest, min(math.isqrt(size), largest) + 1):
+        if size % factor == 0:
+            found += [(factor, *rest) for rest in _factorisations(size // factor, factor, largest)]
+    return found or ([()] if size == 1 else [])
+
+
+def _largest_prime(size: int) -> int:
+    for factor in range(2, math.isqrt(size) + 1):
+        if size % factor == 0:
+            return max(factor, _largest_prime(size // factor))
+    return size
+
+
+def core_shapes(shape: Sequence[int], tensor_rank: int) -> list[tuple[int, int, int]]:
+    """Return (left rank, dimension, right rank) of every core; the outer ranks are 1, all others `tensor_rank`."""
+    ranks = [1, *[tensor_rank] * (len(shape) - 1), 1]
+    return [(ranks[i], size, ranks[i + 1]) for i, size in enumerate(shape)]
+
+
+def train_parameters(inputs: int, outputs: int, config: Mapping[str, Any]) -> int:
+    """Return the number of entries in the cores of one matrix."""
+    shape = tensor_shape(inputs, outputs, config.get("shapes"))
+    return sum(math.prod(core) for core in core_shapes(shape, int(config["tensor_rank"])))
+
+
+def rep_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
+    """Return LoRETTA_rep's count of adapter weights: two trains a matrix, no bias."""
+    rank = int(config["r"])
+    sides = [geometry.shape(role) for role in projections]
+    pairs = [train_parameters(i, rank, config) + train_parameters(rank, o, config) for i, o in sides]
+    return geometry.layers * sum(pairs)
+
+
+def adp_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
+    """Return LoRETTA_adp's count of adapter weights: two trains with a bias each behind every adapted matrix."""
+    width = int(config["bottleneck"])
+    outputs = [geometry.shape(role)[1] for role in projections]
+    trains = [train_parameters(o, width, config) + train_parameters(width, o, config) for o in outputs]
+    return geometry.layers * (sum(trains) + sum(width + o for o in outputs))

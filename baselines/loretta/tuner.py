@@ -1,0 +1,248 @@
+"""LoRETTA_rep and LoRETTA_adp as PEFT tuners; importing this module registers them.
+
+rep adds W0 + (alpha / r) A B with A and B tensor trains (mergeable); adp adds h + up(activation(down(h))) behind a
+projection (not mergeable). Source: Yang et al. 2024, arXiv:2402.11417, and the released package, loretta 0.1.3.
+
+Neither method starts at the pre-trained model as released: all cores start random, although the paper speaks of taking
+the starting noise out of the weights. `init` chooses: "faithful" as released, "subtract_initial_delta" subtracts the
+starting branch for ever (frozen copies of its cores travel with the checkpoint), "zero_last_core" zeroes the second
+train's last core and bias, as LoRA does with B.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.loretta.shapes import shape_key, tensor_shape
+from baselines.loretta.tensor_train import TensorTrainLinear
+from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner, register_tuner
+
+INITS = ("faithful", "subtract_initial_delta", "zero_last_core")
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "tanh": torch.tanh}
+
+
+@dataclass
+class LorettaConfig(PeftConfig):
+    """What both variants share, with PEFT's own names and meanings where it has them. Raises ValueError for bad values.
+
+    Normalisation layers, which the method also trains, go into `modules_to_save`.
+    """
+
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    tensor_rank: int = 5  # the inner dimension between all cores of a train
+    dropout: float = 0.0  # on the input of the branch
+    init: str = "faithful"
+    shapes: dict[str, list[int]] | None = field(default=None)  # "768x8" -> dimensions; completed when attached
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)  # pyright: ignore[reportAttributeAccessIssue] as PEFT does
+        self._require_positive("tensor_rank")
+        if self.init not in INITS:
+            raise ValueError(f"{type(self).__name__}.init must be one of {', '.join(INITS)}, got '{self.init}'.")
+
+    def _require_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if value < 1:
+            raise ValueError(f"{type(self).__name__}.{name} must be at least 1, got {value}.")
+
+    def train(self, inputs: int, outputs: int, bias: bool) -> TensorTrainLinear:
+        """Return a new tensor train, and write its dimensions into `shapes` so that a checkpoint carries them."""
+        shape = tensor_shape(inputs, outputs, self.shapes)
+        self.shapes = {**(self.shapes or {}), shape_key(inputs, outputs): list(shape)}
+        keep_start = self.init == "subtract_initial_delta"
+        return TensorTrainLinear(inputs, outputs, shape, self.tensor_rank, bias, keep_start)
+
+
+@dataclass
+class LorettaRepConfig(LorettaConfig):
+    """LoRETTA_rep: the update is (alpha / r) A B, with A (inputs, r) and B (r, outputs)."""
+
+    r: int = 8  # width between the two trains; the rank of the update
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "LORETTA_REP"
+        self._require_positive("r")
+
+
+@dataclass
+class LorettaAdpConfig(LorettaConfig):
+    """LoRETTA_adp: a bottleneck behind each target, with biases and a residual connection."""
+
+    bottleneck: int = 64
+    activation: str = "relu"  # the experiments' choice; the package's own default is tanh
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "LORETTA_ADP"
+        self._require_positive("bottleneck")
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"LorettaAdpConfig.activation must be one of {known}, got '{self.activation}'.")
+
+
+class Branch(nn.Module):
+    """Two tensor trains in a row, (..., inputs) -> (..., outputs), as one adapter has them at one projection."""
+
+    def __init__(self, config: LorettaConfig, inputs: int, width: int, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.down = config.train(inputs, width, bias)
+        self.up = config.train(width, outputs, bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.subtracts_start = config.init == "subtract_initial_delta"
+        if config.init == "zero_last_core":
+            self.up.zero_last_core()
+
+    def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the branch's output, less that of its starting state if the config says so; in the cores' dtype."""
+        x = self.dropout(x.to(self.down.cores[0].dtype))
+        output = self._evaluate(x, activation, start=False)
+        return output - self._evaluate(x, activation, start=True) if self.subtracts_start else output
+
+    def _evaluate(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None, start: bool) -> Tensor:
+        hidden = self.down(x, start)
+        return self.up(hidden if activation is None else activation(hidden), start)
+
+    def delta_weight(self) -> Tensor:
+        """Return the linear branch's matrix (inputs, outputs), without dropout or scaling."""
+        delta = self.down.weight_matrix() @ self.up.weight_matrix()
+        if self.subtracts_start:
+            delta = delta - self.down.weight_matrix(start=True) @ self.up.weight_matrix(start=True)
+        return delta
+
+
+class LorettaRepLayer(nn.Module, AdditiveTunerLayer):
+    """A linear layer and, for each adapter, an additive update of its weight."""
+
+    adapter_layer_names = ("loretta_rep_branch",)
+    other_param_names = ("scaling",)
+
+    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: LorettaRepConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.loretta_rep_branch = nn.ModuleDict()
+        self.scaling: dict[str, float] = {}
+        self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: LorettaRepConfig) -> None:
+        """Add an adapter, or start it afresh."""
+        base = cast(nn.Linear, self.get_base_layer())
+        branch = Branch(config, base.in_features, config.r, base.out_features, bias=False)
+        self.loretta_rep_branch[adapter_name] = branch
+        self.scaling[adapter_name] = config.alpha / config.r
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return one adapter's update, (outputs, inputs) as the base weight has it, scaling included."""
+        branch = cast(Branch, self.loretta_rep_branch[adapter])
+        return self.scaling[adapter] * branch.delta_weight().T
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the base layer's output plus that of each active adapter."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters or self.merged:
+            return result
+        for name in self.active_adapters:
+            if name in self.loretta_rep_branch:
+                result = result + (self.scaling[name] * self.loretta_rep_branch[name](x)).to(result.dtype)
+        return result
+
+
+class LorettaAdpLayer(nn.Module, BaseTunerLayer):
+    """A linear layer and, behind it, each active adapter's bottleneck with its residual connection."""
+
+    adapter_layer_names = ("loretta_adp_branch",)
+    other_param_names = ("activation",)
+
+    def __init__(self, base_layer: nn.Linear, adapter_name: str, config: LorettaAdpConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.loretta_adp_branch = nn.ModuleDict()
+        self.activation: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
+        self.update_layer(adapter_name, config)
+
+    def update_layer(self, adapter_name: str, config: LorettaAdpConfig) -> None:
+        """Add an adapter, or start it afresh."""
+        width = cast(nn.Linear, self.get_base_layer()).out_features
+        self.loretta_adp_branch[adapter_name] = Branch(config, width, config.bottleneck, width, bias=True)
+        self.activation[adapter_name] = ACTIVATIONS[config.activation]
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the base layer's output after the active adapters' bottlenecks."""
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters:
+            return result
+        for name in self.active_adapters:
+            if name in self.loretta_adp_branch:
+                result = result + self.loretta_adp_branch[name](result, self.activation[name]).to(result.dtype)
+        return result
+
+
+class LorettaModel(ExternalTuner):
+    """Puts a layer of the variant's class in the place of every target."""
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        *,
+        parameter_name: str | None = None,
+    ) -> None:
+        layer_class: Any = self.tuner_layer_cls
+        if isinstance(target, layer_class):
+            cast(Any, target).update_layer(adapter_name, peft_config)
+            return
+        if not isinstance(target, nn.Linear):
+            raise TypeError(f"LoRETTA attaches to nn.Linear only, but '{current_key}' is a {type(target).__name__}.")
+        layer = layer_class(target, adapter_name, peft_config)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)  # an additional adapter trains only once it is chosen
+        self._replace_module(parent, target_name, layer, target)
+
+
+class LorettaRepModel(LorettaModel):
+    """A model with LoRETTA_rep adapters."""
+
+    prefix = "loretta_rep_"
+    tuner_layer_cls = LorettaRepLayer
+
+
+class LorettaAdpModel(LorettaModel):
+    """A model with LoRETTA_adp adapters."""
+
+    prefix = "loretta_adp_"
+    tuner_layer_cls = LorettaAdpLayer
+
+    def _check_merge_allowed(self) -> None:
+        raise NotImplementedError(
+            "LoRETTA_adp cannot be merged: its bottleneck has an activation, so no weight matrix does the same. "
+            "Evaluate the model as it is, or use LoRETTA_rep."
+        )
+
+
+register_tuner("loretta_rep", LorettaRepConfig, LorettaRepModel, LorettaRepModel.prefix)
+register_tuner("loretta_adp", LorettaAdpConfig, LorettaAdpModel, LorettaAdpModel.prefix)

@@ -1,0 +1,99 @@
+"""Methods that train weights the model already has: full fine-tuning, BitFit, the head alone.
+
+BitFit: Ben-Zaken et al. 2022, arXiv:2106.10199. Importing this module loads no torch: a sweep is planned with it.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorta.geometry import Geometry
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
+
+SELECTIONS = {  # regular expressions over the full paths of the backbone's parameters
+    "everything": r".*",
+    "biases": r"(.*\.)?bias",
+    "nothing": r"(?!)",
+}
+WEIGHTS_FILE = "trained_parameters.safetensors"
+
+
+@dataclass(frozen=True)
+class SelectedParameters:
+    """Trains the head and one selection of the backbone's own weights. Raises ValueError for an unknown selection.
+
+    A `backbone` below is an object with a `model` and its `geometry`.
+    """
+
+    name: str
+    selects: str  # a key of SELECTIONS
+    learning_rate: float | None  # of the selected weights; None when there are none
+    head_learning_rate: float
+    identity_at_start: bool = True  # no weight is added or changed before training
+
+    def __post_init__(self) -> None:
+        if self.selects not in SELECTIONS:
+            raise ValueError(f"{self.name}: selects must be one of {', '.join(SELECTIONS)}, got '{self.selects}'.")
+
+    def unsupported(self, geometry: Geometry) -> str | None:
+        """Return why the selection is empty on such a model, or None."""
+        if self.selects == "biases" and not geometry.architecture.biases:
+            return f"{self.name} trains biases, and {geometry.model_type} has none: choose another adapter."
+        return None
+
+    def parameters(self, geometry: Geometry) -> int | None:
+        """Return the closed-form count of selected weights, head excluded, or None where geometry does not fix it.
+
+        "everything" depends on the sizes of the vocabulary and of the position table; the biases of deberta-v2 depend
+        on whether its relative positions have weights and a norm of their own.
+        """
+        if self.selects == "nothing" or self.unsupported(geometry):
+            return 0
+        if self.selects == "everything" or geometry.model_type == "deberta-v2":
+            return None
+        projections = sum(geometry.shape(role)[1] for role in geometry.architecture.modules)
+        norms = 2 * geometry.hidden  # behind attention and behind the feed-forward block
+        outside = geometry.hidden * (geometry.architecture.embedding_norm + geometry.architecture.pooler)
+        return geometry.layers * (projections + norms) + outside
+
+    def attach(self, backbone: Any, task_type: str) -> "nn.Module":
+        """Return the backbone's model; exactly the selection and the head require a gradient."""
+        pattern = re.compile(SELECTIONS[self.selects])
+        heads = backbone.geometry.architecture.head
+        for path, parameter in backbone.model.named_parameters():
+            parameter.requires_grad_(path.split(".")[0] in heads or pattern.fullmatch(path) is not None)
+        return backbone.model
+
+    def callbacks(self) -> "list[TrainerCallback]":
+        """Return nothing: these methods need no step of their own."""
+        return []
+
+    def save(self, model: "nn.Module", folder: Path) -> None:
+        """Write the trained weights, under their full paths."""
+        from safetensors.torch import save_file
+
+        trained = {
+            path: weight.detach().contiguous() for path, weight in model.named_parameters() if weight.requires_grad
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trained, folder / WEIGHTS_FILE)
+
+    def load(self, backbone: Any, task_type: str, folder: Path) -> "nn.Module":
+        """Return the model with the saved weights. Raises ValueError when they are not those that would be trained."""
+        from safetensors.torch import load_file
+
+        model = self.attach(backbone, task_type)
+        saved = load_file(folder / WEIGHTS_FILE)
+        expected = {path for path, weight in model.named_parameters() if weight.requires_grad}
+        if expected != saved.keys():
+            different = ", ".join(sorted(expected ^ saved.keys())[:3])
+            raise ValueError(
+                f"{self.name}: {folder / WEIGHTS_FILE} was written for another model or selection; "
+                f"present on one side only: {different}. Load it with the model and adapter of its record."
+            )
+        model.load_state_dict(saved, strict=False)
+        return model

@@ -1,0 +1,5 @@
+"""The embedded default: a small synthetic language, its GLUE-shaped tasks, and an encoder pre-trained on it."""
+
+from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
+
+__all__ = ["EMBEDDED_REVISION", "EMBEDDED_TASKS", "embedded_fingerprint", "embedded_rows"]

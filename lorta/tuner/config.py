@@ -1,0 +1,70 @@
+"""Settings of a LoRTA adapter, saved beside its weights."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from peft import PeftConfig
+
+from lorta.tuner.factors import HeadSide, Init
+
+PEFT_TYPE = "LORTA"
+
+
+@dataclass
+class LortaConfig(PeftConfig):
+    """LoRTA settings, with PEFT's names where PEFT has one. Raises ValueError for a value out of range."""
+
+    r: int = field(default=8, metadata={"help": "Rank: columns of every factor."})
+    alpha: float = field(default=8.0, metadata={"help": "The update is multiplied by alpha / r."})
+    target_modules: str | list[str] | None = field(
+        default=None,
+        metadata={"help": "Module names or one regular expression; by default q, k, v and o of a known architecture."},
+    )
+    exclude_modules: str | list[str] | None = field(default=None, metadata={"help": "Modules to leave as they are."})
+    layers_to_transform: list[int] | None = field(
+        default=None, metadata={"help": "Numbers of the layers to adapt, all by default; only they get a row of C_L."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules to train whole and save; a classification head is added by PEFT."}
+    )
+    head_side: HeadSide = field(
+        default="natural",
+        metadata={
+            "help": "The side of a projection that the heads divide: 'natural' is output for q, k, v and input for o "
+            "(how attention reads them); 'input' or 'output' for all (the released PEFT and lit-gpt code)."
+        },
+    )
+    init: Init = field(
+        default="rank_neutral",
+        metadata={"help": "'reference': the released code; 'rank_neutral': the same at rank 4, alike at every rank."},
+    )
+    init_scale: float = field(
+        default=0.0, metadata={"help": "Larger means smaller C factors, as in the released code, whose default is 0."}
+    )
+    dropout: float = field(default=0.0, metadata={"help": "Dropout probability on the input of adapted projections."})
+    geometry: dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "What the factor rows stand for. Written when the adapter is attached; leave it unset."},
+    )
+
+    def __post_init__(self) -> None:
+        """Validate, and bring lists into an order that does not depend on hashing."""
+        super().__post_init__()
+        self.peft_type = PEFT_TYPE
+        if isinstance(self.target_modules, list | set | tuple):
+            self.target_modules = sorted(self.target_modules)
+        if isinstance(self.layers_to_transform, int):  # PEFT's LoraConfig takes one number too
+            self.layers_to_transform = [self.layers_to_transform]
+        if isinstance(self.r, bool) or not isinstance(self.r, int) or self.r < 1:
+            raise ValueError(f"LortaConfig.r must be a whole number of at least 1, got {self.r!r}.")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(f"LortaConfig.alpha must be a positive number, got {self.alpha!r}.")
+        if not (math.isfinite(self.init_scale) and self.init_scale >= 0):
+            raise ValueError(f"LortaConfig.init_scale must be a number of at least 0, got {self.init_scale!r}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"LortaConfig.dropout must be at least 0 and below 1, got {self.dropout!r}.")
+        for name, choices in (("head_side", get_args(HeadSide)), ("init", get_args(Init))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"LortaConfig.{name} must be one of {', '.join(choices)}; got {value!r}.")

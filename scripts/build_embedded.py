@@ -1,0 +1,57 @@
+"""Rebuild the embedded encoder from nothing: pre-train on the textbook and write weights, tokenizer and card.
+
+    python scripts/build_embedded.py                      # the shipped recipe, into lorta/embedded/weights/tiny
+    python scripts/build_embedded.py --steps 20           # only the first steps: prints their losses, writes nothing
+    python scripts/build_embedded.py --fingerprints       # rewrite the fingerprints of the embedded rows
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from lorta.embedded import tasks
+from lorta.embedded.pretraining import Recipe, pretrain, save_pretrained
+
+WEIGHTS = Path(tasks.__file__).with_name("weights") / "tiny"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights")
+    parser.add_argument("--steps", type=int, help="stop after this many steps and write nothing")
+    parser.add_argument("--threads", type=int, default=2, help="threads torch may use")
+    parser.add_argument("--fingerprints", action="store_true", help="rewrite the rows' fingerprints, train nothing")
+    return parser.parse_args()
+
+
+def write_fingerprints() -> None:
+    """Write the SHA-256 of every split of every task beside the task module."""
+    prints = {
+        task: {split: tasks.rows_fingerprint(tasks.embedded_rows(task, split)) for split in tasks.SIZES}
+        for task in tasks.EMBEDDED_TASKS
+    }
+    tasks.FINGERPRINTS.write_text(json.dumps(prints, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Pre-train and print one line of progress every 200 steps."""
+    arguments = parse_arguments()
+    if arguments.fingerprints:
+        return write_fingerprints()
+    torch.set_num_threads(arguments.threads)
+    recipe, losses, start = Recipe(), [], time.perf_counter()
+    model = None
+    for loss, model in pretrain(recipe, stop_after=arguments.steps):  # noqa: B007
+        losses.append(loss)
+        if arguments.steps or len(losses) % 200 == 0:
+            print(f"step {len(losses):6d}  loss {loss:.6f}  {time.perf_counter() - start:7.1f} s", flush=True)
+    if model is not None and not arguments.steps:
+        save_pretrained(model, losses, recipe, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

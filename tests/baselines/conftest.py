@@ -1,0 +1,51 @@
+"""Tiny random backbones, and the adapters of conf/adapter as the harness builds them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny_backbones import build_backbone
+
+from lorta.harness.build import build
+
+CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "adapter"
+
+
+@pytest.fixture
+def backbone() -> Callable[..., Any]:
+    """Return build(name, device, dtype, **config changes); the same name always has the same weights."""
+    return build_backbone
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(3, 48, (3, 7), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def adapter() -> Callable[..., Any]:
+    """Return load(name, rank, **changes of its PeftConfig)."""
+
+    def load(name: str, rank: int = 5, **changes: Any) -> Any:
+        node = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text().replace("${rank}", str(rank)))
+        if changes:
+            node["config"] |= changes
+        return build(node)
+
+    return load
+
+
+@pytest.fixture
+def randomise() -> Callable[[torch.nn.Module], None]:
+    """Return randomise(model): give every trainable weight a value, so that nothing is zero by its start."""
+
+    def fill(model: torch.nn.Module) -> None:
+        torch.manual_seed(2)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.normal_(std=0.3)
+
+    return fill
