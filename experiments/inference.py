@@ -22,7 +22,8 @@ def logits(
     found: list[list[float]] = [[] for _ in order]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        batch = collate([{name: column[index] for name, column in columns.items()} for index in chosen]).to(device)
+        batch: Any = collate([{name: column[index] for name, column in columns.items()} for index in chosen])
+        batch = batch.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(**batch).logits.float().cpu().tolist()
         for index, row in zip(chosen, outputs, strict=True):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 VERSION = 1  # raised when the layout below changes
 
 
-def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
+def tokenizer_sha256(tokenizer: Any) -> str:
     """Return the hash of a fast tokenizer's full state: vocabulary, merges, normalisation, special tokens."""
-    state = tokenizer.backend_tokenizer.to_str()  # pyright: ignore[reportAttributeAccessIssue]
+    state = tokenizer.backend_tokenizer.to_str()
     return hashlib.sha256(f"{state} {tokenizer.special_tokens_map}".encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """Rebuild the embedded encoder from nothing: pre-train on the textbook and write weights, tokenizer and card.
 
-    python scripts/build_embedded.py                      # the shipped recipe, into lorta/embedded/weights/tiny
-    python scripts/build_embedded.py --steps 20           # only the first steps: prints their losses, writes nothing
-    python scripts/build_embedded.py --fingerprints       # rewrite the fingerprints of the embedded rows
+python scripts/build_embedded.py                      # the shipped recipe, into lorta/embedded/weights/tiny
+python scripts/build_embedded.py --steps 20           # only the first steps: prints their losses, writes nothing
+python scripts/build_embedded.py --fingerprints       # rewrite the fingerprints of the embedded rows
 """
 
 import argparse

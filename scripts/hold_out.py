@@ -1,6 +1,6 @@
 """Make a data folder to tune on: its validation split is drawn from the training split, so tuning sees no scored row.
 
-    python scripts/hold_out.py --root DATA --to tuning_data --rows 500 glue/sst2 glue/stsb
+python scripts/hold_out.py --root DATA --to tuning_data --rows 500 glue/sst2 glue/stsb
 """
 
 import argparse
@@ -12,7 +12,7 @@ from experiments.rows import local_file, read_lines
 
 
 def hold_out(root: Path, target: Path, task: str, rows: int) -> None:
-    """Write TASK/train.jsonl and TASK/validation.jsonl (`rows` rows) below `target`; the draw depends on the task only."""
+    """Write TASK/train.jsonl and TASK/validation.jsonl (`rows` rows) below `target`; the task alone fixes the draw."""
     found = [row for _, row in read_lines(local_file(root, task, "train"))]
     random.Random(f"lorta hold-out {task}").shuffle(found)
     for split, part in (("validation", found[:rows]), ("train", found[rows:])):

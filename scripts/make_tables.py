@@ -1,6 +1,6 @@
 """Make the report of finished runs: results/reports/NAME.{md,csv,runs.csv,tex} and results/figures/NAME.png.
 
-python scripts/make_tables.py --name NAME [--runs runs | --records results/records/NAME.jsonl] [--export]
+python scripts/make_tables.py [--name NAME] [--runs runs | --records results/records/NAME.jsonl] [--export]
 """
 
 import argparse
@@ -17,10 +17,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     source.add_argument("--records", type=Path, help="exported records, one JSON object per line")
-    parser.add_argument("--name", required=True, help="file name of the report, without an ending")
+    parser.add_argument(
+        "--name", help="file name of the report, without an ending (default: that of the records, or runs)"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
     parser.add_argument("--export", action="store_true", help="also write the records to RESULTS/records/NAME.jsonl")
     options = parser.parse_args(arguments)
+    options.name = options.name or (options.records or options.runs).stem
     if Path(options.name).name != options.name:
         parser.error(f"--name must be a file name without folders, got {options.name!r}")
     missing = options.records or options.runs

@@ -13,14 +13,14 @@ from lorta.embedded import tasks
 SCORES = ("zero", "one", "two", "three", "four", "five")
 ANSWERS = ("right", "wrong", "liked", "panned", "same", "other", "yes", "no", "known", "unknown", *SCORES)
 EXERCISES = ("grammar", "verdict", "meaning", "follows", "overlap", "answer")
-SHARES = {"grammar": 0.15, "verdict": 0.2, "answer": 0.25, "meaning": 0.4}  # of the kinds of text
+SHARES = {"grammar": 0.1, "verdict": 0.15, "answer": 0.25, "meaning": 0.5}  # of the kinds of text
 PLAIN_SHARE = 0.4  # texts without an exercise, the form in which the tasks come
 SOUND = ("right", "liked", "panned", "known", "same")  # a plain text is grammatical, answers, says the same again
 
 
 def words() -> tuple[str, ...]:
     """Return every word of the language once, in a fixed order."""
-    nouns = [form for noun in lang.NOUNS for form in noun] + [form for kind in lang.KINDS for form in (kind, kind + "s")]
+    nouns = [form for noun in (*lang.KIND_OF, *lang.KINDS) for form in (noun, noun + "s")]
     verbs = [form for verb in lang.VERBS for form in verb]
     small = ("the", "this", "these", "is", "are", "by", "who", "not", "but", "although")
     reviews = (*lang.TOPICS, *lang.PRAISE, *lang.BLAME, *lang.ADVERBS)

@@ -88,7 +88,7 @@ def run_plan(plan: Plan, console: Console) -> int:
 def _skip(spec: RunSpec, sentence: str, store: Store) -> None:
     from dataclasses import replace
 
-    from lorta.harness.pipeline import first_record, now
+    from lorta.harness.describe import first_record, now
 
     store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))
 

@@ -179,7 +179,7 @@ class _Composer:
 
     def compose(self, choices: Mapping[str, Any], problems: Problems) -> DictConfig | None:
         """Return the configuration of a combination of choices, unresolved; None when there is a sentence about it."""
-        words = [f"{group}={'null' if choice is None else choice}" for group, choice in choices.items()]
+        words = [f"{group}={choice}" for group, choice in choices.items() if choice is not None]
         overrides = self._parser.parse_overrides(words)
         try:
             found = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)

@@ -50,6 +50,7 @@ class TrainingOutcome:
     samples: int = 0
     padded_fraction: float | None = None
     best_epoch: float | None = None
+    warmup_steps: int = WARMUP_STEPS
 
 
 class CountingCollator(DataCollatorWithPadding):
@@ -70,7 +71,7 @@ class _Trainer(Trainer):
     """Draws the data order from its own generator: every adapter sees the same batches for the same seed."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
         generator = torch.Generator().manual_seed(int(self.args.data_seed or 0))
         if self.args.train_sampling_strategy == "group_by_length":
             lengths = [len(row) for row in dataset["input_ids"]]

@@ -88,7 +88,7 @@ def _record(future: "Future[RunRecord]", spec: RunSpec) -> RunRecord:
 
 
 def _lost(spec: RunSpec, status: Any, failure: Failure) -> RunRecord:
-    from lorta.harness.pipeline import first_record, now
+    from lorta.harness.describe import first_record, now
 
     store = Store(spec.settings.runtime.runs)
     record = store.read(spec.signature) or first_record(spec)

@@ -33,7 +33,7 @@ def adapter(name: str, rank: int = RANK) -> Adapter:
 
 
 def backbone(architecture: str) -> Backbone:
-    """Two layers of random weights, always the same: a RoBERTa, or a Llama whose four query heads share two key heads."""
+    """Two layers of random weights, always the same: a RoBERTa, or a Llama with four query heads and two key heads."""
     torch.manual_seed(0)
     if architecture == "roberta":
         config = RobertaConfig(

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from tests.contract.backbones import adapter, backbone, logits
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from lorta.harness.cost import count_parameters, is_head
 from tests.contract.backbones import (
     ADAPTERS,
     ARCHITECTURES,
@@ -18,7 +19,6 @@ from tests.contract.backbones import (
     saved,
     train_steps,
 )
-from lorta.harness.cost import count_parameters, is_head
 
 HASH_SEEDS = ("0", "1", "2")
 WITHOUT_MERGE = {"full", "bitfit", "head_only", "loretta_adp"}  # own weights, or a nonlinearity between the factors

@@ -1,0 +1,175 @@
+"""What a record says of a run: the sections made from its spec, and those made from its results."""
+
+import hashlib
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lorta.harness import provenance
+from lorta.harness.adapter import Adapter
+from lorta.harness.backbone import Backbone, ModelFiles
+from lorta.harness.build import build
+from lorta.harness.cost import Stopwatch, rounded
+from lorta.harness.record import RunRecord
+from lorta.harness.sections import (
+    AdapterSection,
+    Batch,
+    FailureKind,
+    Memory,
+    ModelSection,
+    ProtocolSection,
+    Split,
+    TaskSection,
+    Throughput,
+    Timing,
+)
+from lorta.harness.spec import RunSpec
+from lorta.harness.task import DataSplits, Task
+
+if TYPE_CHECKING:
+    from lorta.harness.training import TrainingOutcome
+
+MACHINE_KEYS = ("runtime.", "data.root", "model.path")  # where files lie on one machine: no part of a record
+
+
+def now() -> str:
+    """Return the time in ISO-8601, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def first_record(spec: RunSpec) -> RunRecord:
+    """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
+    begun = now()
+    return RunRecord(
+        run_id=spec.signature,
+        cell_id=spec.cell_id,
+        config_hash=spec.config_hash,
+        status="running",
+        created_at=begun,
+        started_at=begun,
+        seed=spec.settings.seed,
+        config=spec.cell | {"seed": spec.settings.seed},
+        overrides=tuple(item for item in spec.overrides if not item.startswith(MACHINE_KEYS)),
+        choices=dict(spec.choices),
+        adapter=_adapter_section(spec),
+        task=_task_section(spec),
+        protocol=_protocol_section(spec),
+        batch=_batch_section(spec),
+        code=provenance.code(),
+        environment=provenance.environment(),
+    )
+
+
+def _adapter_section(spec: RunSpec) -> AdapterSection:
+    adapter: Adapter = build(spec.settings.adapter)
+    return AdapterSection(
+        name=adapter.name,
+        rank=adapter.rank,
+        projections=tuple(spec.settings.adapter.get("projections", ())) or None,
+        learning_rate=spec.settings.trainer.learning_rate,
+        head_learning_rate=spec.settings.trainer.head_learning_rate,
+        settings=spec.cell["adapter"],
+    )
+
+
+def _task_section(spec: RunSpec) -> TaskSection:
+    data = spec.settings.data
+    task: Task = build(spec.settings.task)
+    plan = task.plan_data(data, spec.settings.model.data)
+    return TaskSection(
+        name=task.name,
+        protocol=task.protocol,
+        source=plan.source,
+        revision=plan.revision,
+        splits={use: Split(rows=0, fingerprint=value) for use, value in plan.fingerprints.items()},
+        split_primary="evaluation",
+        metric_primary=task.primary,
+        higher_is_better=task.higher_is_better,
+        test_is_validation=task.test_is_validation,
+        max_train_samples=data.max_train_samples,
+        max_eval_samples=data.max_eval_samples,
+    )
+
+
+def _protocol_section(spec: RunSpec) -> ProtocolSection:
+    trainer = spec.settings.trainer
+    return ProtocolSection(
+        selection=trainer.selection,
+        tuned=spec.settings.tuning is not None,
+        epochs=trainer.num_train_epochs,
+        max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
+    )
+
+
+def _batch_section(spec: RunSpec) -> Batch:
+    micro, accumulation = (
+        spec.settings.trainer.per_device_train_batch_size,
+        spec.settings.trainer.gradient_accumulation_steps,
+    )
+    return Batch(effective=micro * accumulation, micro=micro, grad_accum=accumulation)
+
+
+def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
+    """Return the record with the number of rows that each split really has."""
+    assert record.task is not None
+    rows = {"train": len(data.train), "evaluation": len(data.evaluation)}
+    splits = {use: replace(split, rows=rows[use]) for use, split in record.task.splits.items()}
+    return replace(record, task=replace(record.task, splits=splits))
+
+
+def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:
+    """Return the section of the backbone before an adapter is attached, its head included."""
+    model, tokenizer = spec.settings.model, backbone.tokenizer
+    state: Any = tokenizer
+    return ModelSection(
+        name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
+        id=model.hub_id or model.name,
+        revision=model.revision or files.fingerprint,
+        dtype=model.dtype,
+        parameters_total=sum(weight.numel() for weight in backbone.model.parameters()),
+        tokenizer_sha256=hashlib.sha256(state.backend_tokenizer.to_str().encode()).hexdigest(),
+        padding_side=tokenizer.padding_side,
+        pad_token_id=state.pad_token_id,
+        weights_sha256=None,
+    )
+
+
+def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:
+    """Return the seconds by phase; scoring of epochs counts as evaluation."""
+    seconds = watch.seconds | {"train": outcome.train_s, "eval": watch.seconds["eval"] + outcome.eval_s}
+    return Timing(
+        wall_s=round(watch.wall_s, 3),
+        step_s_median=outcome.step_s_median,
+        step_s_p90=outcome.step_s_p90,
+        warmup_steps_excluded=outcome.warmup_steps,
+        **rounded(seconds),
+    )
+
+
+def throughput_section(watch: Stopwatch, outcome: "TrainingOutcome", rows_scored: int) -> Throughput:
+    """Return rates over training and final evaluation."""
+    return Throughput(
+        train_tokens_per_s=outcome.tokens / outcome.train_s,
+        train_samples_per_s=outcome.samples / outcome.train_s,
+        eval_samples_per_s=rows_scored / watch.seconds["eval"],
+        padded_fraction=outcome.padded_fraction,
+    )
+
+
+def reasons(memory: Memory, best_epoch: float | None) -> dict[str, str]:
+    """Return why fields are null, and which epoch was chosen where one was."""
+    found = {} if memory.train_peak_allocated_bytes is not None else {"memory.train_peak_allocated_bytes": "no GPU"}
+    return found | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
+
+
+def failure_kind(error: Exception, phase: str) -> FailureKind:
+    """Return the class of a failure: what a user would do about it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        return "oom"
+    if isinstance(error, ArithmeticError):
+        return "nan"
+    if isinstance(error, OSError):
+        return "infra"
+    kinds: dict[str, FailureKind] = {"data": "data", "setup": "config"}
+    return kinds.get(phase, "bug") if isinstance(error, ValueError) else "bug"

@@ -1,0 +1,30 @@
+"""Put the headline table into README.md, between its two markers: the first table of results/reports/HEADLINE.md.
+
+python scripts/make_readme.py
+"""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADLINE = "minilm_glue"
+MARKED = re.compile(r"(<!-- headline: \w+ -->\n).*?(<!-- end of headline -->)", flags=re.DOTALL)
+
+
+def headline(report: str) -> str:
+    """Return the lines of a report's first table. Raises ValueError when it has none."""
+    found = re.search(r"(?:^\|.*\n)+", report, flags=re.MULTILINE)
+    if found is None:
+        raise ValueError(f"results/reports/{HEADLINE}.md has no table: run `make tables`")
+    return found.group(0)
+
+
+def main() -> None:
+    """Rewrite README.md with the table as it is now."""
+    table = headline((ROOT / "results" / "reports" / f"{HEADLINE}.md").read_text())
+    readme = ROOT / "README.md"
+    readme.write_text(MARKED.sub(lambda match: f"{match.group(1)}{table}{match.group(2)}", readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()
