@@ -27,15 +27,13 @@ def main() -> None:
     output = ""
     for _ in range(REPEATS):
         begun = time.perf_counter()
-        output = subprocess.run(
-            [sys.executable, "-c", PLAN, *overrides], capture_output=True, text=True, check=True
-        ).stdout
+        command = [sys.executable, "-c", PLAN, *overrides]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         seconds.append(time.perf_counter() - begun)
     cells, runs, torch_imported = output.split()
     print(f"{cells} cells, {runs} runs, torch imported: {torch_imported}")
-    print(
-        f"seconds, median of {REPEATS}: {statistics.median(seconds):.2f} (from {min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    spread = f"from {min(seconds):.2f} to {max(seconds):.2f}"
+    print(f"whole-process seconds, median of {REPEATS}: {statistics.median(seconds):.2f} ({spread})")
 
 
 if __name__ == "__main__":
