@@ -33,6 +33,7 @@ class SelectedParameters:
     selects: str  # a key of SELECTIONS
     learning_rate: float | None  # of the selected weights; None when there are none
     head_learning_rate: float
+    rank: int | None = None  # such a method has none
     identity_at_start: bool = True  # no weight is added or changed before training
 
     def __post_init__(self) -> None:

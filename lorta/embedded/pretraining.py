@@ -1,4 +1,4 @@
-"""Masked-language pre-training of the embedded RoBERTa on the textbook. Recipe: RoBERTa's (Liu et al. 2019), smaller."""
+"""Masked-language pre-training of the embedded RoBERTa on the textbook. Recipe: after RoBERTa, Liu et al. 2019."""
 
 import hashlib
 import json
@@ -108,7 +108,7 @@ def first_position_variance(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def pretrain(recipe: Recipe, stop_after: int | None = None) -> Iterator[tuple[float, RobertaForMaskedLM]]:
-    """Yield (masked-language loss of a step in nats, the model after it) for all steps, or for the first `stop_after`."""
+    """Yield (masked-language loss of a step in nats, the model after it) for all steps or the first `stop_after`."""
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(textbook.words(), MAX_LENGTH)
     model, batches = RobertaForMaskedLM(tiny_config(tokenizer)), TextbookBatches(tokenizer, recipe)

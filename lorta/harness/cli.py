@@ -81,7 +81,11 @@ def run_plan(plan: Plan, console: Console) -> int:
         from lorta.harness.progress import follow
         from lorta.harness.workers import run_all, worker_count
 
-        follow(todo, run_all(todo, worker_count(todo)), console)
+        try:
+            follow(todo, run_all(todo, worker_count(todo)), console)
+        except KeyboardInterrupt:
+            console.print("interrupted; the same command continues with what is not finished")
+            return 130
     return _report(plan, store, console, bool(todo))
 
 

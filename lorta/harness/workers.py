@@ -85,6 +85,9 @@ def _record(future: "Future[RunRecord]", spec: RunSpec) -> RunRecord:
         )
         failure = Failure(kind="oom" if killed else "infra", type="ProcessExpired", message=message, phase="unknown")
         return _lost(spec, "failed", failure)
+    except Exception as error:  # outside execute's own handling: its first record could not be written
+        failure = Failure(kind="bug", type=type(error).__name__, message=str(error), phase="unknown")
+        return _lost(spec, "failed", failure)
 
 
 def _lost(spec: RunSpec, status: Any, failure: Failure) -> RunRecord:

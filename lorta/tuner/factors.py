@@ -23,7 +23,7 @@ HeadSide = Literal["natural", "input", "output"]
 Init = Literal["reference", "rank_neutral"]
 
 MODES = ("hidden", "head_dim", "heads", "layers", "matrices")
-NEUTRAL_RANK = 4  # the paper's rank for RoBERTa-base on GLUE, whose learning rates then hold for every rank
+NEUTRAL_RANK = 4  # the paper's rank for RoBERTa-base on GLUE: at rank 4 both distributions are the released code's
 
 
 class Position(NamedTuple):
