@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.rows import Row
+from lorta.harness.backbone import tokenizer_sha256
 from lorta.harness.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VERSION = 1  # raised when the layout below changes
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """Return the hash of a fast tokenizer's full state: vocabulary, merges, normalisation, special tokens."""
-    state = tokenizer.backend_tokenizer.to_str()
-    return hashlib.sha256(f"{state} {tokenizer.special_tokens_map}".encode()).hexdigest()
 
 
 def tokenise(

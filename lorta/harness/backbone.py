@@ -133,6 +133,16 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
     return AutoTokenizer.from_pretrained(files.location, revision=files.revision or "main", trust_remote_code=False)
 
 
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Return the hash of a fast tokenizer: vocabulary, merges, normalisation, special tokens.
+
+    Padding and truncation are left out: calling a tokenizer changes them.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
     """Return the model as a sequence classifier with a fresh head (drawn from torch's generator: seed it first).
 

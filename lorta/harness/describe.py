@@ -1,6 +1,5 @@
 """What a record says of a run: the sections made from its spec, and those made from its results."""
 
-import hashlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorta.harness import provenance
 from lorta.harness.adapter import Adapter
-from lorta.harness.backbone import Backbone, ModelFiles
+from lorta.harness.backbone import Backbone, ModelFiles, tokenizer_sha256
 from lorta.harness.build import build
 from lorta.harness.cost import Stopwatch, rounded
 from lorta.harness.record import RunRecord
@@ -120,17 +119,17 @@ def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
 
 def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:
     """Return the section of the backbone before an adapter is attached, its head included."""
-    model, tokenizer = spec.settings.model, backbone.tokenizer
-    state: Any = tokenizer
+    model = spec.settings.model
+    tokenizer: Any = backbone.tokenizer
     return ModelSection(
         name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
         id=model.hub_id or model.name,
         revision=model.revision or files.fingerprint,
         dtype=model.dtype,
         parameters_total=sum(weight.numel() for weight in backbone.model.parameters()),
-        tokenizer_sha256=hashlib.sha256(state.backend_tokenizer.to_str().encode()).hexdigest(),
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
         padding_side=tokenizer.padding_side,
-        pad_token_id=state.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         weights_sha256=None,
     )
 

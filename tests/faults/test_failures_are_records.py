@@ -55,7 +55,7 @@ def test_a_killed_worker_costs_one_run(spec):
 
 
 def test_a_run_that_takes_too_long_is_stopped(spec):
-    slow = spec("Slow", "runtime.timeout_s=20")
+    slow = spec("Slow", "runtime.timeout_s=4")
     (record,) = finished([slow], workers=1).values()
     assert (record.status, record.failure.kind) == ("timeout", "timeout")
 
