@@ -80,7 +80,7 @@ def _draw_panel(axis: "Axes", table: Table, panel: str, styles: Mapping[str, Sty
     metric = f" ({table.metrics[panel]})" if panel in table.metrics else ""
     axis.set_title(table.short(panel) + metric)
     axis.set_xscale("log")
-    axis.set_xlabel("adapter parameters (head and others not counted)")
+    axis.set_xlabel("adapter parameters")
     axis.set_ylabel("score, points of 100")
     handles: dict[str, Any] = {}
     for (name, _), rows in group(table.rows, lambda row: (row.adapter, row.variant)).items():
