@@ -14,7 +14,7 @@ from lorta.harness.cost import Stopwatch, count_parameters, measure_memory, meas
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Failure, Tracking
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store, write_atomically
+from lorta.harness.store import PROGRESS_NAME, Store, write_atomically
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 PREDICTIONS, HISTORY, TRACEBACK, ADAPTER = "predictions.jsonl", "history.jsonl", "traceback.txt", "adapter"
@@ -33,6 +33,7 @@ def execute(spec: RunSpec) -> RunRecord:
         raise
     except Exception as error:
         record = _failed(run, error)
+    (run.folder / PROGRESS_NAME).unlink(missing_ok=True)
     store.write(record)
     return _mirror(record, spec, store)
 

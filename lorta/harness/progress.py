@@ -9,9 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lorta.harness.record import RunRecord
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store
-
-PROGRESS_NAME = "progress.json"
+from lorta.harness.store import PROGRESS_NAME, Store
 
 
 def title(spec: RunSpec) -> str:
@@ -51,7 +49,7 @@ def follow(specs: Sequence[RunSpec], finished: Iterable[RunRecord | None], conso
         bars: dict[str, Any] = {}
         for record in finished:
             if record is None:
-                _update_bars(progress, bars, specs, names, {item.run_id for item in records})
+                _update_bars(progress, bars, specs, names)
                 continue
             records.append(record)
             progress.advance(sweep)
@@ -61,16 +59,14 @@ def follow(specs: Sequence[RunSpec], finished: Iterable[RunRecord | None], conso
     return records
 
 
-def _update_bars(
-    progress: Progress, bars: dict[str, Any], specs: Sequence[RunSpec], names: dict[str, str], done: set[str]
-) -> None:
+def _update_bars(progress: Progress, bars: dict[str, Any], specs: Sequence[RunSpec], names: dict[str, str]) -> None:
     if progress.disable:
         return
     for spec in specs:
-        file = Store(spec.settings.runtime.runs).folder(spec.signature) / PROGRESS_NAME
-        if spec.signature in done or not file.is_file():
+        try:
+            state = json.loads((Store(spec.settings.runtime.runs).folder(spec.signature) / PROGRESS_NAME).read_text())
+        except FileNotFoundError:  # not started yet, or just ended
             continue
-        state = json.loads(file.read_text())
         if spec.signature not in bars:
             bars[spec.signature] = progress.add_task(f"  {names[spec.signature]}", total=state["max_steps"])
         progress.update(bars[spec.signature], completed=state["step"], total=state["max_steps"])

@@ -17,6 +17,7 @@ from typing import Any, cast
 from lorta.harness.record import RunRecord, SideFile
 
 RECORD_NAME = "record.json"
+PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
 
 
 class Store:

@@ -17,13 +17,12 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from lorta.geometry import Architecture
 from lorta.harness.cost import is_head, quantile, synchronise
 from lorta.harness.spec import TrainerSettings
-from lorta.harness.store import write_atomically
+from lorta.harness.store import PROGRESS_NAME, write_atomically
 
 WARMUP_STEPS = 3  # not timed: allocation, autotuning
 LOG_EVERY = 10  # optimiser steps
 NO_CLIPPING = 1e9  # measures the norm, changes no gradient
 PROGRESS_EVERY_S = 0.5
-PROGRESS_NAME = "progress.json"
 
 
 class TrainingDiverged(ArithmeticError):
