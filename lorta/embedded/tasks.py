@@ -45,11 +45,11 @@ def acceptability(random: Random) -> tuple[tuple[str], int]:
     return (" ".join(words),), int(acceptable)
 
 
-def review(random: Random, clauses: int = 2, negation: float = 0.5) -> tuple[tuple[str], int]:
+def review(random: Random, clauses: int = 2) -> tuple[tuple[str], int]:
     """Draw (sentence,) and 1 for praise: `but` gives the last clause the say, `although` the first."""
     said, praises = [], []
     for topic in random.sample(lang.TOPICS, clauses):
-        praise, negated = random.random() < 0.5, random.random() < negation
+        praise, negated = random.random() < 0.5, random.random() < 0.3
         manner = "not" if negated else random.choice(lang.ADVERBS)
         said.append(f"the {topic} is {manner} {random.choice(lang.PRAISE if praise else lang.BLAME)}")
         praises.append(praise != negated)
