@@ -23,7 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights")
     parser.add_argument("--steps", type=int, help="stop after this many steps and write nothing")
-    parser.add_argument("--threads", type=int, default=2, help="threads torch may use")
+    parser.add_argument("--threads", type=int, default=1, help="threads torch may use; sums depend on it")
     parser.add_argument("--fingerprints", action="store_true", help="rewrite the rows' fingerprints, train nothing")
     return parser.parse_args()
 

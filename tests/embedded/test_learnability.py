@@ -11,6 +11,7 @@ from lorta.embedded import EMBEDDED_TASKS, embedded_rows, tasks
 
 FOLDER = tasks.FINGERPRINTS.with_name("weights") / "tiny"
 BATCH_SIZE, EPOCHS = 32, 3
+SLOW = pytest.mark.slow
 
 
 def batches(task: str, split: str, tokenizer, order: list[int]):
@@ -56,7 +57,7 @@ def train_and_score(task: str, adapter: bool) -> float:
 
 
 @pytest.mark.parametrize(
-    "task", [task if task == "mrpc" else pytest.param(task, marks=pytest.mark.slow) for task in EMBEDDED_TASKS]
+    "task", [task if task == "mrpc" else pytest.param(task, marks=SLOW) for task in EMBEDDED_TASKS]
 )
 def test_lora_solves_what_a_head_alone_does_not(task):
     assert train_and_score(task, adapter=False) <= 0.75
