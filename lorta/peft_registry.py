@@ -74,8 +74,33 @@ class ExternalTuner(BaseTuner):
                 module.to(weight.device)
 
 
-class AdditiveTunerLayer(BaseTunerLayer):
-    """Merging for layers whose update is a matrix added to the base weight. A subclass gives `get_delta_weight`."""
+class AdditiveTunerLayer(nn.Module, BaseTunerLayer):
+    """A layer whose update is a matrix added to the base weight: evaluation and merging.
+
+    A subclass gives `update` and `get_delta_weight`, the same update on inputs and as a matrix.
+    """
+
+    base_layer: nn.Module
+    quantization_backend: Any = None  # of a quantised base layer: PEFT's, which knows when its output must be cloned
+
+    def update(self, x: torch.Tensor, adapter: str) -> torch.Tensor:
+        """Return one adapter's update of the output, scaling included, in the dtype of the adapter's weights."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the base layer's output plus the updates of the active adapters, in the base output's dtype."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters or self.merged:
+            return result
+        base_dtype = result.dtype
+        if self.quantization_backend is not None:
+            result = self.quantization_backend.maybe_clone_base_result(result)
+        for adapter in self.active_adapters:
+            if adapter in self._get_available_adapters():
+                result = result + self.update(x, adapter)
+        return result.to(base_dtype)
 
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
         """Return one adapter's update, scaling included, in the base weight's shape (outputs, inputs)."""

@@ -19,7 +19,7 @@ def main() -> None:
     (ROOT / "environment.yml").write_text(
         "# conda env create -f environment.yml; the same pins as requirements.lock, written by `make lock`\n"
         "name: lorta\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
-        f"{listed}      - --no-deps --editable .\n"
+        f"{listed}      - -e .\n"
     )
     print(f"{len(pins)} pins")
 

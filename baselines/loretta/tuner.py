@@ -124,7 +124,7 @@ class Branch(nn.Module):
         return delta
 
 
-class LorettaRepLayer(nn.Module, AdditiveTunerLayer):
+class LorettaRepLayer(AdditiveTunerLayer):
     """A linear layer and, for each adapter, an additive update of its weight."""
 
     adapter_layer_names = ("loretta_rep_branch",)
@@ -152,17 +152,9 @@ class LorettaRepLayer(nn.Module, AdditiveTunerLayer):
         branch = cast(Branch, self.loretta_rep_branch[adapter])
         return self.scaling[adapter] * branch.delta_weight().T
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the base layer's output plus that of each active adapter."""
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
-            return result
-        for name in self.active_adapters:
-            if name in self.loretta_rep_branch:
-                result = result + (self.scaling[name] * self.loretta_rep_branch[name](x)).to(result.dtype)
-        return result
+    def update(self, x: Tensor, adapter: str) -> Tensor:
+        """Return one adapter's update of the output, scaling included."""
+        return self.scaling[adapter] * self.loretta_rep_branch[adapter](x)
 
 
 class LorettaAdpLayer(nn.Module, BaseTunerLayer):

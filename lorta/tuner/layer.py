@@ -1,7 +1,5 @@
 """A linear projection with LoRTA updates. It owns no weights: all layers read the factors that the model holds."""
 
-from typing import Any
-
 import torch
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ PREFIX = "lorta_"
 FACTOR_NAMES = tuple(PREFIX + mode for mode in MODES)
 
 
-class LortaLinear(nn.Module, AdditiveTunerLayer):
+class LortaLinear(AdditiveTunerLayer):
     """A wrapped `nn.Linear` whose output gets, per active adapter, the update of its slice of the joint tensor."""
 
     adapter_layer_names = FACTOR_NAMES
@@ -53,26 +51,12 @@ class LortaLinear(nn.Module, AdditiveTunerLayer):
         with torch.no_grad():
             return delta_weight(self.factors(adapter), self.position[adapter], self.scaling[adapter])
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the base layer's output plus the updates of the active adapters, in the base output's dtype."""
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
-            return result
-        base_dtype = result.dtype
-        if self.quantization_backend is not None:
-            result = self.quantization_backend.maybe_clone_base_result(result)
-        for adapter in self.active_adapters:
-            if adapter in self.position:
-                result = result + self._update(x, adapter)
-        return result.to(base_dtype)
-
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Return True: an update is exactly a LoRA of the same rank."""
         return True
 
-    def _update(self, x: Tensor, adapter: str) -> Tensor:
+    def update(self, x: Tensor, adapter: str) -> Tensor:
+        """Return one adapter's update of the output, factored: the dense matrix is never built."""
         factors = self.factors(adapter, x.device)
         down, up = low_rank_pair(factors, self.position[adapter], self.scaling[adapter])
         x = self._cast_input_dtype(x, down.dtype)
