@@ -88,8 +88,12 @@ def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns
 
 
 def local_file(folder: Path, name: str, split: str) -> Path:
-    """Return FOLDER/<family>/<task>/<split>.jsonl or its .gz. Raises ValueError when neither is there."""
-    candidates = [folder / name / f"{split}{ending}" for ending in (".jsonl", ".jsonl.gz")]
+    """Return FOLDER/<family>/<task>/<split>.jsonl or its .gz; `validation` also serves for MNLI's validation_matched.
+
+    Raises ValueError when there is none.
+    """
+    splits = dict.fromkeys((split, split.partition("_")[0]))
+    candidates = [folder / name / f"{part}{ending}" for part in splits for ending in (".jsonl", ".jsonl.gz")]
     for file in candidates:
         if file.is_file():
             return file

@@ -47,7 +47,8 @@ def _encode(
     texts = [[row[column] for row in rows] for column in columns]
     encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
     encoded["labels"] = [float(row["label"]) if regression else int(row["label"]) for row in rows]
-    encoded["idx"] = [int(row.get("idx", position)) for position, row in enumerate(rows)]
+    given = [row.get("idx") for row in rows]
+    encoded["idx"] = [idx if isinstance(idx, int) else position for position, idx in enumerate(given)]
     return encoded
 
 

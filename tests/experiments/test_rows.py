@@ -47,6 +47,13 @@ def test_local_files_are_read_plain_or_compressed(tmp_path, ending):
     assert (plan.source, sorted(plan.fingerprints)) == ("local", ["evaluation", "train"])
 
 
+def test_a_file_called_validation_serves_for_the_matched_split(tmp_path):
+    write(tmp_path, "jsonl")
+    assert local_file(tmp_path, "glue/sst2", "validation_matched").name == "validation.jsonl"
+    with pytest.raises(ValueError, match="neither"):
+        local_file(tmp_path, "glue/sst2", "test")
+
+
 def test_the_cap_keeps_order_and_does_not_depend_on_anything_but_the_task():
     capped = cap(ROWS, 7, "glue/sst2")
     assert len(capped) == 7
