@@ -10,6 +10,8 @@ from pathlib import Path
 from lorta.harness.report import write_report
 from lorta.harness.store import Store, export, read_export
 
+MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
+
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the options; a wrong one ends the process with status 2 and a sentence."""
@@ -21,9 +23,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--name", help="file name of the report, without an ending (default: that of the records, or runs)"
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
-    parser.add_argument("--export", action="store_true", help="also write the records to RESULTS/records/NAME.jsonl")
+    parser.add_argument(
+        "--export", action="store_true", help="also write the records to RESULTS/records/NAME.jsonl[.gz]"
+    )
     options = parser.parse_args(arguments)
-    options.name = options.name or (options.records or options.runs).stem
+    options.name = options.name or (options.records or options.runs).name.split(".")[0]
     if Path(options.name).name != options.name:
         parser.error(f"--name must be a file name without folders, got {options.name!r}")
     missing = options.records or options.runs
@@ -42,7 +46,8 @@ def main() -> int:
         print(f"make_tables: {error}", file=sys.stderr)
         return 2
     if options.export:
-        export(records, options.results / "records" / f"{options.name}.jsonl")
+        ending = ".jsonl" if len(records) <= MOST_PLAIN_RECORDS else ".jsonl.gz"
+        export(records, options.results / "records" / f"{options.name}{ending}")
     return 0
 
 

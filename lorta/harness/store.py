@@ -3,6 +3,7 @@
 A process killed at any moment leaves the old file or the new one, never half of one. No torch.
 """
 
+import gzip
 import hashlib
 import json
 import math
@@ -96,13 +97,13 @@ class Store:
         return [json.loads(line) for line in content.decode().split("\n") if line]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file in one step: readers see the old content or the new one, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp gives 0o600, which would hide results from the rest of a group
@@ -117,15 +118,20 @@ def write_atomically(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def export(records: Iterable[RunRecord], path: Path | str) -> None:
-    """Write records to one file (results/records/<suite>.jsonl), one line each, ordered by signature."""
+def export(records: Iterable[RunRecord], path: Path) -> None:
+    """Write records to one file (results/records/<suite>.jsonl), one line each, ordered by signature.
+
+    A name that ends in .gz is compressed; the same records give the same bytes.
+    """
     lines = [record.to_json() for record in sorted(records, key=lambda record: record.run_id)]
-    write_atomically(Path(path), "".join(f"{line}\n" for line in lines))
+    content = "".join(f"{line}\n" for line in lines).encode()
+    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
-def read_export(path: Path | str) -> list[RunRecord]:
+def read_export(path: Path) -> list[RunRecord]:
     """Return the records of an exported file. Raises ValueError, naming the line, for anything that is not a record."""
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    content = path.read_bytes()
+    lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().split("\n")
     return [RunRecord.from_json(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
 
 

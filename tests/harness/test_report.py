@@ -156,10 +156,11 @@ def test_a_thousand_records_are_read_and_printed_in_under_a_second(tmp_path):
     code = (
         "import sys, time\n"
         "start = time.perf_counter()\n"
+        "from pathlib import Path\n"
         "from lorta.harness.rendering import to_markdown\n"
         "from lorta.harness.store import read_export\n"
         "from lorta.harness.summary import summarise\n"
-        "records = read_export(sys.argv[1])\n"
+        "records = read_export(Path(sys.argv[1]))\n"
         "assert len(records) > 1000 and 'lorta r=8' in to_markdown(summarise(records), records)\n"
         "assert not {'torch', 'pandas', 'scipy', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "print(time.process_time())\n"

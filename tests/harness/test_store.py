@@ -154,3 +154,11 @@ def test_killed_writer_leaves_a_whole_file(tmp_path):
     found = json.loads(target.read_text())
     assert len(found) >= 10_000
     assert found == list(range(len(found)))
+
+
+def test_a_compressed_export_reads_back_and_has_the_same_bytes_every_time(tmp_path):
+    records = [finished()]
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        export(records, tmp_path / name)
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert read_export(tmp_path / "a.jsonl.gz") == records
