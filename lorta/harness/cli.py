@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
         return 2
-    return run_plan(plan, Console(soft_wrap=True))
+    return run_plan(plan, Console(soft_wrap=True), parallel=multirun)
 
 
 def _hydra(words: list[str]) -> int:
@@ -63,8 +63,11 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
-def run_plan(plan: Plan, console: Console) -> int:
-    """Run what is not done yet, print table or result, and return the exit status."""
+def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
+    """Run what is not done yet, print table or result, and return the exit status.
+
+    Runs of a command line without -m (a suite such as task=glue) are done one after another.
+    """
     runtime = plan.specs[0].settings.runtime
     store = Store(runtime.runs)
     done = {spec.signature for spec in plan.specs if not runtime.force and store.finished(spec.signature)}
@@ -81,8 +84,9 @@ def run_plan(plan: Plan, console: Console) -> int:
         from lorta.harness.progress import follow
         from lorta.harness.workers import run_all, worker_count
 
+        workers = worker_count(todo)
         try:
-            follow(todo, run_all(todo, worker_count(todo)), console)
+            follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
         except KeyboardInterrupt:
             console.print("interrupted; the same command continues with what is not finished")
             return 130

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lorta.harness.record import RunRecord
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import PROGRESS_NAME, Store
+from lorta.harness.store import PROGRESS_NAME
 
 
 def title(spec: RunSpec) -> str:
@@ -64,7 +64,7 @@ def _update_bars(progress: Progress, bars: dict[str, Any], specs: Sequence[RunSp
         return
     for spec in specs:
         try:
-            state = json.loads((Store(spec.settings.runtime.runs).folder(spec.signature) / PROGRESS_NAME).read_text())
+            state = json.loads((spec.folder / PROGRESS_NAME).read_text())
         except FileNotFoundError:  # not started yet, or just ended
             continue
         if spec.signature not in bars:

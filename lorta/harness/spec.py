@@ -98,14 +98,14 @@ class RunSettings(Settings):
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 
 
-def setting_problems(error: ValidationError) -> list[tuple[str, str]]:
-    """Return (dotted key, sentence) for every setting that pydantic refused."""
-    problems: list[tuple[str, str]] = []
+def setting_problems(error: ValidationError) -> list[str]:
+    """Return a sentence, with the dotted key, for every setting that pydantic refused."""
+    problems: list[str] = []
     for item in error.errors(include_url=False):
         # the last parts of a union's location are names of its members, not keys
         keys = [str(part) for part in item["loc"] if str(part).replace("_", "").isalnum() and not _is_type_name(part)]
-        key = ".".join(keys)
-        problems.append((key, f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"))
+        message = str(item["msg"])
+        problems.append(f"{'.'.join(keys)}={item['input']!r}: {message[0].lower()}{message[1:]}")
     return problems
 
 

@@ -58,7 +58,7 @@ class _Planner:
         try:
             settings = RunSettings.model_validate(cell.config)
         except ValidationError as error:
-            for _, sentence in setting_problems(error):
+            for sentence in setting_problems(error):
                 self.problems.add(sentence)
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
