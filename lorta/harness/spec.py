@@ -16,6 +16,10 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
+# of an adapter: a formula, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
+UNSIGNED = ("count", "learning_rate", "head_learning_rate")
+
+
 class Settings(BaseModel):
     """Base of all settings: frozen, no unknown key, no silent conversion of "abc" or 1.5 into an int."""
 
@@ -137,7 +141,7 @@ class RunSpec:
     @property
     def cell(self) -> dict[str, Any]:
         """Everything that can move a number, except the seed. Where a file lies or a formula is written cannot."""
-        adapter = {key: value for key, value in self.settings.adapter.items() if key != "count"}
+        adapter = {key: value for key, value in self.settings.adapter.items() if key not in UNSIGNED}
         model = self.settings.model.model_dump(exclude={"path", "data"})
         return {
             "adapter": adapter,

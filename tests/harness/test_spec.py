@@ -49,10 +49,17 @@ def test_what_can_move_a_number_changes_the_signature(override):
         "trainer.num_train_epochs=3",
         "rank=8",
         "experiment=null",
+        "trainer.learning_rate=1e-2",  # what lora.yaml says
     ],
 )
 def test_what_cannot_move_a_number_does_not(override):
     assert signature(override) == signature()
+
+
+def test_an_adapters_default_rate_is_no_part_of_a_run_that_has_another():
+    fixed = ("trainer.learning_rate=1e-4", "trainer.head_learning_rate=1e-4")
+    assert signature(*fixed, "adapter.learning_rate=1", "adapter.head_learning_rate=1") == signature(*fixed)
+    assert signature("adapter.learning_rate=1") != signature()
 
 
 def test_the_cell_of_a_run_is_the_same_for_all_seeds():
