@@ -42,19 +42,19 @@ class SelectedParameters:
 
     def unsupported(self, geometry: Geometry) -> str | None:
         """Return why the selection is empty on such a model, or None."""
-        if self.selects == "biases" and not geometry.architecture.biases:
+        if self.selects == "biases" and geometry.architecture.biases is False:
             return f"{self.name} trains biases, and {geometry.model_type} has none: choose another adapter."
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:
         """Return the closed-form count of selected weights, head excluded, or None where geometry does not fix it.
 
-        "everything" depends on the sizes of the vocabulary and of the position table; the biases of deberta-v2 depend
-        on whether its relative positions have weights and a norm of their own.
+        "everything" depends on the sizes of the vocabulary and of the position table; the biases of some architectures
+        on settings that geometry does not hold (deberta-v2: whether relative positions have weights and a norm).
         """
         if self.selects == "nothing" or self.unsupported(geometry):
             return 0
-        if self.selects == "everything" or geometry.model_type == "deberta-v2":
+        if self.selects == "everything" or geometry.architecture.biases is None:
             return None
         projections = sum(geometry.shape(role)[1] for role in geometry.architecture.modules)
         norms = 2 * geometry.hidden  # behind attention and behind the feed-forward block

@@ -5,23 +5,47 @@ A `config` below is the content of a model's `config.json`, as a mapping.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")  # the canonical order; LoRTA's matrix mode is indexed by it
+
+USUAL_KEYS = {  # our name -> the name in most `config.json` files
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "intermediate": "intermediate_size",
+    "layers": "num_hidden_layers",
+}
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One row: where each role sits, and which modules are the classification head."""
 
-    modules: Mapping[str, str]  # role -> module path, "{}" is the layer number
+    modules: Mapping[str, str | tuple[str, ...]]  # role -> module path, "{}" is the layer number; one path per stack
     head: tuple[str, ...]  # top-level modules that a classification task adds
     norms: str  # regular expression that matches the paths of all normalisation layers
     embedding_norm: bool = True  # a LayerNorm after the embeddings
     pooler: bool = False  # a pooler inside the backbone, with hidden x hidden weights and a bias
-    biases: bool = True
+    biases: bool | None = True  # each projection and norm has one; None: some have, BitFit then has no closed form
+    # roles with the same path share one module: outputs of one role after the other, or q, k, v of one head at a time
+    fused: Literal["roles", "heads"] = "roles"
+    keys: Mapping[str, str] = field(
+        default_factory=dict[str, str]
+    )  # our name -> name in config.json, where it is unusual
+    stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
+
+    def paths(self, role: str) -> tuple[str, ...]:
+        """Return the module paths of a role, one per stack of layers."""
+        paths = self.modules[role]
+        return (paths,) if isinstance(paths, str) else paths
+
+    def sharing(self, role: str) -> tuple[str, ...]:
+        """Return the roles in the same module as this one, itself included, in canonical order."""
+        return tuple(other for other in ROLES if self.modules.get(other) == self.modules[role])
 
 
 def _encoder(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
@@ -36,21 +60,93 @@ def _encoder(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
     }
 
 
+def _fused(layer: str, qkv: str, o: str, up: str, down: str) -> dict[str, str]:
+    return dict.fromkeys("qkv", f"{layer}.{qkv}") | {
+        "o": f"{layer}.{o}",
+        "up": f"{layer}.{up}",
+        "down": f"{layer}.{down}",
+    }
+
+
+def _encoder_decoder(feedforward: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """T5: every attention block counts as a layer: the encoder's, the decoder's own, then those across."""
+    blocks = (
+        "encoder.block.{}.layer.0.SelfAttention",
+        "decoder.block.{}.layer.0.SelfAttention",
+        "decoder.block.{}.layer.1.EncDecAttention",
+    )
+    dense = ("encoder.block.{}.layer.1.DenseReluDense", "decoder.block.{}.layer.2.DenseReluDense")
+    return {role: tuple(f"{block}.{role}" for block in blocks) for role in "qkvo"} | {
+        role: tuple(f"{block}.{name}" for block in dense) for role, name in feedforward.items()
+    }
+
+
+def _t5(feedforward: Mapping[str, str]) -> Architecture:
+    return Architecture(
+        _encoder_decoder(feedforward),
+        ("classification_head",),
+        r".*layer_norm",
+        embedding_norm=False,
+        biases=False,
+        keys={
+            "hidden": "d_model",
+            "heads": "num_heads",
+            "head_dim": "d_kv",
+            "intermediate": "d_ff",
+            "layers": "num_layers",
+        },
+        stacks=("num_layers", "num_decoder_layers", "num_decoder_layers"),
+    )
+
+
 _BERT = _encoder("encoder.layer", "query", "key", "value")
 _DECODER = {role: f"layers.{{}}.self_attn.{role}_proj" for role in "qkvo"} | {
     role: f"layers.{{}}.mlp.{role}_proj" for role in ("gate", "up", "down")
 }
-_LLAMA = Architecture(_DECODER, ("score",), r"(^|.*\.)(\w*layernorm|norm)", embedding_norm=False, biases=False)
+_PHI3 = (
+    _DECODER
+    | dict.fromkeys("qkv", "layers.{}.self_attn.qkv_proj")
+    | dict.fromkeys(("gate", "up"), "layers.{}.mlp.gate_up_proj")
+)
+_VIT = {role: f"layers.{{}}.attention.{role}_proj" for role in "qkvo"} | {
+    "up": "layers.{}.mlp.fc1",
+    "down": "layers.{}.mlp.fc2",
+}
+_GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+_NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+_LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
+_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(_BERT, ("classifier",), r".*LayerNorm"),
     "xlm-roberta": Architecture(_BERT, ("classifier",), r".*LayerNorm"),
     "bert": Architecture(_BERT, ("classifier",), r".*LayerNorm", pooler=True),
     "deberta-v2": Architecture(
-        _encoder("encoder.layer", "query_proj", "key_proj", "value_proj"), ("pooler", "classifier"), r".*LayerNorm"
+        _encoder("encoder.layer", "query_proj", "key_proj", "value_proj"),
+        ("pooler", "classifier"),
+        r".*LayerNorm",
+        biases=None,
     ),
+    "esm": Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None),
+    "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
+    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None),
+    "qwen3": Architecture(_DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False),
+    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False),
+    "gpt2": Architecture(
+        _GPT2,
+        ("score",),
+        r".*ln_[12f]",
+        embedding_norm=False,
+        biases=None,
+        keys={"hidden": "n_embd", "heads": "n_head", "layers": "n_layer", "intermediate": "n_inner"},
+    ),
+    "gpt_neox": Architecture(
+        _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads"
+    ),
+    "t5": _t5({"up": "wi", "down": "wo"}),
+    "t5-gated": _t5({"gate": "wi_0", "up": "wi_1", "down": "wo"}),  # model_type t5 with a gated feed_forward_proj
 }
 
 
@@ -59,48 +155,65 @@ class Geometry:
     """The numbers that parameter counts are made of. All are counts; widths are in features."""
 
     model_type: str
-    layers: int
+    layers: int  # attention blocks: an encoder-decoder has one a layer in the encoder and two in the decoder
     hidden: int
     heads: int
     kv_heads: int
     head_dim: int
     intermediate: int
     architecture: Architecture = field(repr=False, compare=False)
+    stack_sizes: tuple[int, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Geometry":
         """Read a model's `config.json`. Raises ValueError for an architecture that has no row."""
         model_type = str(config.get("model_type"))
-        if model_type not in ARCHITECTURES:
+        gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
+        row = f"{model_type}-gated" if gated else model_type
+        if row not in ARCHITECTURES:
             raise ValueError(
-                f"no row for model_type '{model_type}' in lorta/geometry.py: add one to ARCHITECTURES "
+                f"no row for model_type '{row}' in lorta/geometry.py: add one to ARCHITECTURES "
                 f"(module paths of {', '.join(ROLES)}, and the head); known: {', '.join(ARCHITECTURES)}"
             )
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
+        architecture = ARCHITECTURES[row]
+        value = {name: config.get(key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
+        heads, hidden = int(value["heads"] or 0), int(value["hidden"] or 0)
+        sizes = tuple(int(config[key]) for key in architecture.stacks) or (int(value["layers"] or 0),)
         return cls(
             model_type=model_type,
-            layers=int(config["num_hidden_layers"]),
+            layers=sum(sizes),
             hidden=hidden,
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            intermediate=int(config["intermediate_size"]),
-            architecture=ARCHITECTURES[model_type],
+            kv_heads=int(value["kv_heads"] or heads),
+            head_dim=int(value["head_dim"] or hidden // heads),
+            intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty
+            architecture=architecture,
+            stack_sizes=sizes,
         )
 
-    def roles(self, wanted: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-        """Return the wanted roles in canonical order. Raises ValueError for a role this architecture lacks."""
-        missing = [role for role in wanted if role not in self.architecture.modules]
+    def roles(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """Return the wanted roles in canonical order.
+
+        Raises ValueError for a role this architecture lacks, and for a part of the roles that share a module.
+        """
+        wanted, known = tuple(wanted), self.architecture.modules
+        missing = [role for role in wanted if role not in known]
         if missing:
             raise ValueError(
                 f"{self.model_type} has no projection {', '.join(missing)}; it has "
-                f"{', '.join(role for role in ROLES if role in self.architecture.modules)}"
+                f"{', '.join(role for role in ROLES if role in known)}"
             )
+        for role in wanted:
+            shared = self.architecture.sharing(role)
+            if not set(shared) <= set(wanted):
+                raise ValueError(
+                    f"{self.model_type} has {', '.join(shared)} in one module: take all of them or none, "
+                    f"not {', '.join(wanted)} alone"
+                )
         return tuple(role for role in ROLES if role in wanted)
 
     def shape(self, role: str) -> tuple[int, int]:
-        """Return (inputs, outputs) of a projection, in features."""
+        """Return (inputs, outputs) of a projection, in features; of its own part where several share a module."""
         query, key_value = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q": (self.hidden, query),
@@ -112,17 +225,31 @@ class Geometry:
             "down": (self.intermediate, self.hidden),
         }[role]
 
-    def target_regex(self, roles: tuple[str, ...] | list[str]) -> str:
-        """Return a regular expression over full module paths for PEFT's `target_modules` (a list matches suffixes)."""
-        paths = [
-            self.architecture.modules[role].replace(".", r"\.").replace("{}", r"\d+") for role in self.roles(roles)
-        ]
-        return rf"(.*\.)?({'|'.join(paths)})"
+    def module_shapes(self, roles: Iterable[str]) -> list[tuple[int, int]]:
+        """Return (inputs, outputs) of every module that holds one of the roles, over all layers."""
+        shapes: list[tuple[int, int]] = []
+        wanted = self.roles(roles)
+        for role in wanted:
+            shared = self.architecture.sharing(role)
+            if role == shared[0]:
+                shape = (self.shape(role)[0], sum(self.shape(part)[1] for part in shared))
+                shapes += [shape] * sum(self.stack_sizes[: len(self.architecture.paths(role))])
+        return shapes
 
-    def locate(self, module_path: str) -> tuple[int, str] | None:
-        """Return (layer, role) of a module path, or None when it is no projection."""
-        for role, template in self.architecture.modules.items():
-            pattern = re.escape(template).replace(re.escape("{}"), r"(\d+)")
-            if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
-                return int(match.group(1)), role
+    def target_regex(self, roles: Iterable[str]) -> str:
+        """Return a regular expression over full module paths for PEFT's `target_modules` (a list matches suffixes)."""
+        paths = [path for role in self.roles(roles) for path in self.architecture.paths(role)]
+        patterns = [path.replace(".", r"\.").replace("{}", r"\d+") for path in dict.fromkeys(paths)]
+        return rf"(.*\.)?({'|'.join(patterns)})"
+
+    def locate(self, module_path: str) -> tuple[int, tuple[str, ...]] | None:
+        """Return (layer, roles) of a module path, or None when it is no projection.
+
+        Layers count through all stacks: a decoder's first block comes after the encoder's last.
+        """
+        for role in self.architecture.modules:
+            for stack, template in enumerate(self.architecture.paths(role)):
+                pattern = re.escape(template).replace(re.escape("{}"), r"(\d+)")
+                if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
+                    return sum(self.stack_sizes[:stack]) + int(match.group(1)), self.architecture.sharing(role)
         return None

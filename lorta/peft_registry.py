@@ -8,6 +8,9 @@ Source: PEFT 0.21.2, `peft/mapping.py` and `peft/tuners/tuners_utils.py`; PEFT i
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import peft
@@ -15,8 +18,10 @@ import torch
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+BASE_ROWS = "__base__"  # PEFT's name, in a mixed batch, for rows that no adapter acts on
 PEFT_VERSION = "0.21.2"  # what the tuners override is not public interface, so the pin is exact
 
 
@@ -73,6 +78,41 @@ class ExternalTuner(BaseTuner):
             if name.startswith(self.prefix) and not on_meta:
                 module.to(weight.device)
 
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
+        """Hand `adapter_names`, one name per row of the batch, to every layer for the length of one call.
+
+        Rows named "__base__" get no adapter. Raises ValueError for an unknown name and in training mode.
+        """
+        names: list[str] | None = kwargs.pop("adapter_names", None)
+        if names is None:
+            yield
+            return
+        if self.training:
+            raise ValueError("adapter_names is for inference: call model.eval() first.")
+        unknown = sorted(set(names) - set(self.peft_config) - {BASE_ROWS})
+        if unknown:
+            raise ValueError(f"adapter_names: no adapter {', '.join(unknown)}; loaded: {', '.join(self.peft_config)}.")
+        repeated = [name for name in names for _ in range(kwargs.get("num_beams") or 1)]  # as beam search repeats rows
+        encoder = self.model.get_encoder() if hasattr(self.model, "get_encoder") else None
+        inside = set() if encoder is None or encoder is self.model else set(encoder.modules())
+        hooks = [
+            module.register_forward_pre_hook(
+                partial(_name_rows, names=names if module in inside else repeated), with_kwargs=True
+            )
+            for module in self.modules()
+            if isinstance(module, self.tuner_layer_cls | AuxiliaryTrainingWrapper)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _name_rows(_: nn.Module, args: Any, kwargs: dict[str, Any], names: list[str]) -> tuple[Any, dict[str, Any]]:
+    return args, kwargs | {"adapter_names": names}
+
 
 class AdditiveTunerLayer(nn.Module, BaseTunerLayer):
     """A layer whose update is a matrix added to the base weight: evaluation and merging.
@@ -88,19 +128,37 @@ class AdditiveTunerLayer(nn.Module, BaseTunerLayer):
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return the base layer's output plus the updates of the active adapters, in the base output's dtype."""
+        """Return the base layer's output plus the updates of the active adapters, in the base output's dtype.
+
+        `adapter_names` in kwargs, one name per row, chooses an adapter for each row instead.
+        """
+        names = kwargs.pop("adapter_names", None)
         if self.disable_adapters and self.merged:
             self.unmerge()
         result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
+        if self.disable_adapters or (self.merged and names is None):
             return result
         base_dtype = result.dtype
         if self.quantization_backend is not None:
             result = self.quantization_backend.maybe_clone_base_result(result)
+        if names is not None:
+            return self._update_rows(result, x, names)
         for adapter in self.active_adapters:
             if adapter in self._get_available_adapters():
                 result = result + self.update(x, adapter)
         return result.to(base_dtype)
+
+    def _update_rows(self, result: torch.Tensor, x: torch.Tensor, names: list[str]) -> torch.Tensor:
+        if self.merged:
+            raise ValueError("adapter_names cannot be used while an adapter is merged: call unmerge_adapter first.")
+        if len(names) != len(x):
+            raise ValueError(f"adapter_names must name each of the {len(x)} rows of the batch, got {len(names)} names.")
+        result = result.clone()
+        for adapter in sorted(set(names) & self._get_available_adapters()):
+            rows = torch.tensor([row for row, name in enumerate(names) if name == adapter], device=x.device)
+            update = self.update(x[rows], adapter)
+            result[rows] = (result[rows] + update).to(result.dtype)
+        return result
 
     def get_delta_weight(self, adapter: str) -> torch.Tensor:
         """Return one adapter's update, scaling included, in the base weight's shape (outputs, inputs)."""

@@ -82,14 +82,13 @@ def train_parameters(inputs: int, outputs: int, config: Mapping[str, Any]) -> in
 def rep_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
     """Return LoRETTA_rep's count of adapter weights: two trains a matrix, no bias."""
     rank = int(config["r"])
-    sides = [geometry.shape(role) for role in projections]
-    pairs = [train_parameters(i, rank, config) + train_parameters(rank, o, config) for i, o in sides]
-    return geometry.layers * sum(pairs)
+    sides = geometry.module_shapes(projections)
+    return sum(train_parameters(i, rank, config) + train_parameters(rank, o, config) for i, o in sides)
 
 
 def adp_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
     """Return LoRETTA_adp's count of adapter weights: two trains with a bias each behind every adapted matrix."""
     width = int(config["bottleneck"])
-    outputs = [geometry.shape(role)[1] for role in projections]
+    outputs = [outputs for _, outputs in geometry.module_shapes(projections)]
     trains = [train_parameters(o, width, config) + train_parameters(width, o, config) for o in outputs]
-    return geometry.layers * (sum(trains) + sum(width + o for o in outputs))
+    return sum(trains) + sum(width + o for o in outputs)

@@ -100,7 +100,7 @@ class PeftAdapter:
         names = {key: value for key, value in self.config.items() if isinstance(value, int | float)}
         names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int)}
         names["matrices"] = len(roles)
-        shapes = [geometry.shape(role) for role in roles] * geometry.layers
+        shapes = geometry.module_shapes(roles)
         try:
             each = self.count.get("each", "0")
             total = sum(simple_eval(each, names=names | {"inputs": i, "outputs": o}) for i, o in shapes)

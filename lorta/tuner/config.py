@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from peft import PeftConfig
 
-from lorta.tuner.factors import HeadSide, Init
+from lorta.tuner.factors import HeadSide, Init, OrderName, Scaling
 
 PEFT_TYPE = "LORTA"
 
@@ -16,7 +16,18 @@ class LortaConfig(PeftConfig):
     """LoRTA settings, with PEFT's names where PEFT has one. Raises ValueError for a value out of range."""
 
     r: int = field(default=8, metadata={"help": "Rank: columns of every factor."})
-    alpha: float = field(default=8.0, metadata={"help": "The update is multiplied by alpha / r."})
+    alpha: float = field(default=8.0, metadata={"help": "Size of the update, see scaling."})
+    scaling: Scaling = field(
+        default="alpha/r",
+        metadata={"help": "What the update is multiplied by: 'alpha/r', 'alpha/sqrt(r)' (rsLoRA) or 'alpha'."},
+    )
+    order: OrderName = field(
+        default="5_way",
+        metadata={
+            "help": "Tensor order: '5_way' (the paper), '4_way_per_matrix', '4_way_per_layer', '3_way_joint' or "
+            "'3_way_per_matrix' (its ablations): modes joined, or a tensor of its own for each matrix or layer."
+        },
+    )
     target_modules: str | list[str] | None = field(
         default=None,
         metadata={"help": "Module names or one regular expression; by default q, k, v and o of a known architecture."},
@@ -32,7 +43,8 @@ class LortaConfig(PeftConfig):
         default="natural",
         metadata={
             "help": "The side of a projection that the heads divide: 'natural' is output for q, k, v and input for o "
-            "(how attention reads them); 'input' or 'output' for all (the released PEFT and lit-gpt code)."
+            "(how attention reads them); 'input' or 'output' for all four (the released PEFT and lit-gpt code). "
+            "In the feed-forward block they always divide its inner width."
         },
     )
     init: Init = field(
@@ -64,7 +76,7 @@ class LortaConfig(PeftConfig):
             raise ValueError(f"LortaConfig.init_scale must be a number of at least 0, got {self.init_scale!r}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"LortaConfig.dropout must be at least 0 and below 1, got {self.dropout!r}.")
-        for name, choices in (("head_side", get_args(HeadSide)), ("init", get_args(Init))):
-            value = getattr(self, name)
+        for name, literal in (("head_side", HeadSide), ("init", Init), ("scaling", Scaling), ("order", OrderName)):
+            value, choices = getattr(self, name), get_args(literal)
             if value not in choices:
                 raise ValueError(f"LortaConfig.{name} must be one of {', '.join(choices)}; got {value!r}.")

@@ -8,45 +8,81 @@ with A = hidden, B = head_dim, C_H = heads, C_L = layers and C_M = matrices belo
 A projection's update is one (l, m) slice of it. Every head shares A, so the slice has rank r and is never built in
 training: x goes through A and through a (heads * head_dim, rank) matrix, as in LoRA.
 
+The lower orders are ablations: some modes joined into one, or a tensor of its own for every matrix or layer. `ORDERS`
+says which; everything below is driven by it.
+
 Source: Hounie et al. 2024, arXiv:2410.04060; bounds and orders as its released code computes them.
 """
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 HeadSide = Literal["natural", "input", "output"]
 Init = Literal["reference", "rank_neutral"]
+Scaling = Literal["alpha/r", "alpha/sqrt(r)", "alpha"]
+OrderName = Literal["5_way", "4_way_per_matrix", "4_way_per_layer", "3_way_joint", "3_way_per_matrix"]
+Factors = Mapping[str, Tensor]  # name -> (*sizes of its axes, rank), see `factor_axes`; one kind of block's
 
-MODES = ("hidden", "head_dim", "heads", "layers", "matrices")
 NEUTRAL_RANK = 4  # the paper's rank for RoBERTa-base on GLUE: at rank 4 both distributions are the released code's
 
 
+class Order(NamedTuple):
+    """How the five axes of all updates become factors, beside hidden (A) and head_dim (B)."""
+
+    modes: tuple[tuple[str, ...], ...]  # axes of each further factor; several: one joint mode
+    separate: str | None = None  # an axis with a tensor of its own at each index: all factors get it as first axis
+
+
+ORDERS: dict[str, Order] = {
+    "5_way": Order((("heads",), ("layers",), ("matrices",))),
+    "4_way_per_matrix": Order((("heads",), ("layers",)), separate="matrices"),
+    "4_way_per_layer": Order((("heads",), ("matrices",)), separate="layers"),
+    "3_way_joint": Order((("matrices", "layers", "heads"),)),
+    "3_way_per_matrix": Order((("layers", "heads"),), separate="matrices"),
+}
+OWN = ("head_dim", "heads", "slices")  # factors whose size is the head side's; the feed-forward block has its own
+FACTORS = ("hidden", "head_dim", "heads", "layers", "matrices", "slices", *(f"feedforward_{name}" for name in OWN))
+
+
+def factor_axes(order: Order) -> dict[str, tuple[str, ...]]:
+    """Return the axes of each factor of an order, without the last one, rank."""
+    first = (order.separate,) if order.separate else ()
+    axes = {"hidden": (*first, "hidden"), "head_dim": (*first, "head_dim")}
+    return axes | {mode[0] if len(mode) == 1 else "slices": first + mode for mode in order.modes}
+
+
 class Position(NamedTuple):
-    """Where one projection sits in the tensor."""
+    """Where the update of one module sits in the tensor."""
 
     layer_row: int
-    matrix_row: int
-    heads: int  # heads side by side on the projection's head side: fewer than C_H has rows for grouped keys and values
+    matrix_rows: tuple[int, ...]  # one for each projection in the module: three in a fused q, k, v
+    own_rows: tuple[int, ...]  # the same, counted among the projections of attention or of the feed-forward block only
+    heads: tuple[int, ...]  # heads of each projection: fewer than C_H has rows for grouped keys and values
     heads_on_output: bool  # True: the heads divide the outputs; False: they divide the inputs
+    feedforward: bool = False  # the factors in `OWN` are then the feed-forward block's
+    by_head: bool = False  # in a fused module: q, k, v of one head, then of the next, as in GPT-NeoX
 
 
-class Factors(NamedTuple):
-    """The five factor matrices of one adapter, rows by mode and one column per component."""
+class Slice(NamedTuple):
+    """The factors of one module's update; its rank is larger than the tensor's where fused projections share none."""
 
     hidden: Float[Tensor, "hidden rank"]
     head_dim: Float[Tensor, "head_dim rank"]
-    heads: Float[Tensor, "heads rank"]
-    layers: Float[Tensor, "layers rank"]
-    matrices: Float[Tensor, "matrices rank"]
+    blocks: Float[Tensor, "blocks rank"]  # a row for each head of each projection, scaling included
+
+    @property
+    def wide(self) -> Float[Tensor, "blocks*head_dim rank"]:
+        """The thin matrix on the side that the heads divide, head index major as in the attention of transformers."""
+        return (self.blocks[:, None, :] * self.head_dim).flatten(0, 1)
 
 
 def initial_bounds(rank: int, init: Init, init_scale: float) -> dict[str, float]:
-    """Return per mode the b of the initial distribution U(-b, b); 0 for head_dim, so that the update starts at 0.
+    """Return per factor the b of the initial distribution U(-b, b); 0 for head_dim, so that the update starts at 0.
 
     `reference` is the released code: Kaiming bounds whose fan is the rank, so that entries shrink as the rank grows.
     `rank_neutral` takes those bounds at rank 4 for every rank: components are alike at each rank and alpha / r
@@ -55,47 +91,87 @@ def initial_bounds(rank: int, init: Init, init_scale: float) -> dict[str, float]
     """
     fan = rank if init == "reference" else NEUTRAL_RANK
     mode_bound = math.sqrt(6.0 / (fan * (1.0 + 5.0 * init_scale**2)))
-    return {
+    return dict.fromkeys(FACTORS, mode_bound) | {
         "hidden": 1.0 / math.sqrt(fan),
         "head_dim": 0.0,
-        "heads": mode_bound,
-        "layers": mode_bound,
-        "matrices": mode_bound,
+        "feedforward_head_dim": 0.0,
     }
 
 
-def rows_per_head(heads: Float[Tensor, "heads rank"], wanted: int) -> Float[Tensor, "wanted rank"]:
-    """Return one row of C_H per head, averaged over the query heads that share a key and value head.
+def scaling_factor(scaling: Scaling, alpha: float, rank: int) -> float:
+    """Return what the update is multiplied by: alpha / r (LoRA), alpha / sqrt(r) (rsLoRA) or alpha (the CP tensor)."""
+    return alpha / {"alpha/r": rank, "alpha/sqrt(r)": math.sqrt(rank), "alpha": 1.0}[scaling]
+
+
+def rows_per_head(rows: Float[Tensor, "heads rank"], wanted: int) -> Float[Tensor, "wanted rank"]:
+    """Return one row per head, averaged over the query heads that share a key and value head.
 
     The mean is what remains of the update of an ungrouped model when the copies of a shared head must stay equal
-    (their orthogonal projection on equal copies). It is C_H itself when no heads are shared.
+    (their orthogonal projection on equal copies). The rows stay as they are when no heads are shared.
     """
-    if wanted == heads.shape[0]:
-        return heads
-    return heads.reshape(wanted, -1, heads.shape[1]).mean(dim=1)
+    if wanted == rows.shape[0]:
+        return rows
+    return rows.reshape(wanted, -1, rows.shape[1]).mean(dim=1)
+
+
+def slice_of(factors: Factors, order: Order, position: Position, scaling: float) -> Slice:
+    """Return the factors of one module's update, scaling included."""
+    rows = block_rows(factors, order, position, scaling)
+    if len(rows) == 1:
+        blocks = rows[0]
+    elif order.separate == "matrices":  # each projection has components of its own: they stand side by side
+        blocks = cast(Tensor, torch.block_diag(*rows))  # pyright: ignore[reportUnknownMemberType]
+    else:
+        blocks = torch.cat(rows)
+    if position.by_head:
+        blocks = blocks.reshape(len(rows), -1, blocks.shape[1]).transpose(0, 1).flatten(0, 1)
+    return Slice(_thin("hidden", factors, order, position), _thin("head_dim", factors, order, position), blocks)
+
+
+def block_rows(factors: Factors, order: Order, position: Position, scaling: float) -> list[Float[Tensor, "heads rank"]]:
+    """Return, for each projection of a position, the product of its rows of all further factors, scaling included."""
+    rows = scaling * _row_products(factors, order, position)
+    return [rows_per_head(row, heads) for row, heads in zip(rows.unbind(0), position.heads, strict=True)]
 
 
 def low_rank_pair(
-    factors: Factors, position: Position, scaling: float
+    part: Slice, heads_on_output: bool
 ) -> tuple[Float[Tensor, "inputs rank"], Float[Tensor, "outputs rank"]]:
-    """Return (down, up) of one projection: its update is `up @ down.T`, and up carries the scaling or down does.
-
-    The head index is the major one of the side that the heads divide, as in the attention of transformers.
-    """
-    component = scaling * factors.layers[position.layer_row] * factors.matrices[position.matrix_row]
-    head_rows = rows_per_head(factors.heads, position.heads) * component
-    wide = (head_rows[:, None, :] * factors.head_dim[None, :, :]).flatten(0, 1)
-    return (factors.hidden, wide) if position.heads_on_output else (wide, factors.hidden)
+    """Return (down, up) of a module's update, which is `up @ down.T` in the layout of a Linear weight."""
+    return (part.hidden, part.wide) if heads_on_output else (part.wide, part.hidden)
 
 
-def factored_update(
-    x: Float[Tensor, "*batch inputs"], down: Float[Tensor, "inputs rank"], up: Float[Tensor, "outputs rank"]
-) -> Float[Tensor, "*batch outputs"]:
-    """Return the update applied to x, at the cost of LoRA's two thin products."""
-    return functional.linear(functional.linear(x, down.T), up)
+def _row_products(factors: Factors, order: Order, position: Position) -> Float[Tensor, "projections heads rank"]:
+    """Multiply the rows of all further factors at this position."""
+    product: Tensor | None = None
+    for name, axes in factor_axes(order).items():
+        if name in ("hidden", "head_dim"):
+            continue
+        rows = _at(factors[name], axes, position, own=name in OWN)
+        rows = rows if "matrices" in axes else rows.unsqueeze(0)
+        rows = rows if "heads" in axes else rows.unsqueeze(1)
+        product = rows if product is None else product * rows
+    assert product is not None
+    return product.expand(len(position.matrix_rows), -1, -1)
 
 
-def delta_weight(factors: Factors, position: Position, scaling: float) -> Float[Tensor, "outputs inputs"]:
-    """Return one projection's dense update, scaling included, in the layout of a Linear weight. For merging only."""
-    down, up = low_rank_pair(factors, position, scaling)
-    return torch.matmul(up, down.T)
+def _thin(name: str, factors: Factors, order: Order, position: Position) -> Float[Tensor, "size rank"]:
+    """Return hidden or head_dim of a module: the columns of its projections side by side when each has its own."""
+    factor = _at(factors[name], (order.separate,) if order.separate else (), position, own=name in OWN)
+    return factor.transpose(0, 1).flatten(1) if order.separate == "matrices" else factor
+
+
+def _at(factor: Tensor, axes: tuple[str, ...], position: Position, own: bool) -> Tensor:
+    """Take a layer's row and the rows of a module's projections."""
+    rows = position.own_rows if own else position.matrix_rows
+    dim = 0
+    for axis in axes:
+        if axis == "layers":
+            factor = factor.select(dim, position.layer_row)
+            continue
+        if axis == "matrices" and rows == tuple(range(rows[0], rows[0] + len(rows))):
+            factor = factor.narrow(dim, rows[0], len(rows))
+        elif axis == "matrices":
+            factor = factor.index_select(dim, torch.tensor(rows, device=factor.device))
+        dim += 1
+    return factor

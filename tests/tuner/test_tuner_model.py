@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from transformers import DynamicCache
 
 from lorta.tuner import LortaConfig, LortaLinear
-from lorta.tuner.layer import FACTOR_NAMES
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 ATTACHABLE = [
@@ -29,7 +28,8 @@ def layers_of(model):
 
 
 def rows(model, adapter="default"):
-    return {name.removeprefix("lorta_"): len(getattr(model.base_model, name)[adapter]) for name in FACTOR_NAMES}
+    names = ("hidden", "head_dim", "heads", "layers", "matrices")
+    return {name: len(getattr(model.base_model, f"lorta_{name}")[adapter]) for name in names}
 
 
 @pytest.mark.parametrize("name", ["roberta", "llama"])
@@ -209,7 +209,8 @@ def test_only_the_chosen_layers_and_projections_get_rows(backbone, targets):
 def test_rows_of_the_matrix_mode_follow_q_k_v_o_and_not_the_order_of_targets(backbone):
     model = attach(backbone("roberta"), target_modules=["value", "attention.output.dense", "query"])
     places = {
-        path.split("attention.")[1]: layer.position["default"].matrix_row for path, layer in layers_of(model).items()
+        path.split("attention.")[1]: layer.position["default"].matrix_rows[0]
+        for path, layer in layers_of(model).items()
     }
     assert places == {"self.query": 0, "self.value": 1, "output.dense": 2}
 
@@ -249,7 +250,11 @@ def test_peft_can_report_on_the_adapter(backbone):
 @pytest.mark.parametrize(
     ("name", "settings", "sentence"),
     [
-        ("roberta", {"target_modules": ["query", "intermediate.dense"]}, "adapts the attention projections q, k, v, o"),
+        (
+            "roberta",
+            {"target_modules": ["query", "classifier.dense"], "task_type": None},
+            "adapts the projections q, k, v, o",
+        ),
         (
             "roberta",
             {"target_modules": ["0.attention.self.query", "1.attention.self.value"]},
@@ -276,5 +281,7 @@ def test_a_model_type_without_a_row_is_named(backbone, monkeypatch):
 def test_a_projection_that_is_no_linear_is_refused(backbone):
     model = backbone("roberta")
     model.roberta.encoder.layer[1].attention.self.query = nn.Identity()
-    with pytest.raises(TypeError, match=r"layer\.1\.attention\.self\.query is a Identity"):
+    with pytest.raises(
+        TypeError, match=r"layer\.1\.attention\.self\.query: expected a torch.nn.Linear.* got a Identity"
+    ):
         attach(model)

@@ -1,0 +1,124 @@
+"""The products of LoRTA's forward and backward pass, written so that a training step costs less than LoRA's.
+
+Two things are shared. Projections that read the same input (q, k and v) share x @ A and the rows of their heads: the
+first of them computes both, the others find them in `InputGroup`. And a frozen `nn.Linear` and its update share one
+autograd node: the update is added into the base layer's output, and its gradient for the input into the base layer's,
+so no further tensor of that size is made, forward or backward.
+
+`wide` is the (blocks * head_dim, rank) matrix of `factors.Slice`, rebuilt in the backward pass rather than kept.
+"""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lorta.tuner.factors import Position
+
+
+class InputGroup:
+    """The projections of one layer that read the same input, and what they share in one forward pass.
+
+    A member that asks twice starts a new pass, so that a recomputed forward (gradient checkpointing) repeats the same
+    operations and a weight that was changed between two passes is seen. The input is held weakly.
+    """
+
+    def __init__(self, position: Position) -> None:
+        self.position = position  # of all members as if they were one module
+        self._input: weakref.ref[Tensor] | None = None
+        self._state: tuple[Any, ...] = ()
+        self._shared: tuple[Tensor, list[Tensor]] | None = None
+        self._waiting: set[int] = set()
+
+    def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor] | None:
+        """Return (x @ A, the member's block rows) of the pass that this input belongs to, or None."""
+        known = self._shared if self._input is not None and self._input() is x and self._state == _state(x) else None
+        if known is None or member not in self._waiting:
+            return None
+        self._waiting.discard(member)
+        if not self._waiting:
+            self.forget()
+        return known[0], known[1][member]
+
+    def keep(self, x: Tensor, member: int, product: Tensor, rows: list[Tensor]) -> None:
+        """Keep what the first member computed for the others."""
+        self._input, self._state, self._shared = weakref.ref(x), _state(x), (product, rows)
+        self._waiting = set(range(len(rows))) - {member}
+
+    def forget(self) -> None:
+        """Drop what is kept, so that nothing of a pass outlives it."""
+        self._input, self._shared, self._waiting = None, None, set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(type(self)(self.position))
+
+
+def _state(x: Tensor) -> tuple[Any, ...]:
+    """What must not have changed since the first member, beside the input's identity."""
+    return x._version, torch.is_grad_enabled(), torch.is_autocast_enabled(x.device.type)
+
+
+def wide(blocks: Tensor, head_dim: Tensor) -> Tensor:
+    """Return the (blocks * head_dim, rank) matrix of a slice."""
+    return (blocks[:, None, :] * head_dim).flatten(0, 1)
+
+
+def _wide_gradients(gradient: Tensor, blocks: Tensor, head_dim: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of (blocks, head_dim) from that of `wide`."""
+    gradient = gradient.view(len(blocks), *head_dim.shape)
+    return (gradient * head_dim).sum(1), (gradient * blocks[:, None, :]).sum(0)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+class HeadsOnOutput(torch.autograd.Function):
+    """linear(x, weight, bias) + product @ wide.T, for a frozen weight; product is x @ A, shared by a group."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
+        """`update`: product (*batch, rank), blocks (blocks, rank), head_dim (head_dim, rank)."""
+        product, blocks, head_dim = update
+        output = functional.linear(x, weight, bias)
+        _rows(output).addmm_(_rows(product), wide(blocks, head_dim).T)
+        ctx.save_for_backward(weight, *update)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of the forward arguments; made of differentiable operations."""
+        weight, product, blocks, head_dim = ctx.saved_tensors
+        flat = _rows(gradient)
+        to_input = (flat @ weight).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        to_product = (flat @ wide(blocks, head_dim)).view(product.shape)
+        to_blocks, to_head_dim = _wide_gradients(flat.T @ _rows(product), blocks, head_dim)
+        return to_input, None, None, to_product, to_blocks, to_head_dim
+
+
+class HeadsOnInput(torch.autograd.Function):
+    """linear(x, weight, bias) + (x @ wide) @ hidden.T, for a frozen weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
+        """`update`: blocks (blocks, rank), head_dim (head_dim, rank), hidden (outputs, rank)."""
+        blocks, head_dim, hidden = update
+        output = functional.linear(x, weight, bias)
+        product = _rows(x) @ wide(blocks, head_dim)
+        _rows(output).addmm_(product, hidden.T)
+        ctx.save_for_backward(x, weight, product, *update)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of the forward arguments; made of differentiable operations."""
+        x, weight, product, blocks, head_dim, hidden = ctx.saved_tensors
+        flat = _rows(gradient)
+        to_product = flat @ hidden
+        to_input = None
+        if ctx.needs_input_grad[0]:
+            to_input = (flat @ weight).addmm_(to_product, wide(blocks, head_dim).T).view(x.shape)
+        to_blocks, to_head_dim = _wide_gradients(_rows(x).T @ to_product, blocks, head_dim)
+        return to_input, None, None, to_blocks, to_head_dim, flat.T @ product
