@@ -16,6 +16,7 @@ Source: Hounie et al. 2024, arXiv:2410.04060; bounds and orders as its released 
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -49,6 +50,7 @@ OWN = ("head_dim", "heads", "slices")  # factors whose size is the head side's; 
 FACTORS = ("hidden", "head_dim", "heads", "layers", "matrices", "slices", *(f"feedforward_{name}" for name in OWN))
 
 
+@cache
 def factor_axes(order: Order) -> dict[str, tuple[str, ...]]:
     """Return the axes of each factor of an order, without the last one, rank."""
     first = (order.separate,) if order.separate else ()
@@ -74,11 +76,6 @@ class Slice(NamedTuple):
     hidden: Float[Tensor, "hidden rank"]
     head_dim: Float[Tensor, "head_dim rank"]
     blocks: Float[Tensor, "blocks rank"]  # a row for each head of each projection, scaling included
-
-    @property
-    def wide(self) -> Float[Tensor, "blocks*head_dim rank"]:
-        """The thin matrix on the side that the heads divide, head index major as in the attention of transformers."""
-        return (self.blocks[:, None, :] * self.head_dim).flatten(0, 1)
 
 
 def initial_bounds(rank: int, init: Init, init_scale: float) -> dict[str, float]:
@@ -116,7 +113,7 @@ def rows_per_head(rows: Float[Tensor, "heads rank"], wanted: int) -> Float[Tenso
 
 def slice_of(factors: Factors, order: Order, position: Position, scaling: float) -> Slice:
     """Return the factors of one module's update, scaling included."""
-    rows = block_rows(factors, order, position, scaling)
+    rows = _per_projection(_row_products(factors, order, position, scaling), position)
     if len(rows) == 1:
         blocks = rows[0]
     elif order.separate == "matrices":  # each projection has components of its own: they stand side by side
@@ -128,31 +125,47 @@ def slice_of(factors: Factors, order: Order, position: Position, scaling: float)
     return Slice(_thin("hidden", factors, order, position), _thin("head_dim", factors, order, position), blocks)
 
 
-def block_rows(factors: Factors, order: Order, position: Position, scaling: float) -> list[Float[Tensor, "heads rank"]]:
-    """Return, for each projection of a position, the product of its rows of all further factors, scaling included."""
-    rows = scaling * _row_products(factors, order, position)
-    return [rows_per_head(row, heads) for row, heads in zip(rows.unbind(0), position.heads, strict=True)]
+def joint_slices(
+    factors: Factors, order: Order, position: Position, scaling: float
+) -> tuple[Float[Tensor, "hidden rank"], list[Float[Tensor, "_ rank"]]]:
+    """Return hidden, which the projections of a position must share, and the wide matrix of each of them."""
+    hidden, head_dim = _thin("hidden", factors, order, position), _thin("head_dim", factors, order, position)
+    product = _row_products(factors, order, position, scaling)
+    if all(heads == product.shape[1] for heads in position.heads):
+        return hidden, list((product.unsqueeze(2) * head_dim).flatten(1, 2).unbind(0))
+    return hidden, [wide(rows, head_dim) for rows in _per_projection(product, position)]
+
+
+def wide(
+    blocks: Float[Tensor, "blocks rank"], head_dim: Float[Tensor, "head_dim rank"]
+) -> Float[Tensor, "blocks*head_dim rank"]:
+    """Return the thin matrix on the side that the heads divide, head index major as in transformers' attention."""
+    return (blocks[:, None, :] * head_dim).flatten(0, 1)
 
 
 def low_rank_pair(
     part: Slice, heads_on_output: bool
 ) -> tuple[Float[Tensor, "inputs rank"], Float[Tensor, "outputs rank"]]:
     """Return (down, up) of a module's update, which is `up @ down.T` in the layout of a Linear weight."""
-    return (part.hidden, part.wide) if heads_on_output else (part.wide, part.hidden)
+    across = wide(part.blocks, part.head_dim)
+    return (part.hidden, across) if heads_on_output else (across, part.hidden)
 
 
-def _row_products(factors: Factors, order: Order, position: Position) -> Float[Tensor, "projections heads rank"]:
-    """Multiply the rows of all further factors at this position."""
-    product: Tensor | None = None
-    for name, axes in factor_axes(order).items():
-        if name in ("hidden", "head_dim"):
-            continue
-        rows = _at(factors[name], axes, position, own=name in OWN)
-        rows = rows if "matrices" in axes else rows.unsqueeze(0)
-        rows = rows if "heads" in axes else rows.unsqueeze(1)
-        product = rows if product is None else product * rows
-    assert product is not None
-    return product.expand(len(position.matrix_rows), -1, -1)
+def _row_products(
+    factors: Factors, order: Order, position: Position, scaling: float
+) -> Float[Tensor, "projections heads rank"]:
+    """Return the product of the rows of all further factors at this position, scaling included."""
+    product: Tensor | float = scaling
+    for name, axes in reversed(factor_axes(order).items()):  # the smallest first: heads come last
+        if name not in ("hidden", "head_dim"):
+            rows = _at(factors[name], axes, position, own=name in OWN)
+            product = product * (rows.unsqueeze(1) if "matrices" in axes and "heads" not in axes else rows)
+    assert isinstance(product, Tensor)  # some factor of each order has the axis matrices, some has heads
+    return product
+
+
+def _per_projection(product: Float[Tensor, "projections heads rank"], position: Position) -> list[Tensor]:
+    return [rows_per_head(rows, heads) for rows, heads in zip(product.unbind(0), position.heads, strict=True)]
 
 
 def _thin(name: str, factors: Factors, order: Order, position: Position) -> Float[Tensor, "size rank"]:
@@ -170,7 +183,7 @@ def _at(factor: Tensor, axes: tuple[str, ...], position: Position, own: bool) ->
             factor = factor.select(dim, position.layer_row)
             continue
         if axis == "matrices" and rows == tuple(range(rows[0], rows[0] + len(rows))):
-            factor = factor.narrow(dim, rows[0], len(rows))
+            factor = factor.narrow(dim, rows[0], len(rows)) if len(rows) < factor.shape[dim] else factor
         elif axis == "matrices":
             factor = factor.index_select(dim, torch.tensor(rows, device=factor.device))
         dim += 1

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lorta.shared_factors import SharedFactorLinear
-from lorta.tuner.factors import FACTORS, OWN, Order, Position, block_rows, factor_axes, low_rank_pair, slice_of
-from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, wide
+from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes, joint_slices, low_rank_pair, slice_of
+from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, Shared
 
 PREFIX = "lorta_"
+HIDDEN = PREFIX + "hidden"
 
 
 class LortaLinear(SharedFactorLinear):
@@ -54,53 +55,49 @@ class LortaLinear(SharedFactorLinear):
         """Return one adapter's update of the output, factored: the dense matrix is never built."""
         if adapter not in self.group or not self._may_share(x, adapter):
             return super().update(x, adapter)
-        product, blocks, head_dim = self._shared(x, adapter)
-        return functional.linear(product, wide(blocks, head_dim))
+        return functional.linear(*self._shared(x, adapter))
 
     def _fusible(self, x: Tensor) -> str | None:
         """Return the one adapter to apply when it and the base layer can run as one operation, else None."""
-        base = self.base_layer
+        base = self._modules[
+            "base_layer"
+        ]  # plain dictionaries: a module's attributes are slow, and this runs each time
         active = [name for name in self.active_adapters if name in self.position]
-        if len(active) != 1 or self.disable_adapters or self.merged or type(base) is not nn.Linear:
+        if len(active) != 1 or self.merged_adapters or self._disable_adapters or type(base) is not nn.Linear:
             return None
-        bias = base.bias
-        frozen = not base.weight.requires_grad and not (bias is not None and bias.requires_grad)
+        weight, bias = base.weight, base.bias
+        if weight.requires_grad or (bias is not None and bias.requires_grad):
+            return None
         hooked = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks
-        hooked = hooked or "forward" in vars(base)  # accelerate's hooks replace the method
-        hidden = getattr(self, PREFIX + "hidden")[active[0]]
-        alike = x.dtype == base.weight.dtype == hidden.dtype and x.device == base.weight.device == hidden.device
-        ready = alike and frozen and not hooked and self._may_share(x, active[0])
-        return active[0] if ready and not torch.is_autocast_enabled(x.device.type) else None
+        if hooked or "forward" in vars(base):  # accelerate's hooks replace the method
+            return None
+        alike = x.dtype == weight.dtype == vars(self)[HIDDEN][active[0]].dtype
+        ready = alike and self._may_share(x, active[0]) and not torch.is_autocast_enabled(x.device.type)
+        return active[0] if ready else None
 
     def _may_share(self, x: Tensor, adapter: str) -> bool:
         # dropout draws anew for each projection; a compiler finds common products itself and traces no weak reference
-        dropping = self.training and isinstance(self.adapter_dropout[adapter], nn.Dropout)
-        return not dropping and not torch.compiler.is_compiling() and not x.is_inference() and x.numel() > 0
+        if self.training and isinstance(self.adapter_dropout[adapter], nn.Dropout):
+            return False
+        return not torch.compiler.is_compiling() and not x.is_inference() and x.numel() > 0
 
     def _fused(self, x: Tensor, adapter: str) -> Tensor:
         weight, bias = self.base_layer.weight, self.base_layer.bias
         if adapter in self.group:
             return HeadsOnOutput.apply(x, weight, bias, *self._shared(x, adapter))
-        position = self.position[adapter]
-        part = slice_of(self.cp_factors(adapter), self.order[adapter], position, self.scaling[adapter])
-        if position.heads_on_output:
-            product = functional.linear(x, part.hidden.T)
-            return HeadsOnOutput.apply(x, weight, bias, product, part.blocks, part.head_dim)
-        return HeadsOnInput.apply(x, weight, bias, part.blocks, part.head_dim, part.hidden)
+        down, up = self.low_rank_pair(adapter, x.device)
+        if self.position[adapter].heads_on_output:
+            return HeadsOnOutput.apply(x, weight, bias, functional.linear(x, down.T), up)
+        return HeadsOnInput.apply(x, weight, bias, down, up)
 
-    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (x @ A, block rows, head_dim) of this layer, computed by the first member of its group."""
+    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
+        """Return (x @ A, this layer's wide matrix), computed for the whole group by the first member that asks."""
         group, member = self.group[adapter]
-        factors, order = self.cp_factors(adapter, x.device), self.order[adapter]
-        found = group.find(x, member)
-        if found is None:
-            hidden = _of_layer(factors["hidden"], order, group.position)
-            rows = block_rows(factors, order, group.position, self.scaling[adapter])
+        shared = group.find(x, member)
+        if shared is None:
+            factors = self.cp_factors(adapter, x.device)
+            hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
             product = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T)
-            group.keep(x, member, product, rows)
-            found = product, rows[member]
-        return *found, _of_layer(factors["head_dim"], order, group.position)
-
-
-def _of_layer(factor: Tensor, order: Order, position: Position) -> Tensor:
-    return factor[position.layer_row] if order.separate == "layers" else factor
+            shared = Shared(product, wide)
+            group.keep(x, member, shared)
+        return shared.product, shared.wide[member]

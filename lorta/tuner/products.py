@@ -1,21 +1,26 @@
 """The products of LoRTA's forward and backward pass, written so that a training step costs less than LoRA's.
 
-Two things are shared. Projections that read the same input (q, k and v) share x @ A and the rows of their heads: the
-first of them computes both, the others find them in `InputGroup`. And a frozen `nn.Linear` and its update share one
-autograd node: the update is added into the base layer's output, and its gradient for the input into the base layer's,
-so no further tensor of that size is made, forward or backward.
-
-`wide` is the (blocks * head_dim, rank) matrix of `factors.Slice`, rebuilt in the backward pass rather than kept.
+Two things are shared. Projections that read the same input (q, k and v) share x @ A, and their wide matrices are built
+together: the first of them does both, the others find the results in `InputGroup`. And a frozen `nn.Linear` and its
+update share one autograd node: the update is added into the base layer's output, and its gradient for the input into
+the base layer's, so no further tensor of that size is made, forward or backward.
 """
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lorta.tuner.factors import Position
+
+
+class Shared(NamedTuple):
+    """What the projections that read one input compute together."""
+
+    product: Tensor  # x @ A, (*batch, rank)
+    wide: list[Tensor]  # of each member, (outputs, rank)
 
 
 class InputGroup:
@@ -29,23 +34,23 @@ class InputGroup:
         self.position = position  # of all members as if they were one module
         self._input: weakref.ref[Tensor] | None = None
         self._state: tuple[Any, ...] = ()
-        self._shared: tuple[Tensor, list[Tensor]] | None = None
+        self._shared: Shared | None = None
         self._waiting: set[int] = set()
 
-    def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor] | None:
-        """Return (x @ A, the member's block rows) of the pass that this input belongs to, or None."""
-        known = self._shared if self._input is not None and self._input() is x and self._state == _state(x) else None
-        if known is None or member not in self._waiting:
+    def find(self, x: Tensor, member: int) -> Shared | None:
+        """Return what the pass that this input belongs to shares, if this member has not had it yet."""
+        if self._input is None or self._input() is not x or member not in self._waiting or self._state != _state(x):
             return None
+        shared = self._shared
         self._waiting.discard(member)
         if not self._waiting:
             self.forget()
-        return known[0], known[1][member]
+        return shared
 
-    def keep(self, x: Tensor, member: int, product: Tensor, rows: list[Tensor]) -> None:
+    def keep(self, x: Tensor, member: int, shared: Shared) -> None:
         """Keep what the first member computed for the others."""
-        self._input, self._state, self._shared = weakref.ref(x), _state(x), (product, rows)
-        self._waiting = set(range(len(rows))) - {member}
+        self._input, self._state, self._shared = weakref.ref(x), _state(x), shared
+        self._waiting = set(range(len(shared.wide))) - {member}
 
     def forget(self) -> None:
         """Drop what is kept, so that nothing of a pass outlives it."""
@@ -60,17 +65,6 @@ def _state(x: Tensor) -> tuple[Any, ...]:
     return x._version, torch.is_grad_enabled(), torch.is_autocast_enabled(x.device.type)
 
 
-def wide(blocks: Tensor, head_dim: Tensor) -> Tensor:
-    """Return the (blocks * head_dim, rank) matrix of a slice."""
-    return (blocks[:, None, :] * head_dim).flatten(0, 1)
-
-
-def _wide_gradients(gradient: Tensor, blocks: Tensor, head_dim: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of (blocks, head_dim) from that of `wide`."""
-    gradient = gradient.view(len(blocks), *head_dim.shape)
-    return (gradient * head_dim).sum(1), (gradient * blocks[:, None, :]).sum(0)
-
-
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
@@ -80,22 +74,20 @@ class HeadsOnOutput(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
-        """`update`: product (*batch, rank), blocks (blocks, rank), head_dim (head_dim, rank)."""
-        product, blocks, head_dim = update
+        """`update`: product (*batch, rank) and wide (outputs, rank)."""
+        product, wide = update
         output = functional.linear(x, weight, bias)
-        _rows(output).addmm_(_rows(product), wide(blocks, head_dim).T)
-        ctx.save_for_backward(weight, *update)
+        _rows(output).addmm_(_rows(product), wide.T)
+        ctx.save_for_backward(weight, product, wide)
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        weight, product, blocks, head_dim = ctx.saved_tensors
+        weight, product, wide = ctx.saved_tensors
         flat = _rows(gradient)
         to_input = (flat @ weight).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
-        to_product = (flat @ wide(blocks, head_dim)).view(product.shape)
-        to_blocks, to_head_dim = _wide_gradients(flat.T @ _rows(product), blocks, head_dim)
-        return to_input, None, None, to_product, to_blocks, to_head_dim
+        return to_input, None, None, (flat @ wide).view(product.shape), flat.T @ _rows(product)
 
 
 class HeadsOnInput(torch.autograd.Function):
@@ -103,22 +95,21 @@ class HeadsOnInput(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
-        """`update`: blocks (blocks, rank), head_dim (head_dim, rank), hidden (outputs, rank)."""
-        blocks, head_dim, hidden = update
+        """`update`: wide (inputs, rank) and hidden (outputs, rank)."""
+        wide, hidden = update
         output = functional.linear(x, weight, bias)
-        product = _rows(x) @ wide(blocks, head_dim)
+        product = _rows(x) @ wide
         _rows(output).addmm_(product, hidden.T)
-        ctx.save_for_backward(x, weight, product, *update)
+        ctx.save_for_backward(x, weight, product, wide, hidden)
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        x, weight, product, blocks, head_dim, hidden = ctx.saved_tensors
+        x, weight, product, wide, hidden = ctx.saved_tensors
         flat = _rows(gradient)
         to_product = flat @ hidden
         to_input = None
         if ctx.needs_input_grad[0]:
-            to_input = (flat @ weight).addmm_(to_product, wide(blocks, head_dim).T).view(x.shape)
-        to_blocks, to_head_dim = _wide_gradients(_rows(x).T @ to_product, blocks, head_dim)
-        return to_input, None, None, to_blocks, to_head_dim, flat.T @ product
+            to_input = (flat @ weight).addmm_(to_product, wide.T).view(x.shape)
+        return to_input, None, None, _rows(x).T @ to_product, flat.T @ product

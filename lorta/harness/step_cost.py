@@ -1,0 +1,75 @@
+"""The cost of one training step, compared in one process: interleaved, paired, in medians; and its peak memory.
+
+Machines are noisy and share their cores, so seconds are taken in rounds that time every candidate once, in an order
+that turns from round to round; a ratio is the median of the ratios within rounds.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lorta.harness.cost import synchronise
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of every round, and the most bytes that a step holds beyond what it found."""
+
+    seconds: Sequence[float]
+    peak_bytes: int
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds of a step."""
+        return statistics.median(self.seconds)
+
+    def ratio(self, other: "StepCost") -> float:
+        """Median over rounds of these seconds divided by the other's."""
+        return statistics.median(mine / its for mine, its in zip(self.seconds, other.seconds, strict=True))
+
+
+def measure_steps(steps: Mapping[str, Step], rounds: int, warmup: int = 2) -> dict[str, StepCost]:
+    """Time every step `rounds` times after `warmup` calls, and measure its peak memory once."""
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    peaks = {name: peak_bytes(step) for name, step in steps.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
+    for round_number in range(rounds):
+        turn = round_number % len(names)
+        for name in names[turn:] + names[:turn]:
+            seconds[name].append(_seconds(steps[name]))
+    return {name: StepCost(seconds[name], peaks[name]) for name in names}
+
+
+def _seconds(step: Step) -> float:
+    synchronise()
+    begun = time.perf_counter()
+    step()
+    synchronise()
+    return time.perf_counter() - begun
+
+
+def peak_bytes(step: Step) -> int:
+    """Return the most bytes of tensors alive at once during a step, beyond those alive before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        synchronise()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        step()
+    alive = peak = 0
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]  # pyright: ignore
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
+        peak = max(peak, alive)
+    return peak

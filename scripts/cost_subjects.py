@@ -1,0 +1,71 @@
+"""What `measure_cost.py` times: shapes of real models with random weights, and one training step of each method."""
+
+from typing import Any
+
+import peft
+import torch
+from dense_reference import DenseReference
+from torch import nn
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedModel, RobertaConfig, RobertaModel
+
+from lorta.geometry import Geometry
+from lorta.harness.step_cost import Step
+from lorta.tuner import LortaConfig
+
+WITHOUT_DROPOUT: dict[str, Any] = {"vocab_size": 1000, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+MINILM: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+LLAMA: dict[str, Any] = {
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "intermediate_size": 5632,
+}
+SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B
+    "minilm": (BertModel, BertConfig(**MINILM, **WITHOUT_DROPOUT), (16, 64)),
+    "roberta-base": (RobertaModel, RobertaConfig(**WITHOUT_DROPOUT), (8, 64)),
+    "llama": (LlamaModel, LlamaConfig(**LLAMA, num_hidden_layers=2, vocab_size=1000), (4, 64)),
+}
+METHODS = ("floor", "lora", "lorta", "dense")
+
+
+def build(method: str, model: PreTrainedModel, rank: int) -> nn.Module:
+    """Return the model to train; the floor trains nothing and lets gradients flow to its inputs."""
+    geometry = Geometry.from_config(model.config.to_dict())
+    targets = geometry.target_regex("qkvo")
+    if method == "lora":
+        return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))
+    if method == "lorta":
+        return peft.get_peft_model(model, LortaConfig(r=rank, alpha=float(rank)))
+    if method == "dense":
+        places = {path: place for path, _ in model.named_modules() if (place := geometry.locate(path))}
+        attention = {path: (layer, "qkvo".index(role)) for path, (layer, (role,)) in places.items() if role in "qkvo"}
+        sizes = {"hidden": geometry.hidden, "head_dim": geometry.head_dim, "heads": geometry.heads}
+        return DenseReference(model, attention, sizes | {"layers": geometry.layers, "matrices": 4}, rank)
+    return model.requires_grad_(False)
+
+
+def training_step(method: str, shape: str, rank: int, device: str, dtype: torch.dtype) -> tuple[Step, dict[str, int]]:
+    """Return one step (forward, backward, AdamW) on random inputs, and what is held from step to step.
+
+    That is the number of trained weights, and the bytes of all weights and of AdamW's two moments.
+    """
+    torch.manual_seed(0)
+    model_class, config, (rows, tokens) = SHAPES[shape]
+    model = build(method, model_class(config).to(device, dtype), rank).to(device).train()
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained or [torch.zeros(1, requires_grad=True)])
+    inputs = torch.randn(rows, tokens, config.hidden_size, device=device, dtype=dtype, requires_grad=not trained)
+
+    def step() -> None:
+        model(inputs_embeds=inputs).last_hidden_state.float().square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    weights = sum(weight.nbytes for weight in model.parameters())
+    held = weights + 2 * sum(weight.nbytes for weight in trained)
+    return step, {"parameters": sum(weight.numel() for weight in trained), "held_bytes": held}
