@@ -59,9 +59,7 @@ class LortaLinear(SharedFactorLinear):
 
     def _fusible(self, x: Tensor) -> str | None:
         """Return the one adapter to apply when it and the base layer can run as one operation, else None."""
-        base = self._modules[
-            "base_layer"
-        ]  # plain dictionaries: a module's attributes are slow, and this runs each time
+        base = self.base_layer
         active = [name for name in self.active_adapters if name in self.position]
         if len(active) != 1 or self.merged_adapters or self._disable_adapters or type(base) is not nn.Linear:
             return None
