@@ -135,6 +135,7 @@ class _Run:
                 model, backbone, data, trainer, self.settings.seed, self.adapter.callbacks(), self.folder
             )
         memory = measure_memory(baseline)
+        params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, backbone, data, trainer)
             scores = self.task.score(predictions)
@@ -145,6 +146,7 @@ class _Run:
             self.record,
             status="success",
             ended_at=describe.now(),
+            params=params,
             storage=measure_storage(self.folder / ADAPTER),
             memory=memory,
             time=describe.timing_section(self.watch, outcome),
