@@ -63,8 +63,9 @@ class SaraLinear(AdditiveTunerLayer):
         super().__init__()
         self.base_layer = base_layer
         self.sara_values = nn.ParameterDict()
-        for name in self.other_param_names:
-            setattr(self, name, BufferDict(persistent=True))
+        self.sara_indices: Any = BufferDict(persistent=True)
+        self.sara_frozen_indices: Any = BufferDict(persistent=True)
+        self.sara_frozen_values: Any = BufferDict(persistent=True)
         self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
 
     def update_layer(self, adapter_name: str, config: SaraConfig, indices: Tensor) -> None:
