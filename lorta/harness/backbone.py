@@ -32,11 +32,13 @@ class ModelFiles:
 
 @dataclass
 class Backbone:
-    """A pre-trained model with a task's head, its tokenizer and its geometry."""
+    """A pre-trained model with a task's head, its tokenizer and its geometry; what methods that pre-train need too."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     geometry: Geometry
+    rows: Any = None  # the task's tokenised training rows, of which such methods read no label
+    cache: Path | None = None  # where they keep what other runs can use
 
 
 def find_model(settings: ModelSettings) -> ModelFiles:

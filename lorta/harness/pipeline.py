@@ -85,6 +85,7 @@ class _Run:
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
             data = self._load_data(backbone, files)
+            backbone.rows, backbone.cache = data.train, Path(self.settings.runtime.cache)
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
         self._train(model, backbone, data)

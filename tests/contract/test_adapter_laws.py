@@ -21,8 +21,8 @@ from tests.contract.backbones import (
 )
 
 HASH_SEEDS = ("0", "1", "2")
-WITHOUT_MERGE = {"full", "bitfit", "head_only", "dst", "loretta_adp"}  # own weights, or a nonlinearity between factors
-WITHOUT_COUNT = {"full", "dst"}  # everything trains: vocabulary and positions are no part of the geometry
+WITHOUT_MERGE = {"full", "bitfit", "head_only", "dst", "pela", "loretta_adp"}  # own weights, or a nonlinearity
+WITHOUT_COUNT = {"full", "dst", "pela"}  # everything trains: vocabulary and positions are no part of the geometry
 PAIRS = [(name, architecture) for name in ADAPTERS for architecture in ARCHITECTURES]
 
 
