@@ -4,10 +4,9 @@ Every projection becomes two (truncated SVD, the roots of the singular values on
 minimises  L_language + a * mean over blocks MSE(h, h_original) + b * mean over matrices (max |R L - W| - e)^2.
 Source: Guo et al. 2023, arXiv:2310.10700; released code guoyang9/PELA, whose models are for images.
 
-The port to text is ours: L_language is masked-word prediction (next-word for decoders) on the task's own training
-text without its labels, read out by a fresh transform and the word embeddings, since a classifier's checkpoint is
-loaded without its language head. What comes out is no adapter but a smaller model: everything in it is trained and
-stored. Importing this module loads no torch.
+The port to text is ours: the stage runs on the task's own training text without its labels, and L_language is the
+checkpoint's own loss, masked words or the next word, where the checkpoint has its language head. What comes out is no
+adapter but a smaller model: everything in it is trained and stored. Importing this module loads no torch.
 """
 
 from collections.abc import Mapping
@@ -41,7 +40,8 @@ class Pela:
     """Compresses all projections and trains everything. `stage` are the settings of the intermediate pre-training.
 
     A `backbone` below is an object with a `model`, its `geometry` and `tokenizer`, `rows` (the task's training rows:
-    only their input_ids are read) and `cache`, a folder for the result of the stage, or None.
+    only their input_ids are read), `files` (where its checkpoint is) and `cache` (a folder for what the stage brings);
+    the last two may be None.
     """
 
     name: str

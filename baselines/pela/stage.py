@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import get_cosine_schedule_with_warmup
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, get_cosine_schedule_with_warmup
 
 from baselines.pela.low_rank import perturbation
 
@@ -63,7 +63,7 @@ def recover(backbone: Any, original: nn.Module, ratio: float, stage: Stage) -> d
     student = backbone.model.base_model
     _check(backbone, student)
     texts = [list(ids) for ids in backbone.rows["input_ids"]]
-    key = _key(original, texts, ratio, stage)
+    key = _key(backbone, original, texts, ratio, stage)
     folder = None if backbone.cache is None else Path(backbone.cache) / "pela"
     if folder is not None and (folder / f"{key}.json").is_file():
         student.load_state_dict(load_file(folder / f"{key}.safetensors"), strict=True)
@@ -72,8 +72,10 @@ def recover(backbone: Any, original: nn.Module, ratio: float, stage: Stage) -> d
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stage.seed)
-        losses = pretrain(student, original, texts, words, stage)
+        language_model = with_language_head(backbone, student, words.mask is None)
+        losses = pretrain(student, original, language_model, batches(texts, words, stage), stage, len(texts))
     card = {"key": key, "rows": len(texts), "steps": len(losses), "settings": asdict(stage)}
+    card |= {"language_head": language_model is not None}
     card |= {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
     if folder is not None:
         _store(student, card, folder / key)
@@ -98,10 +100,11 @@ def _words(backbone: Any, student: Any) -> Words:
     return Words(mask, special, int(config.vocab_size), int(config.pad_token_id or 0))
 
 
-def _key(original: nn.Module, texts: Sequence[Sequence[int]], ratio: float, stage: Stage) -> str:
+def _key(backbone: Any, original: nn.Module, texts: Sequence[Sequence[int]], ratio: float, stage: Stage) -> str:
     """Return the SHA-256 of everything that the result depends on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu {torch.get_num_threads()}"
     settings = {"version": VERSION, "ratio": ratio, "stage": asdict(stage), "torch": torch.__version__}
+    settings["checkpoint"] = backbone.files.fingerprint if backbone.files else None  # its language head, see below
     digest = hashlib.sha256(json.dumps([settings, device, texts], sort_keys=True).encode())
     config: Any = original.config
     kept = {name: value for name, value in config.to_dict().items() if name not in ("_name_or_path", "id2label")}
@@ -126,22 +129,50 @@ def _store(student: nn.Module, card: dict[str, Any], stem: Path) -> None:
         os.replace(temporary, f"{stem}{ending}")
 
 
+def with_language_head(backbone: Any, student: nn.Module, causal: bool) -> nn.Module | None:
+    """Return the checkpoint's own language model around the student, None where the checkpoint has no language head.
+
+    A fresh head in its place would be learnt from nothing and pull the student along (on the embedded tasks the stage
+    then did harm), so that without one the stage goes by features and perturbation alone.
+    """
+    if backbone.files is None:
+        return None
+    loader: Any = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    model, report = loader.from_pretrained(
+        backbone.files.location,
+        revision=backbone.files.revision or "main",
+        dtype=torch.float32,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    prefix = model.base_model_prefix
+    if any(not key.startswith(f"{prefix}.") for key in report["missing_keys"]):
+        return None
+    setattr(model, prefix, student)
+    model.tie_weights()  # a decoder tied to the word embeddings now belongs to the student's
+    return model
+
+
 def pretrain(
-    student: nn.Module, original: nn.Module, texts: Sequence[Sequence[int]], words: Words, stage: Stage
+    student: nn.Module,
+    original: nn.Module,
+    language_model: nn.Module | None,
+    data: Iterable[tuple[Tensor, Tensor, Tensor]],
+    stage: Stage,
+    rows: int,
 ) -> list[float]:
     """Train the student in place; return the loss of every step. Deterministic given torch's generator."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    original, student = original.to(device).eval().requires_grad_(False), student.to(device).requires_grad_(True)
-    readout = LanguageHead(student).to(device)
-    pairs = {path: module.weight for path, module in original.named_modules() if _is_pair(student, path)}
-    weights = [*student.parameters(), *readout.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=stage.learning_rate, weight_decay=stage.weight_decay)
-    steps = stage.epochs * -(-len(texts) // stage.batch_size)
-    schedule = get_cosine_schedule_with_warmup(optimizer, round(stage.warmup * steps), steps)
     was_training, losses = student.training, []
-    student.train()
-    for ids, attention, targets in batches(texts, words, stage):
-        loss = stage_loss(student, original, readout, (ids.to(device), attention.to(device), targets.to(device)), stage)
+    original = original.to(device).eval().requires_grad_(False)
+    model = (language_model or student).to(device).train().requires_grad_(True)
+    pairs = {path: module.weight for path, module in original.named_modules() if _is_pair(student, path)}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
+    steps = stage.epochs * -(-rows // stage.batch_size)
+    schedule = get_cosine_schedule_with_warmup(optimizer, round(stage.warmup * steps), steps)
+    for batch in data:
+        ids, attention, targets = (part.to(device) for part in batch)
+        loss = stage_loss(model, original, ids, attention, targets, stage, has_head=language_model is not None)
         loss = loss + stage.perturbation_weight * perturbation(student, pairs, stage.perturbation_bound)  # pyright: ignore[reportArgumentType]
         loss.backward()
         optimizer.step()
@@ -156,34 +187,16 @@ def _is_pair(student: nn.Module, path: str) -> bool:
     return bool(path) and isinstance(student.get_submodule(path), nn.Sequential)
 
 
-class LanguageHead(nn.Module):
-    """Hidden states to word scores: a dense layer, GELU, a norm, and the word embeddings (as RoBERTa's own head)."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        embeddings = model.get_input_embeddings().weight
-        width = embeddings.shape[1]
-        self.dense, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
-        self.bias = nn.Parameter(torch.zeros(embeddings.shape[0]))
-
-    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
-        """Return scores (words, vocabulary) of hidden states (words, hidden)."""
-        return functional.linear(self.norm(functional.gelu(self.dense(hidden))), embeddings, self.bias)
-
-
 def stage_loss(
-    student: Any, original: Any, readout: LanguageHead, batch: tuple[Tensor, Tensor, Tensor], stage: Stage
+    model: Any, original: Any, ids: Tensor, attention: Tensor, targets: Tensor, stage: Stage, has_head: bool
 ) -> Tensor:
-    """Return the weighted sum of the language and the feature loss of a batch (ids, attention, targets)."""
-    ids, attention, targets = batch
-    found = student(input_ids=ids, attention_mask=attention, output_hidden_states=True)
+    """Return the weighted sum of the feature loss and, with a language head, the model's own loss, of a batch."""
+    labels = {"labels": targets} if has_head and bool((targets != IGNORED).any()) else {}  # no target: NaN
+    found = model(input_ids=ids, attention_mask=attention, output_hidden_states=True, **labels)
     with torch.no_grad():
         wanted = original(input_ids=ids, attention_mask=attention, output_hidden_states=True)
-    chosen = targets != IGNORED
-    scores = readout(found.last_hidden_state[chosen], student.get_input_embeddings().weight)
-    language = functional.cross_entropy(scores, targets[chosen]) if chosen.any() else scores.sum()
     features = feature_loss(found.hidden_states[1:], wanted.hidden_states[1:], attention.bool())
-    return stage.language_weight * language + stage.feature_weight * features
+    return stage.feature_weight * features + (stage.language_weight * found.loss if labels else 0.0)
 
 
 def feature_loss(found: Sequence[Tensor], wanted: Sequence[Tensor], words: Tensor) -> Tensor:
@@ -206,10 +219,12 @@ def batches(texts: Sequence[Sequence[int]], words: Words, stage: Stage) -> Itera
 
 
 def exercise(ids: Tensor, real: Tensor, words: Words, share: float) -> tuple[Tensor, Tensor]:
-    """Return (ids as they are shown, targets): masked words (80 % mask, 10 % random, 10 % kept), or the next word."""
+    """Return (ids as they are shown, targets): masked words (80 % mask, 10 % random, 10 % kept), or all for a decoder.
+
+    A decoder's own loss compares each target with the word before it.
+    """
     if words.mask is None:
-        following = functional.pad(ids[:, 1:], (0, 1), value=IGNORED)
-        return ids, following.masked_fill(~functional.pad(real[:, 1:], (0, 1), value=False), IGNORED)
+        return ids, ids.masked_fill(~real, IGNORED)
     ordinary = real & ~torch.isin(ids, torch.tensor(words.special, dtype=ids.dtype))
     chosen = ordinary & (torch.rand(ids.shape) < share)
     fate = torch.rand(ids.shape)
