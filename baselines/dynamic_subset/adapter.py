@@ -73,9 +73,7 @@ class DynamicSubset:
                     "distances would come in steps. Set model.dtype=fp32; trainer.precision=bf16 is fine."
                 )
             weight.requires_grad_(True)
-        backbone.model.moving_subset = MovingSubset(
-            backbone.model, heads, self.fraction, self.silos, self.distance, backbone.geometry.locate
-        )
+        backbone.model.moving_subset = MovingSubset(backbone.model, heads, self.fraction, self.silos, self.distance)
         return backbone.model
 
     def callbacks(self) -> "list[TrainerCallback]":

@@ -1,6 +1,6 @@
 """The projection of Dynamic Subset Tuning: from any weights to the nearest ones that differ little from the seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -12,20 +12,9 @@ RELATIVE_FLOOR = 1e-3  # what a relative distance adds to |seed|, so that zeros 
 
 
 class MovingSubset:
-    """A model's seed weights, head excluded, their silos, and the subset that differs.
+    """A model's seed weights, head excluded, their silos, and the subset that differs."""
 
-    `locate` maps a module path to (layer, role), or None outside the layers.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        heads: Sequence[str],
-        fraction: float,
-        silos: str,
-        distance: str,
-        locate: Callable[[str], tuple[int, str] | None],
-    ) -> None:
+    def __init__(self, model: nn.Module, heads: Sequence[str], fraction: float, silos: str, distance: str) -> None:
         present = {path.split(".")[0] for path, _ in model.named_parameters()}
         self.heads = tuple(head for head in heads if head in present)
         self.fraction = Fraction(str(fraction))  # 0.29 of 100 is 29; the float's product is below

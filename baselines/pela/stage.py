@@ -163,7 +163,8 @@ def pretrain(
 ) -> list[float]:
     """Train the student in place; return the loss of every step. Deterministic given torch's generator."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    was_training, losses = student.training, []
+    was_training, home = student.training, next(student.parameters()).device
+    losses: list[float] = []
     original = original.to(device).eval().requires_grad_(False)
     model = (language_model or student).to(device).train().requires_grad_(True)
     pairs = {path: module.weight for path, module in original.named_modules() if _is_pair(student, path)}
@@ -179,7 +180,7 @@ def pretrain(
         schedule.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    student.train(was_training)
+    student.to(home).train(was_training)
     return losses
 
 

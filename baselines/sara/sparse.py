@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-INFINITY_BITS = 0x7F800000  # float32 infinity read as an integer: above every magnitude
+MANTISSA = 23  # bits of a float32 below its exponent
 
 
 def smallest_magnitudes(weights: Sequence[Tensor], count: int) -> tuple[list[Tensor], float]:
@@ -18,21 +18,18 @@ def smallest_magnitudes(weights: Sequence[Tensor], count: int) -> tuple[list[Ten
     total = sum(weight.numel() for weight in weights)
     if count > total:
         raise ValueError(f"SaRA cannot select {count} of {total} weights: use a lower rank.")
-    low, high = 0, INFINITY_BITS  # bisection instead of a sort: no copy of all weights
-    while low < high:
-        middle = (low + high) // 2
-        if sum(int((_bits(weight) <= middle).sum()) for weight in weights) >= count:
-            high = middle
-        else:
-            low = middle + 1
-    ties = count - sum(int((_bits(weight) < low).sum()) for weight in weights)
+    powers = torch.stack([torch.bincount(_bits(weight) >> MANTISSA, minlength=256) for weight in weights]).sum(0)
+    power = int((powers.cumsum(0) < count).sum())  # of two, below which there are enough: no copy of all weights
+    near = torch.cat([bits[bits >> MANTISSA <= power] for bits in map(_bits, weights)])
+    largest = int(near.kthvalue(count).values)
+    ties = count - int((near < largest).sum())
     chosen: list[Tensor] = []
     for weight in weights:
         bits = _bits(weight)
-        tied = (bits == low).nonzero().flatten()[:ties]
+        tied = (bits == largest).nonzero().flatten()[:ties]
         ties -= tied.numel()
-        chosen.append(torch.cat([(bits < low).nonzero().flatten(), tied]).sort().values)
-    return chosen, torch.tensor(low + 1, dtype=torch.int32).view(torch.float32).item()
+        chosen.append(torch.cat([(bits < largest).nonzero().flatten(), tied]).sort().values)
+    return chosen, torch.tensor(largest + 1, dtype=torch.int32).view(torch.float32).item()
 
 
 def _bits(weight: Tensor) -> Tensor:

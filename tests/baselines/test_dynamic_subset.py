@@ -25,7 +25,7 @@ def subset_of(weights, fraction, distance="absolute", silos="global"):
     """Return (module with one vector of weights, its subset), the weights being the seed."""
     model = torch.nn.Module()
     model.vector = torch.nn.Parameter(torch.tensor(weights))
-    return model, MovingSubset(model, (), fraction, silos, distance, lambda _: None)
+    return model, MovingSubset(model, (), fraction, silos, distance)
 
 
 @given(
