@@ -60,7 +60,7 @@ class PeftAdapter:
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
     `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once; names in it are the
     numbers of `config`, the fields of Geometry, and inputs, outputs, matrices. Or `call`: the dotted path of a function
-    (geometry, config, projections) -> int that imports no torch.
+    (geometry, config, projections) -> int that imports no torch. There is no form where `unless` names a set value.
     """
 
     name: str
@@ -74,6 +74,7 @@ class PeftAdapter:
     prepare: str | None = None  # dotted path of a function(backbone, config) called before PEFT wraps the model
     finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
+    changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
 
@@ -95,7 +96,7 @@ class PeftAdapter:
         roles = geometry.roles(tuple(self.projections))
         if "call" in self.count:
             return int(resolve(self.count["call"])(geometry, self.config, roles))
-        if not self.count:
+        if not self.count or self.config.get(self.count.get("unless", "")) is not None:
             return None
         names = {key: value for key, value in self.config.items() if isinstance(value, int | float)}
         names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int)}
@@ -130,6 +131,10 @@ class PeftAdapter:
     def callbacks(self) -> "list[TrainerCallback]":
         """Return the method's own callback, if the YAML names one."""
         return [resolve(self.callback)(self.config)] if self.callback else []
+
+    def changed_weights(self, model: "nn.Module") -> int | None:
+        """Return how many base weights differ from the backbone's, None for a method that adds weights instead."""
+        return resolve(self.changed)(model) if self.changed else None
 
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""

@@ -32,11 +32,14 @@ class ModelFiles:
 
 @dataclass
 class Backbone:
-    """A pre-trained model with a task's head, its tokenizer and its geometry."""
+    """A pre-trained model with a task's head, its tokenizer and its geometry; what methods that pre-train need too."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     geometry: Geometry
+    files: ModelFiles | None = None  # where the checkpoint is: it may hold more than the model, such as a language head
+    rows: Any = None  # the task's tokenised training rows, of which such methods read no label
+    cache: Path | None = None  # where they keep what other runs can use
 
 
 def find_model(settings: ModelSettings) -> ModelFiles:
@@ -163,4 +166,4 @@ def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
     if model.config.pad_token_id is None:  # decoders: the classifier must know where a row ends
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
-    return Backbone(model, tokenizer, Geometry.from_config(files.config))
+    return Backbone(model, tokenizer, Geometry.from_config(files.config), files)

@@ -17,6 +17,7 @@ from lorta.harness.sections import (
     FailureKind,
     Memory,
     ModelSection,
+    Parameters,
     ProtocolSection,
     Split,
     TaskSection,
@@ -132,6 +133,13 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         pad_token_id=tokenizer.pad_token_id,
         weights_sha256=None,
     )
+
+
+def with_changed(record: RunRecord, adapter: Adapter, model: Any) -> Parameters:
+    """Return the record's parameters with the count of changed base weights, from adapters that can tell."""
+    assert record.params is not None
+    count = getattr(adapter, "changed_weights", None)
+    return replace(record.params, changed=None if count is None else count(model))
 
 
 def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:

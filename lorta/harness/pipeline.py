@@ -85,6 +85,7 @@ class _Run:
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
             data = self._load_data(backbone, files)
+            backbone.rows, backbone.cache = data.train, Path(self.settings.runtime.cache)
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
         self._train(model, backbone, data)
@@ -135,6 +136,7 @@ class _Run:
                 model, backbone, data, trainer, self.settings.seed, self.adapter.callbacks(), self.folder
             )
         memory = measure_memory(baseline)
+        params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, backbone, data, trainer)
             scores = self.task.score(predictions)
@@ -145,6 +147,7 @@ class _Run:
             self.record,
             status="success",
             ended_at=describe.now(),
+            params=params,
             storage=measure_storage(self.folder / ADAPTER),
             memory=memory,
             time=describe.timing_section(self.watch, outcome),

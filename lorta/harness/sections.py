@@ -5,7 +5,7 @@ Fields, units and rules follow the recommended record of the PEFT benchmark peer
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["planned", "running", "success", "failed", "timeout", "preempted", "cancelled", "skipped"]
@@ -99,6 +99,8 @@ class Parameters:
     other_trainable: int  # for example LayerNorms that the method trains
     trainable: int
     total: int  # of the whole model, adapter included
+    # of the backbone's own weights, head excluded, how many training left different; None where it was not counted
+    changed: int | None = field(default=None, metadata={"added": True})
 
     def __post_init__(self) -> None:
         if self.trainable != self.adapter + self.head + self.other_trainable:

@@ -72,9 +72,10 @@ def _decoder(kind: Any) -> Decoder:
 def _section_decoder(kind: Any) -> Decoder:
     hints = get_type_hints(kind)
     decoders = {item.name: _decoder(hints[item.name]) for item in fields(kind)}
+    added = {item.name: item.default for item in fields(kind) if item.metadata.get("added")}  # older records lack it
 
     def section(value: Any, where: str) -> Any:
-        found = _expect(dict, value, where)
+        found = added | _expect(dict, value, where)
         prefix = f"{where}." if where else ""
         if found.keys() != decoders.keys():
             raise ValueError(_key_problem(found.keys() - decoders.keys(), decoders.keys() - found.keys(), where))

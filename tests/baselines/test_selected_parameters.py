@@ -80,6 +80,7 @@ def test_an_unknown_selection_is_refused():
 def test_planning_with_a_baseline_loads_no_torch():
     code = (
         "import sys, baselines.selected_parameters, baselines.loretta.shapes;"
+        "import baselines.dynamic_subset.adapter, baselines.pela.adapter;"
         "print([name for name in ('torch', 'peft', 'transformers', 'safetensors') if name in sys.modules])"
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -64,7 +65,10 @@ def backbone(architecture: str) -> Backbone:
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(5.0)
-    return Backbone(model.eval(), None, Geometry.from_config(config.to_dict()))  # pyright: ignore[reportArgumentType]
+    words: Any = SimpleNamespace(mask_token_id=2, all_special_ids=[0, 1, 2])
+    return Backbone(
+        model.eval(), words, Geometry.from_config(config.to_dict()), rows={"input_ids": batch()["input_ids"].tolist()}
+    )
 
 
 def batch() -> dict[str, torch.Tensor]:

@@ -91,6 +91,12 @@ def test_missing_field_is_refused_by_name():
         RunRecord.from_json(json.dumps(values), "a file")
 
 
+def test_a_record_from_before_a_field_was_added_is_read_without_it():
+    values = json.loads(finished().to_json())
+    assert values["params"].pop("changed") is None
+    assert RunRecord.from_json(json.dumps(values), "a file") == finished()
+
+
 @pytest.mark.parametrize("status", ["failed", "timeout", "preempted"])
 def test_failed_run_without_its_failure_is_refused(status):
     with pytest.raises(ValueError, match=f"status {status} needs a failure"):

@@ -1,0 +1,32 @@
+"""The record's count of changed base weights comes from the adapters that can tell."""
+
+from types import SimpleNamespace
+
+from lorta.harness.adapter import PeftAdapter
+from lorta.harness.describe import with_changed
+from tests.harness.example_records import finished
+
+
+def count(model):
+    return model.differing
+
+
+def test_a_function_named_in_the_yaml_counts():
+    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, changed="tests.harness.test_changed_weights.count")
+    params = with_changed(finished(), adapter, SimpleNamespace(differing=7))
+    assert params.changed == 7
+    assert params.adapter == finished().params.adapter
+
+
+def test_methods_that_add_weights_or_cannot_tell_leave_it_open():
+    silent = SimpleNamespace(name="mine")
+    for adapter in (PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3), silent):
+        assert with_changed(finished(), adapter, SimpleNamespace(differing=7)).changed is None
+
+
+def test_a_formula_does_not_hold_where_a_setting_excludes_it():
+    count = {"each": "r * inputs", "unless": "threshold"}
+    geometry = SimpleNamespace(roles=lambda _: ("q",), shape=lambda _: (3, 4), layers=2)
+    for threshold, expected in ((None, 2 * 3 * 5), (0.1, None)):
+        adapter = PeftAdapter("mine", {"r": 5, "threshold": threshold}, ["q"], count, 1e-3, 1e-3)
+        assert adapter.parameters(geometry) == expected
