@@ -26,7 +26,7 @@ def test_methods_that_add_weights_or_cannot_tell_leave_it_open():
 
 def test_a_formula_does_not_hold_where_a_setting_excludes_it():
     count = {"each": "r * inputs", "unless": "threshold"}
-    geometry = SimpleNamespace(roles=lambda _: ("q",), shape=lambda _: (3, 4), layers=2)
+    geometry = SimpleNamespace(roles=lambda _: ("q",), module_shapes=lambda _: [(3, 4)] * 2)
     for threshold, expected in ((None, 2 * 3 * 5), (0.1, None)):
         adapter = PeftAdapter("mine", {"r": 5, "threshold": threshold}, ["q"], count, 1e-3, 1e-3)
         assert adapter.parameters(geometry) == expected
