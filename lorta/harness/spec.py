@@ -16,8 +16,8 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-# of an adapter: a formula, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
-UNSIGNED = ("count", "learning_rate", "head_learning_rate")
+# of an adapter: two formulas, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
+UNSIGNED = ("count", "requires", "learning_rate", "head_learning_rate")
 
 
 class Settings(BaseModel):
