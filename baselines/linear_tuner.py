@@ -87,6 +87,10 @@ class BranchLayer(AdditiveTunerLayer):
         getattr(self, self.adapter_layer_names[0])[adapter_name] = branch.train(self.base_layer.training)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Return True: an update is a matrix, which `peft.convert_to_lora` approximates at a chosen rank."""
+        return True
+
     def update(self, x: Tensor, adapter: str) -> Tensor:
         """Return one adapter's update of the output, scaling included, in the dtype of the adapter's weights."""
         branch = self.branch(adapter)
