@@ -49,8 +49,8 @@ class SodaConfig(LinearTunerConfig):
 def decompose(weight: Tensor, variant: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return left (outputs, k), spectrum (k) and right (k, inputs) of a weight, k its smaller side.
 
-    In float32 at least. A shift d of the spectrum changes the weight by left diag(d) right. For qr the spectrum is the diagonal of L, made
-    positive so that the decomposition is unique, and left is the identity's first k columns.
+    In float32 at least. A shift d of the spectrum changes the weight by left diag(d) right. For qr the spectrum is the
+    diagonal of L, made positive so that the decomposition is unique, and left is the identity's first k columns.
     """
     weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     if variant == "svd":
