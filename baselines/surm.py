@@ -42,22 +42,25 @@ class SurmConfig(LinearTunerConfig):
 
 
 def circulant_product(column: Tensor, x: Tensor) -> Tensor:
-    """Return C x for the circulant C of a first column (d): C[i, j] = column[(i - j) mod d]. x is (..., d)."""
-    size = column.shape[-1]
-    return torch.fft.irfft(torch.fft.rfft(column) * torch.fft.rfft(x), n=size)  # without n an odd d comes back even
+    """Return C x for the circulant C of a first column (d): C[i, j] = column[(i - j) mod d].
+
+    x is (..., at most d), as if padded with zeros; so it is in the next two functions.
+    """
+    size = column.shape[-1]  # without it an odd d comes back even
+    return torch.fft.irfft(torch.fft.rfft(column) * torch.fft.rfft(x, n=size), n=size)
 
 
 def low_displacement_product(columns: Tensor, skew_columns: Tensor, x: Tensor) -> Tensor:
-    """Return the sum over k of C(columns[k]) S(skew_columns[k]) x, with both (terms, d) and x (..., d).
+    """Return the sum over k of C(columns[k]) S(skew_columns[k]) x, with both (terms, d).
 
     The skew-circulant S of a first column is the circulant one with its entries above the diagonal negated. Twisted by
     the powers of exp(i pi / d), a root of z^d = -1, it is circulant. Transforms of x and of the sum are taken once.
     """
-    size = x.shape[-1]
+    size = columns.shape[-1]
     angle = torch.arange(size, device=x.device, dtype=x.dtype) * (math.pi / size)
     twist = torch.polar(torch.ones_like(angle), angle)
-    twisted, skew_spectra = torch.fft.fft(x * twist), torch.fft.fft(skew_columns * twist)
-    spectrum = torch.zeros_like(torch.fft.rfft(x))
+    twisted, skew_spectra = torch.fft.fft(x * twist[: x.shape[-1]], n=size), torch.fft.fft(skew_columns * twist)
+    spectrum = torch.zeros_like(twisted[..., : size // 2 + 1])
     for column_spectrum, skew_spectrum in zip(torch.fft.rfft(columns), skew_spectra, strict=True):
         skewed = (twist.conj() * torch.fft.ifft(skew_spectrum * twisted)).real
         spectrum = spectrum + column_spectrum * torch.fft.rfft(skewed)
@@ -71,7 +74,7 @@ def symmetric_toeplitz_product(column: Tensor, x: Tensor) -> Tensor:
     """
     size = column.shape[-1]
     embedded = torch.cat([column, column.new_zeros(1), column[1:].flip(0)])
-    return circulant_product(embedded, nn.functional.pad(x, (0, size)))[..., :size]
+    return circulant_product(embedded, x)[..., :size]
 
 
 def kronecker_product(left: Tensor, right: Tensor, x: Tensor) -> Tensor:
@@ -119,7 +122,6 @@ class Structured(nn.Module):
     def _multiply(self, x: Tensor) -> Tensor:
         if self.structure == "kronecker":
             return self.scaling * kronecker_product(self.zero, self.random, x)
-        x = nn.functional.pad(x, (0, self.zero.shape[1] - self.inputs))
         if self.structure == "circulant":
             column = self.zero * self.random if hasattr(self, "random") else self.zero
             product = circulant_product(column[0], x)

@@ -1,5 +1,7 @@
 """Deep LoRA: the start, the compressed form against the wide one, and the callback inside a real Trainer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,6 @@ from transformers import Trainer, TrainingArguments
 
 from baselines.deep_lora import Compression, DeepFactors, DeepLoraConfig, compress, compressed_frames, orthogonal
 from lorta.harness.training import parameter_groups
-from tests.harness.test_training import settings as trainer_settings
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LABELS = torch.tensor([0, 1, 0])
@@ -183,7 +184,8 @@ def train(model, folder, callback):
     rows = [{"input_ids": torch.randint(3, 48, (7,), generator=generator), "labels": i % 2} for i in range(16)]
     settings = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "no", "report_to": []}
     arguments = TrainingArguments(str(folder), use_cpu=True, disable_tqdm=True, **settings)
-    groups = parameter_groups(model, build_backbone("roberta").geometry.architecture, trainer_settings())
+    rates = SimpleNamespace(learning_rate=1e-2, head_learning_rate=1e-3, weight_decay=0.0, head_weight_decay=0.0)
+    groups = parameter_groups(model, build_backbone("roberta").geometry.architecture, rates)
     optimizer = torch.optim.AdamW(groups)
     trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[callback], optimizers=(optimizer, None))
     trainer.train()
