@@ -25,14 +25,16 @@ WEIGHTS_FILE, CARD_FILE = "compressed_model.safetensors", "pela.json"
 
 def ranks(geometry: Geometry, ratio: float) -> dict[str, int]:
     """Return role -> rank: of a pair that has 1 / ratio of the matrix's weights, rounded down; at most its own rank."""
-    shapes = {role: geometry.shape(role) for role in geometry.architecture.modules}
+    modules = [geometry.architecture.sharing(role) for role in geometry.architecture.modules]
+    shapes = {roles[0]: geometry.module_shapes(roles)[0] for roles in modules}  # fused projections are one matrix
     return {role: min(int(i * o / (ratio * (i + o))), i, o) for role, (i, o) in shapes.items()}
 
 
 def projection_weights(geometry: Geometry, ratio: float) -> int:
     """Return how many weights all low-rank pairs have together, biases excluded."""
-    each = (rank * sum(geometry.shape(role)) for role, rank in ranks(geometry, ratio).items())
-    return geometry.layers * sum(each)
+    found = ranks(geometry, ratio)
+    pairs = ((rank, geometry.module_shapes(geometry.architecture.sharing(role))) for role, rank in found.items())
+    return sum(rank * (inputs + outputs) for rank, shapes in pairs for inputs, outputs in shapes)
 
 
 @dataclass(frozen=True)

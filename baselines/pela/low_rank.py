@@ -11,17 +11,17 @@ from lorta.geometry import Geometry
 
 
 def compress(model: nn.Module, geometry: Geometry, ranks: Mapping[str, int], approximate: bool = True) -> None:
-    """Put a pair in the place of every projection; `ranks` maps roles to ranks.
+    """Put a pair in the place of every projection; `ranks` maps roles to ranks, the first role of a fused module.
 
     Without `approximate` the pairs are left empty, for weights that are loaded next. Embeddings, pooler and head stay.
     """
     places = [(path, place) for path, _ in model.named_modules() if (place := geometry.locate(path))]
-    for path, (_, role) in places:
+    for path, (_, roles) in places:
         parent, _, name = path.rpartition(".")
         linear = model.get_submodule(path)
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"PELA compresses nn.Linear modules; {path} is a {type(linear).__name__}.")
-        setattr(model.get_submodule(parent), name, low_rank_pair(linear, ranks[role], approximate))
+        setattr(model.get_submodule(parent), name, low_rank_pair(linear, ranks[roles[0]], approximate))
 
 
 def low_rank_pair(linear: nn.Linear, rank: int, approximate: bool = True) -> nn.Sequential:

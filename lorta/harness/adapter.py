@@ -5,9 +5,9 @@ Built while a sweep is planned, without torch or PEFT; those are imported when a
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
@@ -61,6 +61,8 @@ class PeftAdapter:
     `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once; names in it are the
     numbers of `config`, the fields of Geometry, and inputs, outputs, matrices. Or `call`: the dotted path of a function
     (geometry, config, projections) -> int that imports no torch. There is no form where `unless` names a set value.
+    `requires` is a condition in the same names as `each`, which every adapted matrix must meet. `rate_factors` maps a
+    part of a weight's name to the factor of its learning rate.
     """
 
     name: str
@@ -75,6 +77,8 @@ class PeftAdapter:
     finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
     changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
+    requires: str | None = None
+    rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
 
@@ -84,12 +88,24 @@ class PeftAdapter:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a projection that the architecture lacks, or None."""
+        """Return the sentence for a projection that the architecture lacks or that fails `requires`."""
         try:
-            geometry.roles(tuple(self.projections))
+            roles = geometry.roles(tuple(self.projections))
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
-        return None
+        unmet = [role for role in roles if not self._meets(geometry, *geometry.shape(role))]
+        if not unmet:
+            return None
+        inputs, outputs = geometry.shape(unmet[0])
+        names = re.findall(r"[a-z]\w*", self.requires or "")
+        values = [f"{key} = {value}, " for key, value in self.config.items() if key in names]
+        return (
+            f"{self.name} cannot attach: it requires {self.requires}, and with {''.join(values)}{unmet[0]} of this "
+            f"{geometry.model_type} has {inputs} inputs and {outputs} outputs."
+        )
+
+    def _meets(self, geometry: Geometry, inputs: int, outputs: int) -> bool:
+        return bool(self._evaluate("requires", self.requires or "True", geometry, inputs=inputs, outputs=outputs))
 
     def parameters(self, geometry: Geometry) -> int | None:
         """Return the closed-form count; None where `count` is empty. Raises ValueError for a broken formula."""
@@ -98,16 +114,18 @@ class PeftAdapter:
             return int(resolve(self.count["call"])(geometry, self.config, roles))
         if not self.count or self.config.get(self.count.get("unless", "")) is not None:
             return None
+        each, once = (self.count.get(part, "0") for part in ("each", "once"))
+        shapes, matrices = geometry.module_shapes(roles), len(roles)
+        total = sum(self._evaluate("count", each, geometry, matrices=matrices, inputs=i, outputs=o) for i, o in shapes)
+        return int(total + self._evaluate("count", once, geometry, matrices=matrices))
+
+    def _evaluate(self, key: str, expression: str, geometry: Geometry, **more: int) -> Any:
         names = {key: value for key, value in self.config.items() if isinstance(value, int | float)}
         names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int)}
-        names["matrices"] = len(roles)
-        shapes = geometry.module_shapes(roles)
         try:
-            each = self.count.get("each", "0")
-            total = sum(simple_eval(each, names=names | {"inputs": i, "outputs": o}) for i, o in shapes)
-            return int(total + simple_eval(self.count.get("once", "0"), names=names))
+            return simple_eval(expression, names=names | more)
         except (InvalidExpression, SyntaxError) as error:
-            raise ValueError(f"conf/adapter/{self.name}.yaml, count: {error}") from error
+            raise ValueError(f"conf/adapter/{self.name}.yaml, {key}: {error}") from error
 
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
         """Return the PeftConfig with its targets for this model."""
@@ -155,6 +173,7 @@ class PeftAdapter:
     def _finish(self, model: "nn.Module") -> "nn.Module":
         if self.finish:
             resolve(self.finish)(model)
+        cast(Any, model).rate_factors = dict(self.rate_factors)  # read by parameter_groups
         return model
 
 

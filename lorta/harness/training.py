@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,17 +134,35 @@ class BestEpoch(TrainerCallback):
 
 
 def parameter_groups(model: nn.Module, architecture: Architecture, settings: TrainerSettings) -> list[dict[str, Any]]:
-    """Return AdamW's groups: what the method trains, and the head, each with its own rate and decay."""
+    """Return AdamW's groups: what the method trains, and the head, each with its own rate and decay.
+
+    A model's `rate_factors`, if it has any, map a part of a weight's name to the factor of its learning rate: such
+    weights of the method come in groups of their own. Raises ValueError for a factor that meets no weight.
+    """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     if settings.learning_rate is None and any(not is_head(name, architecture) for name, _ in named):
         raise ValueError("trainer.learning_rate is null but the adapter has weights to train: give it a rate")
-    method = [weight for name, weight in named if not is_head(name, architecture)]
+    method = [(name, weight) for name, weight in named if not is_head(name, architecture)]
     head = [weight for name, weight in named if is_head(name, architecture)]
     groups = [
-        {"params": method, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
-        {"params": head, "lr": settings.head_learning_rate, "weight_decay": settings.head_weight_decay},
+        {"params": weights, "lr": (settings.learning_rate or 0.0) * factor, "weight_decay": settings.weight_decay}
+        for factor, weights in _by_rate_factor(method, getattr(model, "rate_factors", {})).items()
     ]
+    groups.append({"params": head, "lr": settings.head_learning_rate, "weight_decay": settings.head_weight_decay})
     return [group for group in groups if group["params"]]
+
+
+def _by_rate_factor(
+    named: list[tuple[str, nn.Parameter]], rate_factors: Mapping[str, float]
+) -> dict[float, list[nn.Parameter]]:
+    unused = [part for part in rate_factors if not any(part in name for name, _ in named)]
+    if unused:
+        raise ValueError(f"adapter.rate_factors: no trained weight has {', '.join(unused)} in its name")
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, weight in named:
+        factor = next((factor for part, factor in rate_factors.items() if part in name), 1.0)
+        groups.setdefault(factor, []).append(weight)
+    return groups
 
 
 def _arguments(settings: TrainerSettings, seed: int, folder: Path) -> Arguments:

@@ -1,5 +1,6 @@
 """The common trainer: two rates, one data order, honest counts, an early stop on NaN."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +75,25 @@ def test_head_and_adapter_have_their_own_rate_and_decay():
     names = {id(weight): name for name, weight in model.named_parameters()}
     assert all(is_head(names[id(weight)], architecture) for weight in head["params"])
     assert all("lora_" in names[id(weight)] for weight in method["params"])
+
+
+def test_a_part_of_a_name_can_have_a_rate_of_its_own():
+    base = backbone("roberta")
+    method = replace(adapter("lora"), rate_factors={"lora_B": 16.0})  # LoRA+
+    model = method.attach(base, "SEQ_CLS")
+    groups = parameter_groups(model, base.geometry.architecture, settings())
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    assert [group["lr"] for group in groups] == [1e-2, 16e-2, 1e-3]
+    assert all("lora_A" in names[id(weight)] for weight in groups[0]["params"])
+    assert all("lora_B" in names[id(weight)] for weight in groups[1]["params"])
+    assert sum(len(group["params"]) for group in groups) == sum(w.requires_grad for w in model.parameters())
+
+
+def test_a_rate_for_no_weight_is_refused():
+    base = backbone("roberta")
+    model = replace(adapter("lora"), rate_factors={"lora_C": 16.0}).attach(base, "SEQ_CLS")
+    with pytest.raises(ValueError, match="rate_factors: no trained weight has lora_C in its name"):
+        parameter_groups(model, base.geometry.architecture, settings())
 
 
 def test_an_adapter_with_weights_needs_a_rate():
