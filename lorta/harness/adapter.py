@@ -3,9 +3,10 @@
 Built while a sweep is planned, without torch or PEFT; those are imported when a model is at hand.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from lorta.harness.backbone import Backbone
+
+
+def largest_divisor(number: int, at_most: float) -> int:
+    """Return the largest divisor of a number that is not above a bound."""
+    return max(size for size in range(1, int(at_most) + 1) if number % size == 0)
+
+
+FUNCTIONS = {  # of the expressions in conf/adapter
+    "min": min,
+    "max": max,
+    "gcd": lambda sizes: math.gcd(*sizes),
+    "divisor": largest_divisor,
+}
 
 
 class Adapter(Protocol):
@@ -58,9 +72,13 @@ class PeftAdapter:
     """A PEFT tuner, PEFT's own or registered from outside.
 
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
-    `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once; names in it are the
-    numbers of `config`, the fields of Geometry, and inputs, outputs, matrices. Or `call`: the dotted path of a function
-    (geometry, config, projections) -> int that imports no torch.
+    `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once. Or `call`: the dotted
+    path of a function (geometry, config, projections) -> int that imports no torch.
+
+    Names in all expressions: the numbers of `config`, the fields of Geometry and the yes-or-no ones of its Architecture,
+    `matrices` (how many a layer has adapted), min, max, and divisor(number, at_most), the largest divisor up to a bound.
+    In `each`, `inputs` and `outputs` are those of the matrix; in `fit` and `refuses` they are lists over the adapted
+    roles, `sizes` is both together, and gcd(list) is there.
     """
 
     name: str
@@ -73,7 +91,10 @@ class PeftAdapter:
     feedforward: Sequence[str] = ()  # IA3: roles whose input, not output, is scaled
     prepare: str | None = None  # dotted path of a function(backbone, config) called before PEFT wraps the model
     finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
+    before_save: str | None = None  # dotted path of a function(model) called before the adapter is written
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
+    fit: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
+    refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
 
@@ -83,30 +104,49 @@ class PeftAdapter:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a projection that the architecture lacks, or None."""
+        """Return the sentence for a projection that the architecture lacks or a condition of `refuses`, or None."""
         try:
             geometry.roles(tuple(self.projections))
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
+        names = self._names(geometry, self.fitted(geometry))
+        for condition, sentence in self.refuses.items():
+            if self._evaluate(condition, names):
+                return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
         return None
+
+    def fitted(self, geometry: Geometry) -> dict[str, Any]:
+        """Return `config` with the values of `fit` worked out for a model. Raises ValueError for a broken formula."""
+        names = self._names(geometry, self.config)
+        return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.fit.items()}}
 
     def parameters(self, geometry: Geometry) -> int | None:
         """Return the closed-form count; None where `count` is empty. Raises ValueError for a broken formula."""
-        roles = geometry.roles(tuple(self.projections))
+        roles, config = geometry.roles(tuple(self.projections)), self.fitted(geometry)
         if "call" in self.count:
-            return int(resolve(self.count["call"])(geometry, self.config, roles))
+            return int(resolve(self.count["call"])(geometry, config, roles))
         if not self.count:
             return None
-        names = {key: value for key, value in self.config.items() if isinstance(value, int | float)}
-        names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int)}
-        names["matrices"] = len(roles)
+        names = self._names(geometry, config)
         shapes = [geometry.shape(role) for role in roles] * geometry.layers
+        each = self.count.get("each", "0")
+        total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
+        return int(total + self._evaluate(self.count.get("once", "0"), names))
+
+    def _names(self, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an expression may name."""
+        shapes = [geometry.shape(role) for role in geometry.roles(tuple(self.projections))]
+        inputs, outputs = [i for i, _ in shapes], [o for _, o in shapes]
+        names = {key: value for key, value in config.items() if isinstance(value, int | float)}
+        names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int | str)}
+        names |= {key: value for key, value in vars(geometry.architecture).items() if isinstance(value, bool)}
+        return names | {"matrices": len(shapes), "inputs": inputs, "outputs": outputs, "sizes": inputs + outputs}
+
+    def _evaluate(self, expression: str, names: Mapping[str, Any]) -> Any:
         try:
-            each = self.count.get("each", "0")
-            total = sum(simple_eval(each, names=names | {"inputs": i, "outputs": o}) for i, o in shapes)
-            return int(total + simple_eval(self.count.get("once", "0"), names=names))
+            return simple_eval(expression, names=dict(names), functions=FUNCTIONS)
         except (InvalidExpression, SyntaxError) as error:
-            raise ValueError(f"conf/adapter/{self.name}.yaml, count: {error}") from error
+            raise ValueError(f"conf/adapter/{self.name}.yaml, '{expression}': {error}") from error
 
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
         """Return the PeftConfig with its targets for this model."""
@@ -118,7 +158,7 @@ class PeftAdapter:
             targets["target_modules"] = geometry.target_regex(tuple(self.projections))
         if self.feedforward:
             targets["feedforward_modules"] = geometry.target_regex(tuple(self.feedforward))
-        return build(self.config, **targets)
+        return build(self.fitted(geometry), **targets)
 
     def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
         """Return the PeftModel around the backbone."""
@@ -133,6 +173,8 @@ class PeftAdapter:
 
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""
+        if self.before_save:
+            resolve(self.before_save)(model)
         model.save_pretrained(str(folder), safe_serialization=True)  # pyright: ignore[reportCallIssue]
 
     def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
@@ -145,7 +187,7 @@ class PeftAdapter:
 
     def _prepare(self, backbone: "Backbone") -> None:
         if self.prepare:
-            resolve(self.prepare)(backbone, self.config)
+            resolve(self.prepare)(backbone, self.fitted(backbone.geometry))
 
     def _finish(self, model: "nn.Module") -> "nn.Module":
         if self.finish:

@@ -21,7 +21,14 @@ from tests.contract.backbones import (
 )
 
 HASH_SEEDS = ("0", "1", "2")
-WITHOUT_MERGE = {"full", "bitfit", "head_only", "loretta_adp"}  # own weights, or a nonlinearity between the factors
+WITHOUT_MERGE = {  # own weights, a nonlinearity between the factors, or no matrix at all
+    "full",
+    "bitfit",
+    "head_only",
+    "loretta_adp",
+    "prefix_tuning",
+    "prompt_tuning",
+}
 PAIRS = [(name, architecture) for name in ADAPTERS for architecture in ARCHITECTURES]
 
 
