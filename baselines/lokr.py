@@ -17,12 +17,12 @@ def nearest_to_square(size: int) -> tuple[int, int]:
 
 
 def matrix_parameters(inputs: int, outputs: int, rank: int) -> int:
-    """Return the count of one update: a small full factor, and a large one that is a low-rank pair if that is smaller."""
+    """Return the count of one update: a small full factor, and a large one, low-rank if that is smaller."""
     (left_out, right_out), (left_in, right_in) = nearest_to_square(outputs), nearest_to_square(inputs)
     low_rank = rank < max(right_out, right_in) / 2
     return left_out * left_in + (rank * (right_out + right_in) if low_rank else right_out * right_in)
 
 
 def lokr_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
-    """Return the count of adapter weights. Only `decompose_factor: -1` without `decompose_both`, as lokr.yaml has it."""
+    """Return the count of adapter weights for `decompose_factor: -1` without `decompose_both`, as in lokr.yaml."""
     return geometry.layers * sum(matrix_parameters(*geometry.shape(role), int(config["r"])) for role in projections)

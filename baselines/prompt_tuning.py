@@ -1,7 +1,7 @@
 """What PEFT's prompt tuning lacks on an encoder: a head that reads `<s>` and not the first virtual token.
 
-PEFT 0.21.2 puts the prompt before the text, and the heads of RoBERTa, BERT and DeBERTa take what stands first. The text's
-own first token keeps its part here, as in Lester et al. 2021, arXiv:2104.08691, where prompts only add context.
+PEFT 0.21.2 puts the prompt before the text, and the heads of RoBERTa, BERT and DeBERTa take what stands first. Here the
+text's own first token keeps its part. Source: Lester et al. 2021, arXiv:2104.08691, where no head pools like this.
 """
 
 from typing import Any
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 
 def pool_behind_prompt(model: Any) -> None:
-    """Cut the virtual tokens off what reaches the head's pooling layer, (batch, tokens, hidden). Raises ValueError if none."""
+    """Cut the virtual tokens off what the head's pooling layer gets, (batch, tokens, hidden).
+
+    Raises ValueError for a model without such a layer.
+    """
     length = model.active_peft_config.num_virtual_tokens
 
     def cut(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -24,5 +27,7 @@ def pooling_layer(model: nn.Module) -> nn.Module:
     poolers = [module for path, module in model.named_modules() if path.split(".")[-1] == "pooler"]
     found = poolers[0] if poolers else getattr(model, "classifier", None)
     if found is None:
-        raise ValueError(f"{type(model).__name__} has neither a pooler nor a classifier: prompt tuning has nothing to read.")
+        raise ValueError(
+            f"{type(model).__name__} has neither a pooler nor a classifier: prompt tuning has nothing to read."
+        )
     return found

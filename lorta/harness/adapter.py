@@ -75,10 +75,10 @@ class PeftAdapter:
     `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once. Or `call`: the dotted
     path of a function (geometry, config, projections) -> int that imports no torch.
 
-    Names in all expressions: the numbers of `config`, the fields of Geometry and the yes-or-no ones of its Architecture,
-    `matrices` (how many a layer has adapted), min, max, and divisor(number, at_most), the largest divisor up to a bound.
-    In `each`, `inputs` and `outputs` are those of the matrix; in `fit` and `refuses` they are lists over the adapted
-    roles, `sizes` is both together, and gcd(list) is there.
+    Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
+    `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
+    In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles, and
+    `sizes` is both lists together.
     """
 
     name: str

@@ -23,7 +23,9 @@ def surviving(model):
 def saved_triplets(folder):
     """Return the number of triplets in a saved file, which must agree between E, A and B."""
     weights = load_file(folder / "adapter_model.safetensors")
-    ranks = [{path: value.shape[axis] for path, value in weights.items() if kind in path} for kind, axis in AXES.items()]
+    ranks = [
+        {path: value.shape[axis] for path, value in weights.items() if kind in path} for kind, axis in AXES.items()
+    ]
     sums = {sum(found.values()) for found in ranks}
     assert len(sums) == 1
     return sums.pop()
