@@ -8,7 +8,8 @@ from test_baseline_counts import BASE, DENSE_HEADS, MODELS, ROBERTA, count
 
 NAMES = ["rslora", "pissa", "loha", "lokr", "oft", "boft", "hra", "vblora", "fourierft", "randlora", "c3a", "shira"]
 NAMES += ["ln_tuning", "prefix_tuning", "prompt_tuning", "miss", "road", "delora", "hira", "gralora", "unilora", "beft"]
-NO_META = {"pissa", "shira"}  # an SVD and a random choice of places, which the meta device cannot make
+NAMES += ["psoft", "waveft"]
+NO_META = {"pissa", "shira", "psoft"}  # an SVD and a random choice of places, which the meta device cannot make
 
 
 @pytest.mark.parametrize(
@@ -18,9 +19,9 @@ NO_META = {"pissa", "shira"}  # an SVD and a random choice of places, which the 
         ("pissa", 8, "roberta-large", 786_432, 1.84e6 - 1_051_650),  # printed with the head
         ("loha", 8, "roberta-base", 589_824, None),
         ("lokr", 8, "roberta-base", 26_112, None),
-        ("oft", 8, "roberta-base", 1_285_632, None),
-        ("boft", 8, "roberta-base", 1_410_048, None),
-        ("hra", 8, "roberta-base", 663_552, 0.66e6),  # printed for DeBERTaV3-base, which has the same matrices
+        ("oft", 8, "roberta-base", 1_285_632, 1.29e6),  # PSOFT's table 2, DeBERTaV3-base, which has the same matrices
+        ("boft", 8, "roberta-base", 1_410_048, 1.41e6),  # PSOFT's table 2
+        ("hra", 8, "roberta-base", 663_552, 0.66e6),  # DeBERTaV3-base as well
         ("vblora", 4, "roberta-base", 74_880, None),
         ("fourierft", 8, "roberta-base", 24_000, 0.024e6),
         ("fourierft", 8, "roberta-large", 48_000, 0.048e6),
@@ -41,6 +42,8 @@ NO_META = {"pissa", "shira"}  # an SVD and a random choice of places, which the 
         ("gralora", 8, "roberta-base", 294_912, None),
         ("unilora", 4, "roberta-base", 23_040, 0.023e6),
         ("beft", 8, "roberta-base", 9_216, None),
+        ("psoft", 46, "roberta-base", 81_144, 0.08e6),
+        ("waveft", 8, "roberta-base", 62_208, None),
     ],
 )
 def test_the_closed_form_gives_the_published_count(adapter, backbone, name, rank, model_name, expected, published):
@@ -68,13 +71,17 @@ def test_a_built_layer_of_real_width_has_the_count_of_the_closed_form(adapter, b
 def test_what_the_meta_device_cannot_build_is_counted_on_the_cpu(adapter, backbone, name):
     sizes = ROBERTA | BASE | {"num_hidden_layers": 1, "vocab_size": 48}
     method, real = adapter(name, 8), backbone("roberta", **sizes)
-    assert count(method.attach(real, "SEQ_CLS")) == (294_912 // 12, 0, DENSE_HEADS["roberta-base"])
+    expected = 6 * (8 * 7 // 2 + 2 * 8) if name == "psoft" else 294_912 // 12
+    assert count(method.attach(real, "SEQ_CLS")) == (expected, 0, DENSE_HEADS["roberta-base"])
+    assert method.parameters(real.geometry) == expected
 
 
 def test_the_papers_count_of_boft_is_that_of_one_factor(adapter, backbone):
     family, sizes = MODELS["roberta-base"]
     real = backbone(family, device="meta", **sizes)
-    assert adapter("boft", boft_n_butterfly_factor=1).parameters(real.geometry) == 746_496  # 0.75M printed, for two
+    assert (
+        adapter("boft", boft_n_butterfly_factor=1).parameters(real.geometry) == 746_496
+    )  # 0.75M in its own table, for two
 
 
 @pytest.mark.parametrize("hidden", [96, 128, 384])
