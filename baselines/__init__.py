@@ -1,1 +1,1 @@
-"""Methods of fine-tuning that PEFT does not ship, one file or folder each; `conf/adapter` names them."""
+"""Methods that PEFT does not ship or leaves incomplete, one file or folder each; `conf/adapter` names them."""

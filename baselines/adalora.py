@@ -79,3 +79,16 @@ def freeze_rank_numbers(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if ".ranknum." in name:
             parameter.requires_grad_(False)
+
+
+def match_ranks_to_weights(model: Any) -> None:
+    """Rewrite the rank pattern, by which PEFT cuts what it saves, from the weights as they are.
+
+    PEFT keeps the pattern of the last cut. When an earlier epoch's weights were restored since, that pattern would drop
+    triplets which the model still has. Without any cut there is no pattern, and all triplets are saved.
+    """
+    config = model.peft_config[model.active_adapter]
+    if not config.rank_pattern:
+        return
+    named = model.get_base_model().named_parameters()
+    config.rank_pattern = {path: (weight != 0).flatten().tolist() for path, weight in named if ".lora_E." in path}

@@ -3,6 +3,7 @@
 Built while a sweep is planned, without torch or PEFT; those are imported when a model is at hand.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from lorta.harness.backbone import Backbone
+
+
+def largest_divisor(number: int, at_most: float) -> int:
+    """Return the largest divisor of a number that is not above a bound."""
+    return max(size for size in range(1, int(at_most) + 1) if number % size == 0)
+
+
+FUNCTIONS = {  # of the expressions in conf/adapter
+    "min": min,
+    "max": max,
+    "gcd": lambda sizes: math.gcd(*sizes),
+    "divisor": largest_divisor,
+}
 
 
 class Adapter(Protocol):
@@ -58,11 +72,14 @@ class PeftAdapter:
     """A PEFT tuner, PEFT's own or registered from outside.
 
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
-    `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once; names in it are the
-    numbers of `config`, the fields of Geometry, and inputs, outputs, matrices. Or `call`: the dotted path of a function
-    (geometry, config, projections) -> int that imports no torch. There is no form where `unless` names a set value.
-    `requires` is a condition in the same names as `each`, which every adapted matrix must meet. `rate_factors` maps a
-    part of a weight's name to the factor of its learning rate.
+    `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once. Or `call`: the dotted
+    path of a function (geometry, config, projections) -> int that imports no torch. There is no form where `unless`
+    names a value that is set. `rate_factors` maps a part of a weight's name to the factor of its learning rate.
+
+    Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
+    `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
+    In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles, and
+    `sizes` is both lists together.
     """
 
     name: str
@@ -75,10 +92,12 @@ class PeftAdapter:
     feedforward: Sequence[str] = ()  # IA3: roles whose input, not output, is scaled
     prepare: str | None = None  # dotted path of a function(backbone, config) called before PEFT wraps the model
     finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
+    before_save: str | None = None  # dotted path of a function(model) called before the adapter is written
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
     changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
-    requires: str | None = None
     rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
+    fit: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
+    refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
 
@@ -88,44 +107,49 @@ class PeftAdapter:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a projection that the architecture lacks or that fails `requires`."""
+        """Return the sentence for a projection that the architecture lacks or a condition of `refuses`, or None."""
         try:
-            roles = geometry.roles(tuple(self.projections))
+            geometry.roles(tuple(self.projections))
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
-        unmet = [role for role in roles if not self._meets(geometry, *geometry.shape(role))]
-        if not unmet:
-            return None
-        inputs, outputs = geometry.shape(unmet[0])
-        names = re.findall(r"[a-z]\w*", self.requires or "")
-        values = [f"{key} = {value}, " for key, value in self.config.items() if key in names]
-        return (
-            f"{self.name} cannot attach: it requires {self.requires}, and with {''.join(values)}{unmet[0]} of this "
-            f"{geometry.model_type} has {inputs} inputs and {outputs} outputs."
-        )
+        names = self._names(geometry, self.fitted(geometry))
+        for condition, sentence in self.refuses.items():
+            if self._evaluate(condition, names):
+                return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
+        return None
 
-    def _meets(self, geometry: Geometry, inputs: int, outputs: int) -> bool:
-        return bool(self._evaluate("requires", self.requires or "True", geometry, inputs=inputs, outputs=outputs))
+    def fitted(self, geometry: Geometry) -> dict[str, Any]:
+        """Return `config` with the values of `fit` worked out for a model. Raises ValueError for a broken formula."""
+        names = self._names(geometry, self.config)
+        return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.fit.items()}}
 
     def parameters(self, geometry: Geometry) -> int | None:
         """Return the closed-form count; None where `count` is empty. Raises ValueError for a broken formula."""
-        roles = geometry.roles(tuple(self.projections))
+        roles, config = geometry.roles(tuple(self.projections)), self.fitted(geometry)
         if "call" in self.count:
-            return int(resolve(self.count["call"])(geometry, self.config, roles))
-        if not self.count or self.config.get(self.count.get("unless", "")) is not None:
+            return int(resolve(self.count["call"])(geometry, config, roles))
+        if not self.count or config.get(self.count.get("unless", "")) is not None:
             return None
-        each, once = (self.count.get(part, "0") for part in ("each", "once"))
-        shapes, matrices = geometry.module_shapes(roles), len(roles)
-        total = sum(self._evaluate("count", each, geometry, matrices=matrices, inputs=i, outputs=o) for i, o in shapes)
-        return int(total + self._evaluate("count", once, geometry, matrices=matrices))
+        names = self._names(geometry, config)
+        each, shapes = self.count.get("each", "0"), geometry.module_shapes(roles)
+        total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
+        return int(total + self._evaluate(self.count.get("once", "0"), names))
 
-    def _evaluate(self, key: str, expression: str, geometry: Geometry, **more: int) -> Any:
-        names = {key: value for key, value in self.config.items() if isinstance(value, int | float)}
-        names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int)}
+    def _names(self, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an expression may name."""
+        shapes = [geometry.shape(role) for role in geometry.roles(tuple(self.projections))]
+        inputs, outputs = [i for i, _ in shapes], [o for _, o in shapes]
+        names = {key: value for key, value in config.items() if isinstance(value, int | float)}
+        names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int | str)}
+        known = vars(geometry.architecture).items()
+        names |= {key: value is not False for key, value in known if isinstance(value, bool | None)}
+        return names | {"matrices": len(shapes), "inputs": inputs, "outputs": outputs, "sizes": inputs + outputs}
+
+    def _evaluate(self, expression: str, names: Mapping[str, Any]) -> Any:
         try:
-            return simple_eval(expression, names=names | more)
+            return simple_eval(expression, names=dict(names), functions=FUNCTIONS)
         except (InvalidExpression, SyntaxError) as error:
-            raise ValueError(f"conf/adapter/{self.name}.yaml, {key}: {error}") from error
+            raise ValueError(f"conf/adapter/{self.name}.yaml, '{expression}': {error}") from error
 
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
         """Return the PeftConfig with its targets for this model."""
@@ -137,7 +161,7 @@ class PeftAdapter:
             targets["target_modules"] = geometry.target_regex(tuple(self.projections))
         if self.feedforward:
             targets["feedforward_modules"] = geometry.target_regex(tuple(self.feedforward))
-        return build(self.config, **targets)
+        return build(self.fitted(geometry), **targets)
 
     def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
         """Return the PeftModel around the backbone."""
@@ -156,6 +180,8 @@ class PeftAdapter:
 
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""
+        if self.before_save:
+            resolve(self.before_save)(model)
         model.save_pretrained(str(folder), safe_serialization=True)  # pyright: ignore[reportCallIssue]
 
     def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
@@ -168,7 +194,7 @@ class PeftAdapter:
 
     def _prepare(self, backbone: "Backbone") -> None:
         if self.prepare:
-            resolve(self.prepare)(backbone, self.config)
+            resolve(self.prepare)(backbone, self.fitted(backbone.geometry))
 
     def _finish(self, model: "nn.Module") -> "nn.Module":
         if self.finish:

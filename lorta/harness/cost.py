@@ -51,7 +51,8 @@ def synchronise() -> None:
 
 def is_head(parameter_name: str, architecture: Architecture) -> bool:
     """Return whether a parameter belongs to the classification head."""
-    return parameter_name.removeprefix("base_model.model.").split(".")[0] in architecture.head
+    path = parameter_name.removeprefix("base_model.").removeprefix("model.")  # prompt methods have no second prefix
+    return path.split(".")[0] in architecture.head
 
 
 def count_parameters(model: "nn.Module", architecture: Architecture) -> Parameters:

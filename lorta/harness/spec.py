@@ -17,7 +17,7 @@ Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 # of an adapter: formulas, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
-UNSIGNED = ("count", "requires", "changed", "learning_rate", "head_learning_rate")
+UNSIGNED = ("count", "refuses", "changed", "learning_rate", "head_learning_rate")
 
 
 class Settings(BaseModel):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_backbones import build_backbone
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -10,12 +11,24 @@ from lorta.harness.adapter import PeftAdapter
 
 STEPS = 25
 MATRICES = 2 * 6  # layers times adapted matrices
+AXES = {".lora_E": 0, ".lora_A": 0, ".lora_B": 1}  # where the rank stands
 
 
 def surviving(model):
     """Return the number of singular triplets that are not zero."""
     values = [weight for path, weight in model.named_parameters() if ".lora_E." in path]
     return int(sum((value != 0).sum() for value in values))
+
+
+def saved_triplets(folder):
+    """Return the number of triplets in a saved file, which must agree between E, A and B."""
+    weights = load_file(folder / "adapter_model.safetensors")
+    ranks = [
+        {path: value.shape[axis] for path, value in weights.items() if kind in path} for kind, axis in AXES.items()
+    ]
+    sums = {sum(found.values()) for found in ranks}
+    assert len(sums) == 1
+    return sums.pop()
 
 
 class Watch(TrainerCallback):
@@ -26,7 +39,7 @@ class Watch(TrainerCallback):
         self.survivors.append(surviving(kwargs["model"]))
 
 
-def train(method, base, folder, **arguments):
+def train(method, base, folder, *callbacks, **arguments):
     """Train for STEPS steps of the harness's own pieces; return (model, survivors after every step, trainer)."""
     model = method.attach(base, "SEQ_CLS")
     generator = torch.Generator().manual_seed(3)
@@ -37,7 +50,7 @@ def train(method, base, folder, **arguments):
         model,
         TrainingArguments(str(folder), use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, **settings),
         train_dataset=rows,
-        callbacks=[*method.callbacks(), watch],
+        callbacks=[*method.callbacks(), watch, *callbacks],
     )
     trainer.train()
     return model, watch.survivors, trainer
@@ -49,7 +62,11 @@ def trained(tmp_path_factory):
     node = {"_target_": "baselines.adalora.adalora_config", "target_r": 2, "initial_factor": 1.5, "lora_alpha": 32.0}
     node |= {"total_step": 1000, "tinit": 120, "tfinal": 500, "deltaT": 1, "orth_reg_weight": 0.1}
     projections = ["q", "k", "v", "o", "up", "down"]
-    method = PeftAdapter("adalora", node, projections, {}, 1e-2, 1e-2, callback="baselines.adalora.AdaloraBudget")
+    hooks = {
+        "callback": "baselines.adalora.AdaloraBudget",
+        "before_save": "baselines.adalora.match_ranks_to_weights",
+    }
+    method = PeftAdapter("adalora", node, projections, {}, 1e-2, 1e-2, **hooks)
     model, survivors, _ = train(method, build_backbone("roberta"), tmp_path_factory.mktemp("run"))
     return method, model, survivors
 
@@ -80,8 +97,54 @@ def test_a_pruned_model_is_saved_small_and_loads_again(trained, backbone, tokens
     expected = model.eval()(tokens).logits
     method.save(model, tmp_path)
     again = method.load(backbone("roberta"), "SEQ_CLS", tmp_path)
+    assert saved_triplets(tmp_path) == surviving(model) == 2 * MATRICES
     torch.testing.assert_close(again.eval()(tokens).logits, expected)
     assert sum(weight.shape[0] for path, weight in again.named_parameters() if ".lora_E." in path) == 2 * MATRICES
+
+
+class Keep(TrainerCallback):
+    """Keeps the weights as they are after one step, as the choice of the best epoch does."""
+
+    def __init__(self, step):
+        self.step, self.weights = step, {}
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            trained = {path: weight for path, weight in kwargs["model"].named_parameters() if weight.requires_grad}
+            self.weights = {path: weight.detach().clone() for path, weight in trained.items()}
+
+
+@pytest.mark.parametrize(("step", "triplets"), [(2, 3 * MATRICES), (STEPS, 2 * MATRICES)])
+def test_weights_restored_from_an_earlier_step_are_saved_whole(adapter, backbone, tokens, tmp_path, step, triplets):
+    keep = Keep(step)
+    method = adapter("adalora", rank=2)
+    model, _, _ = train(method, backbone("roberta"), tmp_path / "run", keep)
+    model.load_state_dict(keep.weights, strict=False)
+    expected = model.eval()(tokens).logits
+    method.save(model, tmp_path)
+    again = method.load(backbone("roberta"), "SEQ_CLS", tmp_path)
+    torch.testing.assert_close(again.eval()(tokens).logits, expected)
+    assert saved_triplets(tmp_path) == triplets
+
+
+def test_a_matrix_that_lost_every_triplet_is_saved_empty_and_loads(trained, backbone, tokens, tmp_path):
+    method = trained[0]
+    model, _, _ = train(method, build_backbone("roberta"), tmp_path / "run")
+    first = next(weight for path, weight in model.named_parameters() if ".lora_E." in path)
+    before = surviving(model)
+    lost = int((first != 0).sum())
+    first.data.zero_()
+    expected = model.eval()(tokens).logits
+    method.save(model, tmp_path)
+    assert saved_triplets(tmp_path) == before - lost
+    again = method.load(backbone("roberta"), "SEQ_CLS", tmp_path)
+    torch.testing.assert_close(again.eval()(tokens).logits, expected)
+
+
+def test_an_adapter_that_was_never_cut_is_saved_with_all_its_triplets(adapter, backbone, tmp_path):
+    method = adapter("adalora", rank=2)
+    method.save(method.attach(backbone("roberta"), "SEQ_CLS"), tmp_path)
+    assert saved_triplets(tmp_path) == 3 * MATRICES
 
 
 def test_the_rank_number_is_kept_from_the_optimizer_under_a_bf16_model(adapter, backbone, tmp_path):

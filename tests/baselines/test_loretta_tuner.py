@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch.nn import functional
 
-from baselines.loretta.tuner import LorettaAdpConfig, LorettaRepConfig
+from baselines.loretta.tuner import Branch, LorettaAdpConfig, LorettaRepConfig
 
 METHODS = ["loretta_rep", "loretta_adp"]
 MODELS = ["roberta", "llama"]
@@ -119,6 +119,49 @@ def test_adp_adds_a_bottleneck_behind_its_projection(backbone, adapter, randomis
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_subtracted_start_leaves_only_what_training_adds(backbone, adapter, randomise, method):
+    model = adapter(method, init="subtract_initial_delta", dropout=0.0).attach(backbone("roberta"), "SEQ_CLS")
+    layer = {"loretta_rep": rep_layer, "loretta_adp": adp_layer}[method](model)
+    x = torch.randn(3, layer.base_layer.in_features)
+    at_start = branch_output(layer, method, x)
+    randomise(model)
+    expected = layer.base_layer(x) + branch_output(layer, method, x) - at_start
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def branch_output(layer, method, x):
+    """Return what the branch's cores and biases give now, by dense matrices."""
+    if method == "loretta_rep":
+        branch = layer.loretta_rep_branch["default"]
+        return (16 / 8 * x @ branch.down.weight_matrix() @ branch.up.weight_matrix()).detach()
+    down, up = layer.loretta_adp_branch["default"].down, layer.loretta_adp_branch["default"].up
+    hidden = functional.relu(layer.base_layer(x) @ down.weight_matrix() + down.bias)
+    return (hidden @ up.weight_matrix() + up.bias).detach()
+
+
+@pytest.mark.parametrize(("config_class", "bias"), [(LorettaRepConfig, False), (LorettaAdpConfig, True)])
+def test_only_the_last_core_and_its_bias_start_at_zero(config_class, bias):
+    branches = []
+    for init in ("faithful", "zero_last_core"):
+        torch.manual_seed(4)
+        branches.append(dict(Branch(config_class(init=init), 24, 8, 24, bias).named_parameters()))
+    released, zeroed = branches
+    last = f"up.cores.{sum('up.cores' in path for path in released) - 1}"
+    changed = {path for path in released if not torch.equal(released[path], zeroed[path])}
+    assert changed == ({last, "up.bias"} if bias else {last})
+    assert not any(zeroed[path].any() for path in changed)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_start_trains_the_same_weights(backbone, adapter, method):
+    paths = []
+    for init in INITS:
+        model = adapter(method, init=init).attach(backbone("roberta"), "SEQ_CLS")
+        paths.append({path: weight.shape for path, weight in model.named_parameters() if weight.requires_grad})
+    assert paths[0] == paths[1] == paths[2]
+
+
 def test_adp_says_why_it_cannot_be_merged(backbone, adapter):
     model = adapter("loretta_adp").attach(backbone("roberta"), "SEQ_CLS")
     with pytest.raises(NotImplementedError, match="LoRETTA_adp cannot be merged: its bottleneck has an activation"):
@@ -173,7 +216,7 @@ def test_a_saved_adapter_gives_the_same_output_in_a_new_process(
 ):
     folders = []
     for method in METHODS:
-        for init in ("faithful", "subtract_initial_delta"):
+        for init in INITS:
             base = backbone("roberta")
             model = get_peft_model(base.model, adapter(method, init=init).peft_config(base, "SEQ_CLS"))
             randomise(model)

@@ -178,8 +178,8 @@ def test_the_count_on_roberta_base_is_the_closed_form(adapter, backbone, name, r
 def test_kronecker_refuses_a_rank_that_does_not_divide(adapter, backbone):
     base = backbone("llama")
     assert adapter("surm_kronecker", 16).unsupported(base.geometry) == (
-        "surm_kronecker cannot attach: it requires inputs % r == 0 and outputs % r == 0, and with r = 16, q of this "
-        "llama has 32 inputs and 24 outputs."
+        "surm_kronecker cannot attach to llama: the rank, one side of a Kronecker factor, must divide the inputs and "
+        "the outputs of every matrix."
     )
     with pytest.raises(ValueError, match=r"q_proj': SURM's Kronecker r = 16 must divide 32 inputs and 24 outputs"):
         adapter("surm_kronecker", 16).attach(base, "SEQ_CLS")

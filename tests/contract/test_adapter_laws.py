@@ -21,7 +21,16 @@ from tests.contract.backbones import (
 )
 
 HASH_SEEDS = ("0", "1", "2")
-WITHOUT_MERGE = {"full", "bitfit", "head_only", "dst", "pela", "loretta_adp"}  # own weights, or a nonlinearity
+WITHOUT_MERGE = {  # own weights, a nonlinearity between the factors, or no matrix at all
+    "full",
+    "bitfit",
+    "head_only",
+    "dst",
+    "pela",
+    "loretta_adp",
+    "prefix_tuning",
+    "prompt_tuning",
+}
 WITHOUT_COUNT = {"full", "dst", "pela"}  # everything trains: vocabulary and positions are no part of the geometry
 PAIRS = [(name, architecture) for name in ADAPTERS for architecture in ARCHITECTURES]
 
