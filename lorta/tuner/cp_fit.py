@@ -99,35 +99,39 @@ def singular_start(tensor: SlicedTensor, fill: dict[str, Tensor]) -> dict[str, T
     Grouped keys and values count as if each query head had its copy.
     """
     started: dict[str, Tensor] = {}
-    for name, root in unfolding_roots(tensor).items():
-        vectors = torch.linalg.svd(root, full_matrices=False).U[:, : fill[name].shape[1]]
+    for name, reduced in reduced_unfoldings(tensor).items():
+        square = reduced.shape[0] == reduced.shape[1]  # symmetric then
+        vectors = torch.linalg.eigh(reduced)[1].flip(1) if square else torch.linalg.svd(reduced, full_matrices=False)[0]
+        vectors = vectors[:, : fill[name].shape[1]]
         started[name] = torch.cat([vectors, fill[name][:, vectors.shape[1] :]], dim=1)
     return started
 
 
-def unfolding_roots(tensor: SlicedTensor) -> dict[str, Tensor]:
-    """Return, for every mode, a small matrix with the left singular vectors and values of the unfolding along it."""
+def reduced_unfoldings(tensor: SlicedTensor) -> dict[str, Tensor]:
+    """Return, for every mode, a matrix with the left singular vectors of the unfolding along it, in their order.
+
+    It is the Gram matrix of the unfolding's rows, or has fewer columns than rows.
+    """
     wides = [V.repeat_interleave(tensor.heads // V.shape[1], dim=1) for V in tensor.wide]
-    roots: dict[str, list[Tensor]] = {name: [] for name in MODES}
-    for U, V in zip(tensor.hidden, wides, strict=True):  # an isometry on the right, the Q of a QR, changes neither
+    columns: dict[str, list[Tensor]] = {name: [] for name in MODES}
+    for U, V in zip(tensor.hidden, wides, strict=True):  # an isometry on the right, the Q of a QR, does not change them
         right = torch.linalg.qr(V.flatten(1, 2), mode="r").R
-        roots["hidden"].append((U @ right.mT).transpose(0, 1).flatten(1))
+        columns["hidden"].append((U @ right.mT).transpose(0, 1).flatten(1))
         left = torch.linalg.qr(U, mode="r").R
         scaled = V @ left.mT[:, None]
-        roots["head_dim"].append(scaled.permute(2, 0, 1, 3).flatten(1))
-        roots["heads"].append(scaled.transpose(0, 1).flatten(1))
-    narrow = {name: _squared_up(torch.cat(parts, dim=1)) for name, parts in roots.items() if parts}
+        columns["head_dim"].append(scaled.permute(2, 0, 1, 3).flatten(1))
+        columns["heads"].append(scaled.transpose(0, 1).flatten(1))
+    reduced = {name: _squared_up(torch.cat(parts, dim=1)) for name, parts in columns.items() if parts}
     pairs = [(a, b) for a in zip(tensor.hidden, wides, strict=True) for b in zip(tensor.hidden, wides, strict=True)]
     inner = torch.stack([_inner_products(*a, *b) for a, b in pairs])  # of any two slices
     inner = inner.view(len(wides), len(wides), *inner.shape[1:])
-    narrow["layers"] = inner.diagonal(dim1=0, dim2=1).sum(-1)
-    narrow["matrices"] = inner.diagonal(dim1=2, dim2=3).sum(-1)
-    return narrow
+    reduced["layers"] = inner.diagonal(dim1=0, dim2=1).sum(-1)
+    reduced["matrices"] = inner.diagonal(dim1=2, dim2=3).sum(-1)
+    return reduced
 
 
 def _squared_up(columns: Tensor) -> Tensor:
-    """Return at most as many columns as rows, with the same left singular vectors."""
-    return columns if columns.shape[1] <= columns.shape[0] else columns @ columns.T
+    return columns if columns.shape[1] < columns.shape[0] else columns @ columns.T
 
 
 def _inner_products(U: Tensor, V: Tensor, other_U: Tensor, other_V: Tensor) -> Float[Tensor, "layers layers"]:

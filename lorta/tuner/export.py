@@ -112,9 +112,14 @@ def write_adapter(config: PeftConfig, weights: Mapping[str, Tensor], folder: Pat
 
 
 def _lorta(config: PeftConfig, where: str) -> PeftConfig:
-    if config.peft_type != PEFT_TYPE:
-        raise ValueError(f"{where} is a {config.peft_type!s} adapter, not {PEFT_TYPE}: only LoRTA is exported.")
+    if peft_type(config) != PEFT_TYPE:
+        raise ValueError(f"{where} is a {peft_type(config)} adapter, not {PEFT_TYPE}: only LoRTA is exported.")
     return config
+
+
+def peft_type(config: PeftConfig) -> str:
+    """Return the name of an adapter's kind; PEFT's own kinds are members of an enum, others are names already."""
+    return str(getattr(config.peft_type, "value", config.peft_type))
 
 
 @torch.no_grad()

@@ -18,7 +18,15 @@ from torch.nn.utils.rnn import pad_sequence
 from lorta.geometry import Geometry
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.cp_fit import Fit, SlicedTensor, cp_fit
-from lorta.tuner.export import LORTA_KEYS, MODULE_KEYS, read_base_config, read_config, read_weights, write_adapter
+from lorta.tuner.export import (
+    LORTA_KEYS,
+    MODULE_KEYS,
+    peft_type,
+    read_base_config,
+    read_config,
+    read_weights,
+    write_adapter,
+)
 from lorta.tuner.factors import HeadSide
 from lorta.tuner.targets import FEEDFORWARD_ROLES, check_shape, describe, position_of
 
@@ -80,8 +88,8 @@ def _mapping(config: Any) -> Mapping[str, Any]:
 
 
 def _plain_lora(config: PeftConfig, where: str) -> LoraConfig:
-    if not isinstance(config, LoraConfig) or str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
-        raise ValueError(f"{where} is a {config.peft_type!s} adapter, not LORA: only a LoRA is fitted.")
+    if not isinstance(config, LoraConfig) or peft_type(config) != "LORA":  # AdaLoRA's config is a LoraConfig too
+        raise ValueError(f"{where} is a {peft_type(config)} adapter, not LORA: only a LoRA is fitted.")
     variants = [name for name in VARIANTS if getattr(config, name, None)]
     if config.bias != "none":
         variants.append("bias")
