@@ -53,6 +53,7 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
     configuration is read. Module names are those of the class that transformers' Auto class for the adapter's task
     type chooses; an adapter without one names its class itself. Raises FileNotFoundError and ValueError.
     """
+    check_not_onto_itself(adapter, folder)
     config = _lorta(read_config(adapter), str(adapter))
     weights = read_weights(adapter)
     base_config = read_base_config(config, base)
@@ -62,6 +63,12 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
     for key in [key for key in weights if key.startswith(LORTA_KEYS)]:
         getattr(tuner, key.removeprefix("base_model."))["default"] = nn.Parameter(weights[key], requires_grad=False)
     return _write(config, tuner, "default", weights, Path(folder))
+
+
+def check_not_onto_itself(source: str | Path, folder: str | Path) -> None:
+    """Raise ValueError where writing would replace the adapter that is read."""
+    if Path(source).resolve() == Path(folder).resolve():
+        raise ValueError(f"{folder}: the new adapter would replace the one that is read: name another folder.")
 
 
 def read_config(folder: str | Path) -> PeftConfig:

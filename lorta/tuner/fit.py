@@ -21,6 +21,7 @@ from lorta.tuner.cp_fit import Fit, SlicedTensor, cp_fit
 from lorta.tuner.export import (
     LORTA_KEYS,
     MODULE_KEYS,
+    check_not_onto_itself,
     peft_type,
     read_base_config,
     read_config,
@@ -78,6 +79,7 @@ def fit_folder(lora: str | Path, folder: str | Path, settings: FitSettings, base
     `base`: the base model's folder, config.json or hub name, by default the one that the LoRA names; only the
     configuration is read. Raises FileNotFoundError, and ValueError for what is no plain LoRA.
     """
+    check_not_onto_itself(lora, folder)
     config = _plain_lora(read_config(lora), str(lora))
     geometry = Geometry.from_config(_mapping(read_base_config(config, base)))
     return _write(config, read_weights(lora), geometry, settings, Path(folder))

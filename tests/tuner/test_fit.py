@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,6 +175,9 @@ def test_the_command_goes_there_and_back_and_reports_the_residuals(tmp_path, cap
 def test_bad_input_is_one_sentence_and_status_two(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--to", str(tmp_path / "to")]) == 2
     assert capsys.readouterr().err.startswith(f"lorta export: {tmp_path}: no adapter is saved there")
+    for command in (["export"], ["fit", "--rank", "2"]):
+        assert main([*command, str(tmp_path), "--to", f"{tmp_path}/x/.."]) == 2
+        assert "would replace the one that is read" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["fit", str(tmp_path), "--to", "x"])
     assert "--rank" in capsys.readouterr().err
@@ -187,3 +192,12 @@ def test_help_and_wrong_words_cost_no_torch(words):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
     assert done.returncode == (2 if words == ["export"] else 0), done.stderr
     assert "usage: lorta" in done.stdout + done.stderr
+
+
+def test_the_console_script_and_the_module_are_the_same_command():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["lorta"] == f"{main.__module__}:{main.__name__}"
+    done = subprocess.run([sys.executable, "-m", "lorta", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: lorta")
+    assert {"export", "fit"} <= set(done.stdout.split())
