@@ -52,7 +52,7 @@ class Fit(NamedTuple):
     """Factors whose CP tensor is near a LoRA's, and how near."""
 
     factors: dict[str, Float[Tensor, "_ rank"]]  # float64, by their names in `MODES`
-    residual: float  # norm of the difference over the norm of the LoRA's tensor
+    residual: float  # norm of the difference over the norm of the LoRA's tensor; below 1e-7 it is rounding
     slices: Float[Tensor, "layers matrices"]  # the same for each slice; nan where the LoRA changes nothing
     sweeps: int  # of the start that came nearest
 
