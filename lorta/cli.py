@@ -1,0 +1,84 @@
+"""The command `lorta`: one word per task, each imported when it is called, so that --help costs no torch.
+
+A later command is a `Command` more in COMMANDS. Runs and sweeps are `python run.py`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One subcommand."""
+
+    help: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]  # raises ValueError or OSError with a sentence for bad input
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, or 2 for a wrong command line or bad input."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        COMMANDS[parsed.command].run(parsed)
+    except (ValueError, OSError) as error:
+        print(f"lorta {parsed.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lorta", description="Work on trained adapters.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.declare(commands.add_parser(name, help=command.help, description=command.help))
+    return parser
+
+
+def _declare_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("adapter", help="folder of a saved LoRTA adapter")
+    _declare_folders(parser)
+
+
+def _declare_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("lora", help="folder of a saved LoRA on q, k, v, o or some of them")
+    _declare_folders(parser)
+    parser.add_argument("--rank", type=int, required=True, help="rank of the LoRTA")
+    parser.add_argument("--head-side", choices=("natural", "input", "output"), default="natural")
+    parser.add_argument("--restarts", type=int, default=4, help="starts; the best is kept (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random starts (default: %(default)s)")
+    parser.add_argument("--sweeps", type=int, default=1000, help="at most, a start (default: %(default)s)")
+
+
+def _declare_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", help="the base model's folder or config.json, if the adapter does not name it")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the new adapter")
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from lorta.tuner.export import export_folder
+
+    config = export_folder(parsed.adapter, parsed.to, parsed.base)
+    ranks = sorted({config.r, *(config.rank_pattern or {}).values()})
+    rank = ", ".join(str(rank) for rank in ranks)
+    print(f"{parsed.to}: LoRA of rank {rank} on {len(config.target_modules or ())} modules")
+
+
+def _fit(parsed: argparse.Namespace) -> None:
+    from lorta.tuner.fit import FitSettings, fit_folder
+
+    settings = FitSettings(parsed.rank, parsed.head_side, parsed.restarts, parsed.seed, parsed.sweeps)
+    config, fit = fit_folder(parsed.lora, parsed.to, settings, parsed.base)
+    geometry = config.geometry or {}
+    print(f"{parsed.to}: LoRTA of rank {config.r}, {sum(factor.numel() for factor in fit.factors.values())} parameters")
+    print(f"relative residual {fit.residual:.3e} after {fit.sweeps} sweeps; by layer and matrix:")
+    print("layer", *(f"{role:>10}" for role in geometry["roles"]))
+    for layer, row in zip(geometry["layers"], fit.slices.tolist(), strict=True):
+        print(f"{layer:5d}", *(f"{value:10.3e}" for value in row))
+
+
+COMMANDS = {
+    "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
+    "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
+}

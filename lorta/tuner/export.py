@@ -1,0 +1,173 @@
+"""A LoRTA adapter as an ordinary LoRA checkpoint, exactly: for plain PEFT, and for servers that speak LoRA.
+
+Every slice of the tensor is a product of two thin matrices already (`factors.low_rank_pair`), so lora_A and lora_B are
+written down, nothing is approximated and no base weight is read. All scalings are folded into the matrices: lora_alpha
+equals the rank, so a reader multiplies by 1, also one that does not know `alpha_pattern`.
+
+A module has the tensor's rank, but a fused q, k, v module of an order with one tensor for each matrix has the ranks of
+its projections added up: `rank_pattern` says so.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lorta.shared_factors import SharedFactorLinear
+from lorta.tuner.config import PEFT_TYPE
+from lorta.tuner.layer import PREFIX
+from lorta.tuner.model import LortaModel
+
+AUTO_CLASSES = {  # what PEFT's task types stand for
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
+LORTA_KEYS = "base_model." + PREFIX
+MODULE_KEYS = "base_model.model."
+
+
+def export_model(model: PeftModel, folder: str | Path, adapter_name: str = "default") -> LoraConfig:
+    """Write an attached LoRTA adapter as a LoRA checkpoint and return its config.
+
+    Modules that were trained whole, a head say, go along. Raises ValueError for an adapter that is no LoRTA.
+    """
+    config = _lorta(model.peft_config[adapter_name], f"adapter '{adapter_name}'")
+    weights = get_peft_model_state_dict(model, adapter_name=adapter_name)
+    return _write(config, cast(nn.Module, model.base_model), adapter_name, weights, Path(folder))
+
+
+def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | None = None) -> LoraConfig:
+    """Write a saved LoRTA adapter as a LoRA checkpoint and return its config.
+
+    `base`: the base model's folder, config.json or hub name, by default the one that the adapter names; only the
+    configuration is read. Module names are those of the class that transformers' Auto class for the adapter's task
+    type chooses; an adapter without one names its class itself. Raises FileNotFoundError and ValueError.
+    """
+    check_not_onto_itself(adapter, folder)
+    config = _lorta(read_config(adapter), str(adapter))
+    weights = read_weights(adapter)
+    base_config = read_base_config(config, base)
+    with torch.device("meta"):  # names and shapes, no weights
+        model = model_class(config, base_config)(base_config)
+    tuner = LortaModel(model, config, "default")
+    for key in [key for key in weights if key.startswith(LORTA_KEYS)]:
+        getattr(tuner, key.removeprefix("base_model."))["default"] = nn.Parameter(weights[key], requires_grad=False)
+    return _write(config, tuner, "default", weights, Path(folder))
+
+
+def check_not_onto_itself(source: str | Path, folder: str | Path) -> None:
+    """Raise ValueError where writing would replace the adapter that is read."""
+    if Path(source).resolve() == Path(folder).resolve():
+        raise ValueError(f"{folder}: the new adapter would replace the one that is read: name another folder.")
+
+
+def read_config(folder: str | Path) -> PeftConfig:
+    """Return the config of a saved adapter. Raises FileNotFoundError for a folder without one."""
+    if not (Path(folder) / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"{folder}: no adapter is saved there, {CONFIG_NAME} is missing.")
+    return PeftConfig.from_pretrained(str(folder))
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Return the weights of a saved adapter. Raises FileNotFoundError where there is no safetensors file."""
+    file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: {SAFETENSORS_WEIGHTS_NAME} is missing; other formats are not read.")
+    return load_file(file)
+
+
+def read_base_config(config: PeftConfig, base: str | Path | None) -> Any:
+    """Return the transformers config of the model that an adapter belongs to. Raises ValueError if none is named."""
+    name = base or config.base_model_name_or_path
+    if not name:
+        raise ValueError("the adapter does not name its base model: say where its config.json is (--base).")
+    try:
+        return transformers.AutoConfig.from_pretrained(str(name))
+    except OSError as error:
+        raise ValueError(f"{name}: no model configuration is there ({str(error).splitlines()[0]}).") from error
+
+
+def model_class(config: PeftConfig, base_config: Any) -> Any:
+    """Return what builds the adapter's base model from its configuration. Raises ValueError for an unknown class."""
+    if config.task_type is not None:
+        automatic = AUTO_CLASSES.get(str(getattr(config.task_type, "value", config.task_type)))
+        if automatic is not None:
+            return getattr(transformers, automatic).from_config
+    named = config.auto_mapping or {}
+    name = named.get("base_model_class") or next(iter(base_config.architectures or ()), None)
+    if name is None or not hasattr(transformers, name):
+        raise ValueError(f"transformers has no model class '{name}': attach the adapter and use export_model.")
+    return getattr(transformers, name)
+
+
+def write_adapter(config: PeftConfig, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the two files of a PEFT checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    contiguous = {key: weight.detach().cpu().clone().contiguous() for key, weight in weights.items()}
+    save_file(contiguous, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+
+
+def _lorta(config: PeftConfig, where: str) -> PeftConfig:
+    if peft_type(config) != PEFT_TYPE:
+        raise ValueError(f"{where} is a {peft_type(config)} adapter, not {PEFT_TYPE}: only LoRTA is exported.")
+    return config
+
+
+def peft_type(config: PeftConfig) -> str:
+    """Return the name of an adapter's kind; PEFT's own kinds are members of an enum, others are names already."""
+    return str(getattr(config.peft_type, "value", config.peft_type))
+
+
+@torch.no_grad()
+def _write(config: Any, tuner: nn.Module, adapter: str, weights: Mapping[str, Tensor], folder: Path) -> LoraConfig:
+    """Write LoRA matrices of all layers of a tuner, and those weights that are not the tuner's factors."""
+    layers = {
+        path: module
+        for path, module in cast(nn.Module, tuner.model).named_modules()
+        if isinstance(module, SharedFactorLinear) and adapter in module.position
+    }
+    written = {key: weight for key, weight in weights.items() if not key.startswith(LORTA_KEYS)}
+    ranks: dict[str, int] = {}
+    for path, layer in layers.items():
+        down, up = (_at_least_float32(matrix) for matrix in layer.low_rank_pair(adapter))
+        ranks[path] = down.shape[1]
+        written |= {f"{MODULE_KEYS}{path}.lora_A.weight": down.T, f"{MODULE_KEYS}{path}.lora_B.weight": up}
+    lora = _lora_config(config, ranks, transposed=any(layer.transposed for layer in layers.values()))
+    write_adapter(lora, written, folder)
+    return lora
+
+
+def _lora_config(config: Any, ranks: Mapping[str, int], transposed: bool) -> LoraConfig:
+    rank = min(ranks.values())
+    larger = {path: own for path, own in ranks.items() if own != rank}
+    lora = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        rank_pattern=larger,
+        alpha_pattern=dict(larger),
+        lora_dropout=config.dropout,
+        fan_in_fan_out=transposed,  # true of a Conv1D
+        modules_to_save=config.modules_to_save,
+        task_type=config.task_type,
+        base_model_name_or_path=config.base_model_name_or_path,
+        revision=config.revision,
+        auto_mapping=config.auto_mapping,
+        inference_mode=True,
+    )
+    lora.target_modules = sorted(ranks)  # a list, so that the file does not depend on hashing
+    return lora
+
+
+def _at_least_float32(matrix: Tensor) -> Tensor:
+    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
