@@ -116,6 +116,8 @@ class HeadsOnInput(torch.autograd.Function):
         """Return the gradients of the forward arguments; made of differentiable operations."""
         x, weight, product, blocks, head_dim, hidden = ctx.saved_tensors
         flat = _rows(gradient)
+        if torch.is_grad_enabled():  # create_graph: second derivatives go through it, and what is kept has no graph
+            product = _rows(x) @ wide(blocks, head_dim)
         to_product = flat @ hidden
         to_input = None
         if ctx.needs_input_grad[0]:
