@@ -91,7 +91,7 @@ class LortaModel(SharedFactorModel):
     def _place(self, layer: LortaLinear, adapter: str, config: LortaConfig, path: str) -> None:
         position, order = self.position_of(config, path), ORDERS[config.order]
         layer.update_layer(adapter, self.scaling_of(config), position, config.dropout, order)
-        joint = joint_position(order, position, config.geometry or {})
+        joint = joint_position(order, position, self.geometry, config.geometry or {})
         if joint is not None:
             key = (adapter, position.layer_row, position.feedforward)
             group = self.input_groups.setdefault(key, InputGroup(joint))

@@ -73,7 +73,7 @@ def test_gradients_of_a_strided_input_and_output_are_right(fused, plain, argumen
     gradients = []
     for operation in (fused, plain):
         x, *others = arguments((3, 2), True)
-        others[2] = others[2].transpose(0, 1) if fused is HeadsOnOutput.apply else others[2]
+        others[2] = others[2].transpose(0, 1) if arguments is heads_on_output else others[2]
         operation(x.transpose(0, 1), *others).transpose(0, 2)[::2].sum().backward()
         gradients.append([x.grad, *(value.grad for value in others[3:])])
     assert_close(*gradients)
@@ -121,14 +121,26 @@ def test_a_pass_computes_the_shared_product_once(layers):
     assert group._shared is None, "what was shared outlives its pass"
 
 
-def test_nothing_of_a_pass_is_kept_alive(layers):
+@pytest.mark.parametrize("grad", [True, False])
+def test_nothing_of_a_pass_is_kept_alive(layers, grad):
     _, members = layers()
     x = torch.randn(2, 24)
-    output = members[0](x)  # key and value never ask
+    with torch.set_grad_enabled(grad):
+        for member in members:
+            member(x)
     seen = weakref.ref(x)
-    del x, output
+    del x
     gc.collect()
     assert seen() is None
+
+
+def test_nothing_is_kept_where_keys_and_values_read_another_input_than_queries(backbone, inputs, randomise):
+    model = randomise(get_peft_model(backbone("t5_lm"), LortaConfig(r=2)))
+    model(**inputs("t5_lm"))
+    groups = list(model.base_model.input_groups.values())
+    members = [len(group.position.matrix_rows) for group in groups]
+    assert members == [3, 3, 3, 2]  # encoder, encoder, decoder, and k and v of cross-attention
+    assert all(group._shared is None for group in groups)
 
 
 def change_weights(members, x):

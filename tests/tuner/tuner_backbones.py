@@ -45,7 +45,7 @@ GPT2 = COMMON | {"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 24}
 GPT2 |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
 NEOX = COMMON | BLOCK | {"num_hidden_layers": 2, "max_position_embeddings": 24}
 NEOX |= {"attention_dropout": 0.0, "hidden_dropout": 0.0, "classifier_dropout": 0.0}
-PHI3 = LLAMA | {"hidden_size": 24, "head_dim": None, "eos_token_id": 1, "bos_token_id": 1}
+PHI3 = LLAMA | {"hidden_size": 24, "head_dim": 8, "eos_token_id": 1, "bos_token_id": 1}
 T5 = {  # 4 heads of 5 are not 24; 2 + 1 + 1 attention blocks
     "vocab_size": VOCABULARY,
     "d_model": 24,
