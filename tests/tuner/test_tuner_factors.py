@@ -57,7 +57,9 @@ class Case:
         if kind == "one":
             self.roles = (draw(st.sampled_from(self.geometry["roles"])),)
         else:
-            self.roles = ("gate", "up") if kind == "roles" and "gate" in roles and draw(st.booleans()) else ("q", "k", "v")
+            self.roles = (
+                ("gate", "up") if kind == "roles" and "gate" in roles and draw(st.booleans()) else ("q", "k", "v")
+            )
         self.head_side = draw(st.sampled_from(("natural", "output") + (("input",) if kind == "one" else ())))
 
     @property
@@ -138,7 +140,9 @@ def test_update_is_no_wider_than_its_rank_says(case):
 @given(cases())
 def test_factors_have_the_shapes_of_the_order(case):
     expected = naive.shapes(case.order, case.geometry, case.rank)
-    assert {name: (*shape, case.rank) for name, shape in factor_shapes(ORDERS[case.order], case.geometry).items()} == expected
+    assert {
+        name: (*shape, case.rank) for name, shape in factor_shapes(ORDERS[case.order], case.geometry).items()
+    } == expected
 
 
 @settings(max_examples=30, deadline=None)

@@ -73,7 +73,11 @@ CLASSES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "t5": (T5Config, T5ForSequenceClassification, T5),
     "t5_gated": (T5Config, T5ForSequenceClassification, T5 | {"feed_forward_proj": "gated-gelu"}),
     "t5_lm": (T5Config, T5ForConditionalGeneration, T5),
-    "esm": (EsmConfig, EsmForSequenceClassification, ROBERTA | {"position_embedding_type": "rotary", "mask_token_id": 2}),
+    "esm": (
+        EsmConfig,
+        EsmForSequenceClassification,
+        ROBERTA | {"position_embedding_type": "rotary", "mask_token_id": 2},
+    ),
     "vit": (ViTConfig, ViTForImageClassification, VIT),
 }
 
@@ -97,7 +101,11 @@ def _t5_places(feedforward: dict[str, str]) -> list[Place]:
     stacks = ["encoder.block.{}.layer.0.SelfAttention", "decoder.block.{}.layer.0.SelfAttention"]
     stacks += ["decoder.block.{}.layer.1.EncDecAttention"]
     dense = ["encoder.block.{}.layer.1.DenseReluDense", "decoder.block.{}.layer.2.DenseReluDense"]
-    attention = [Place(f"transformer.{path}.{role}", (role,), n) for path, n in zip(stacks, (0, 2, 3), strict=True) for role in "qkvo"]
+    attention = [
+        Place(f"transformer.{path}.{role}", (role,), n)
+        for path, n in zip(stacks, (0, 2, 3), strict=True)
+        for role in "qkvo"
+    ]
     return attention + [
         Place(f"transformer.{path}.{name}", (role,), stack)
         for path, stack in zip(dense, (0, 2), strict=True)
