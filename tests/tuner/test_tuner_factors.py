@@ -84,7 +84,7 @@ class Case:
     def of_block(self, factors=None):
         """The factors as a layer sees them: those of its kind of block, without the prefix."""
         factors = factors or self.factors
-        other, prefix = ("", "feedforward_") if self.position.feedforward else ("feedforward_", "")
+        prefix = "feedforward_" if self.position.feedforward else ""
         own = {"head_dim", "heads", "slices"}
         kept = {name: value for name, value in factors.items() if name.removeprefix("feedforward_") not in own}
         return kept | {name: factors[prefix + name] for name in own if prefix + name in factors}

@@ -34,7 +34,7 @@ def raw_factors(model):
 
 
 def adapted(model, name, roles="qkvo"):
-    """Yield (layer of the tensor, place, module) of every module that should have an update, from the hand-made list."""
+    """Yield (layer of the tensor, place, module) of every module that should have an update."""
     for place in PLACES[name]:
         if set(place.roles) & set(roles):
             for number in range(9):
