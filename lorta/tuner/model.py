@@ -116,6 +116,19 @@ class LortaModel(SharedFactorModel):
                     factors = [size * factor for size, factor in zip(sizes, factors, strict=True)]
                 container[adapter_name].data = torch.cat(factors, dim=-1)
 
+    def share_factors(self, adapter: str, source: str, names: Sequence[str]) -> None:
+        """Let an adapter use factors of another from now on, "hidden" say: both tasks train them, when active.
+
+        Each adapter is saved whole. Raises ValueError for factors that one of them lacks or that differ in shape.
+        """
+        containers = [getattr(self, PREFIX + name, {}) for name in names]
+        for name, container in zip(names, containers, strict=True):
+            shapes = [container[key].shape if key in container else None for key in (adapter, source)]
+            if shapes[0] is None or shapes[0] != shapes[1]:
+                raise ValueError(f"adapters '{adapter}' and '{source}' have no factor '{name}' of one shape: {shapes}.")
+        for container in containers:
+            container[adapter] = container[source]
+
     def _create_factors(self, adapter: str, config: LortaConfig, weight: Tensor) -> None:
         super()._create_factors(adapter, config, weight)
         for key in [key for key in self.input_groups if key[0] == adapter]:  # of a deleted adapter of the same name
