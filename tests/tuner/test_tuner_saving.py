@@ -8,7 +8,6 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from transformers import Trainer, TrainingArguments
 
 from lorta.tuner import LortaConfig
 
@@ -62,37 +61,37 @@ def test_a_new_process_gives_the_same_logits_under_every_hash_seed(trained, back
             assert_close(torch.tensor(found[name]), logits, rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_trainer_restores_the_best_checkpoint_and_not_the_last(backbone, tokens, tmp_path):
-    torch.manual_seed(0)
-    model = get_peft_model(backbone("roberta"), LortaConfig(r=3, task_type="SEQ_CLS"))
-    rows = [{"input_ids": row, "labels": label} for row, label in zip(tokens, (0, 1, 1), strict=True)]
-    settings = TrainingArguments(
-        str(tmp_path),
-        learning_rate=0.2,  # far too high, so that the loss rises again
-        num_train_epochs=4,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    trainer = Trainer(model, settings, train_dataset=rows, eval_dataset=rows)
-    trainer.train()
-    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    assert min(losses) < losses[-1]
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)
+SAVED = {
+    "5_way": {"hidden", "head_dim", "heads", "layers", "matrices"},
+    "4_way_per_matrix": {"hidden", "head_dim", "heads", "layers"},
+    "4_way_per_layer": {"hidden", "head_dim", "heads", "matrices"},
+    "3_way_joint": {"hidden", "head_dim", "slices"},
+    "3_way_per_matrix": {"hidden", "head_dim", "slices"},
+}
 
 
-def test_the_file_holds_every_factor_once_and_nothing_else(backbone, tmp_path):
-    model = get_peft_model(backbone("roberta"), LortaConfig(r=3))  # no task type: no head is saved
+@pytest.mark.parametrize("order", SAVED)
+@pytest.mark.parametrize("feedforward", [False, True])
+def test_the_file_holds_every_factor_once_and_nothing_else(backbone, tmp_path, order, feedforward):
+    targets = ["query", "value", "intermediate.dense"] if feedforward else None
+    model = get_peft_model(
+        backbone("roberta"), LortaConfig(r=3, order=order, target_modules=targets)
+    )  # no head is saved
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "adapter_model.safetensors")
-    modes = ("hidden", "head_dim", "heads", "layers", "matrices")
-    assert set(weights) == {f"base_model.lorta_{mode}" for mode in modes}
+    own = {f"feedforward_{name}" for name in SAVED[order] & {"head_dim", "heads", "slices"} if feedforward}
+    assert set(weights) == {f"base_model.lorta_{name}" for name in SAVED[order] | own}
     parameters = sum(weight.numel() for weight in weights.values())
-    assert parameters == 3 * (24 + 6 + 4 + 3 + 4)
+    assert parameters == sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert sum(file.stat().st_size for file in tmp_path.glob("adapter_model*")) <= 4 * parameters + 2048
+
+
+@pytest.mark.parametrize("order", SAVED)
+def test_an_adapter_of_every_order_is_read_as_it_was_written(backbone, tokens, randomise, tmp_path, order):
+    model = randomise(get_peft_model(backbone("roberta"), LortaConfig(r=3, order=order, scaling="alpha")))
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(backbone("roberta"), tmp_path)
+    assert torch.equal(again(tokens).logits, model(tokens).logits)
 
 
 def test_the_saved_config_says_what_the_rows_stand_for(trained, tmp_path):
