@@ -93,7 +93,7 @@ class LortaModel(SharedFactorModel):
         Modules to save are not combined. Raises ValueError for another `combination_type`, a name that is taken, and
         adapters whose order, head side or rows differ.
         """
-        configs = [self.peft_config[adapter] for adapter in adapters]
+        configs: list[Any] = [self.peft_config[adapter] for adapter in adapters]
         if combination_type != "cat":
             raise ValueError(f"LoRTA adds adapters exactly: use combination_type='cat', got {combination_type!r}.")
         if adapter_name in self.peft_config:
