@@ -9,13 +9,23 @@ so no further tensor of that size is made, forward or backward.
 """
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lorta.tuner.factors import Position
+
+
+class Pass(NamedTuple):
+    """What the first member of a group computed in a forward pass."""
+
+    input: "weakref.ref[Tensor]"
+    state: tuple[Any, ...]  # of autograd and of the input, then
+    product: Tensor
+    rows: list[Tensor]
+    waiting: set[int]  # members that have not asked yet
 
 
 class InputGroup:
@@ -27,29 +37,21 @@ class InputGroup:
 
     def __init__(self, position: Position) -> None:
         self.position = position  # of all members as if they were one module
-        self._input: weakref.ref[Tensor] | None = None
-        self._state: tuple[Any, ...] = ()
-        self._shared: tuple[Tensor, list[Tensor]] | None = None
-        self._waiting: set[int] = set()
+        self._pass: Pass | None = None  # read and replaced as a whole: requests in other threads come in between
 
     def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor] | None:
         """Return (x @ A, the member's block rows) of the pass that this input belongs to, or None."""
-        known = self._shared if self._input is not None and self._input() is x and self._state == _state(x) else None
-        if known is None or member not in self._waiting:
+        known = self._pass
+        if known is None or known.input() is not x or known.state != _state(x) or member not in known.waiting:
             return None
-        self._waiting.discard(member)
-        if not self._waiting:
-            self.forget()
-        return known[0], known[1][member]
+        known.waiting.discard(member)
+        if not known.waiting:
+            self._pass = None  # nothing of a pass outlives it
+        return known.product, known.rows[member]
 
     def keep(self, x: Tensor, member: int, product: Tensor, rows: list[Tensor]) -> None:
         """Keep what the first member computed for the others."""
-        self._input, self._state, self._shared = weakref.ref(x), _state(x), (product, rows)
-        self._waiting = set(range(len(rows))) - {member}
-
-    def forget(self) -> None:
-        """Drop what is kept, so that nothing of a pass outlives it."""
-        self._input, self._shared, self._waiting = None, None, set()
+        self._pass = Pass(weakref.ref(x), _state(x), product, rows, set(range(len(rows))) - {member})
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(type(self)(self.position))

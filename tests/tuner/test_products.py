@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from lorta.tuner import LortaConfig
+from lorta.tuner import LortaConfig, products
 from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, wide
 
 BATCHES = [(5,), (2, 3), (2, 1, 3)]
@@ -118,7 +118,7 @@ def test_a_pass_computes_the_shared_product_once(layers):
     group.keep = lambda *values: (calls.append(values[1]), keep(*values))
     assert agree(members, x)
     assert calls == [0]  # by the query alone
-    assert group._shared is None, "what was shared outlives its pass"
+    assert group._pass is None, "what was shared outlives its pass"
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -140,7 +140,7 @@ def test_nothing_is_kept_where_keys_and_values_read_another_input_than_queries(b
     groups = list(model.base_model.input_groups.values())
     members = [len(group.position.matrix_rows) for group in groups]
     assert members == [3, 3, 3, 2]  # encoder, encoder, decoder, and k and v of cross-attention
-    assert all(group._shared is None for group in groups)
+    assert all(group._pass is None for group in groups)
 
 
 def change_weights(members, x):
@@ -208,6 +208,24 @@ def test_other_inputs_between_members_do_no_harm(layers):
     first, second = torch.randn(2, 24), torch.randn(5, 24)
     for member, x in [(query, first), (key, second), (value, second), (query, second), (key, first)]:
         assert agree([member], x)
+
+
+def test_another_thread_in_the_middle_of_a_pass_does_no_harm(layers, monkeypatch):
+    """Two requests to one model: the other's query is served while this one's key asks what its query left."""
+    _, members = layers()
+    mine, others = torch.randn(2, 24), torch.randn(2, 24)
+    state, interruptions = products._state, [lambda: members[0](others)]
+
+    def interrupted(x):
+        found = state(x)
+        if x is mine and interruptions:
+            interruptions.pop()()
+        return found
+
+    members[0](mine)
+    monkeypatch.setattr(products, "_state", interrupted)
+    assert agree(members[1:], mine)
+    assert not interruptions
 
 
 def test_an_exception_between_members_leaves_nothing_behind(layers, monkeypatch):
