@@ -143,6 +143,39 @@ def test_nothing_is_kept_where_keys_and_values_read_another_input_than_queries(b
     assert all(group._pass is None for group in groups)
 
 
+STRIDED = {
+    "transposed": lambda: torch.randn(3, 4, 24).transpose(0, 1),
+    "expanded": lambda: torch.randn(3, 1, 24).expand(3, 4, 24),
+    "every other row": lambda: torch.randn(3, 8, 24)[:, ::2],
+    "every other feature": lambda: torch.randn(3, 4, 48)[..., ::2],
+    "one vector": lambda: torch.randn(24),
+    "columns": lambda: torch.randn(24, 5).T,
+    "four axes": lambda: torch.randn(2, 3, 4, 24).transpose(1, 2),
+    "features first": lambda: torch.randn(24, 3, 4).permute(1, 2, 0),
+    "no rows": lambda: torch.randn(0, 24),
+}
+
+
+@pytest.mark.parametrize("strided", STRIDED)
+@pytest.mark.parametrize("bias", [True, False])
+def test_inputs_of_every_layout_give_the_same_numbers(layers, strided, bias):
+    """The update is added into the base layer's output, which must be that very memory."""
+    model, members = layers()
+    output = model.base_model.model.roberta.encoder.layer[0].attention.output.dense  # heads on its input
+    x = STRIDED[strided]()
+    for layer in (*members, output):
+        if not bias:
+            layer.base_layer.bias = None
+        plain = nn.functional.linear(x, layer.weight + layer.get_delta_weight("default"), layer.base_layer.bias)
+        assert_close(layer(x), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_inference_mode_gives_the_same_numbers(layers):
+    _, members = layers()
+    with torch.inference_mode():
+        assert agree(members, torch.randn(2, 24))
+
+
 def change_weights(members, x):
     for container in (members[0].lorta_hidden, members[0].lorta_heads, members[0].lorta_layers):
         container["default"].data.mul_(2)

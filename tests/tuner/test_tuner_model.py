@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import get_peft_model, inject_adapter_in_model
 from torch import nn
 
 from lorta.tuner import LortaConfig, LortaLinear
@@ -166,3 +166,9 @@ def test_a_projection_of_another_shape_than_the_configuration_says_is_refused(ba
     model.roberta.encoder.layer[1].attention.self.query = nn.Linear(24, 20)
     with pytest.raises(ValueError, match=r"self\.query has 24 inputs and 20 outputs.*needs 24 and 24"):
         attach(model)
+
+
+def test_injecting_without_the_model_that_holds_the_factors_is_refused(backbone):
+    for inject in (inject_adapter_in_model, lambda config, model: model.add_adapter(config)):  # PEFT's, transformers'
+        with pytest.raises(ValueError, match=r"shared state stored on the tuner. Please use `get_peft_model`"):
+            inject(LortaConfig(r=2), backbone("roberta"))

@@ -189,6 +189,13 @@ def test_rows_of_a_batch_are_refused_an_unknown_adapter_or_a_wrong_number(pair, 
         pair.logits(side_by_side[1], adapter_names=names)
 
 
+def test_rows_of_a_batch_choose_no_adapter_while_one_is_merged(pair, side_by_side):
+    model = side_by_side[1]
+    model.merge_adapter()
+    with pytest.raises(ValueError):
+        pair.logits(model, adapter_names=["wide"] * 3)
+
+
 def test_rows_of_a_batch_choose_no_adapter_in_training(pair, side_by_side):
     model = side_by_side[1].train()
     with pytest.raises(ValueError):
