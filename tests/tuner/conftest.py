@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from peft import get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 from tuner_backbones import batch, build_backbone
+
+from lorta.tuner import LortaConfig
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,15 @@ def randomise() -> Callable[..., nn.Module]:
         return model
 
     return fill
+
+
+@pytest.fixture
+def layers(backbone, randomise):
+    """The adapted q, k and v of a first layer, which share x @ A, and the model they belong to."""
+
+    def build(name="roberta", **settings):
+        model = randomise(get_peft_model(backbone(name), LortaConfig(**({"r": 3} | settings))))
+        attention = model.base_model.model.roberta.encoder.layer[0].attention.self
+        return model, (attention.query, attention.key, attention.value)
+
+    return build

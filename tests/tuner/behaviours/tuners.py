@@ -69,6 +69,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "llama_lm": {"task_type": "CAUSAL_LM"},
     "t5_lm": {"task_type": "SEQ_2_SEQ_LM"},
 }
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+NAMED = {"wide": {"r": 5}, "narrow": {"r": 2, "roles": "qkv"}}  # two adapters that live side by side
 HEADS = {"roberta": "classifier", "llama": "score", "gpt2": "score", "t5": "classification_head"}
 
 
@@ -123,3 +125,8 @@ class Pair:
         rows = batch(self.backbone)
         labels = rows["input_ids"] if self.backbone == "llama_lm" else torch.tensor([0, 1, 1])
         return model(**rows, labels=labels).loss
+
+
+def differs(found: Tensor, other: Tensor) -> bool:
+    """Whether two outputs are clearly not the same."""
+    return bool((found - other).abs().max() > 0.05 * other.abs().max())
