@@ -37,6 +37,7 @@ class Architecture:
         default_factory=dict[str, str]
     )  # our name -> name in config.json, where it is unusual
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
+    cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
 
     def paths(self, role: str) -> tuple[str, ...]:
         """Return the module paths of a role, one per stack of layers."""
@@ -96,6 +97,7 @@ def _t5(feedforward: Mapping[str, str]) -> Architecture:
             "layers": "num_layers",
         },
         stacks=("num_layers", "num_decoder_layers", "num_decoder_layers"),
+        cross=(2,),
     )
 
 
@@ -235,6 +237,12 @@ class Geometry:
                 shape = (self.shape(role)[0], sum(self.shape(part)[1] for part in shared))
                 shapes += [shape] * sum(self.stack_sizes[: len(self.architecture.paths(role))])
         return shapes
+
+    def crosses(self, layer: int) -> bool:
+        """Return whether keys and values of this attention block read another input than its queries."""
+        starts = [sum(self.stack_sizes[:stack]) for stack in self.architecture.cross]
+        sizes = [self.stack_sizes[stack] for stack in self.architecture.cross]
+        return any(start <= layer < start + size for start, size in zip(starts, sizes, strict=True))
 
     def target_regex(self, roles: Iterable[str]) -> str:
         """Return a regular expression over full module paths for PEFT's `target_modules` (a list matches suffixes)."""

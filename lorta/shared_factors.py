@@ -51,6 +51,16 @@ class SharedFactorLinear(AdditiveTunerLayer):
         # a new module is in training mode, whatever the model around it is in
         self.adapter_dropout[adapter] = (nn.Dropout(dropout) if dropout else nn.Identity()).train(self.training)
 
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Make adapters active and, unless for inference, trainable, also in factors that others share."""
+        super().set_adapter(adapter_names, inference_mode)
+        if inference_mode:
+            return
+        for name in self.adapter_layer_names:  # PEFT freezes those of the inactive ones, in the order of the adapters
+            for adapter in self.active_adapters:
+                if adapter in getattr(self, name):
+                    getattr(self, name)[adapter].requires_grad_(True)
+
     def factors(self, adapter: str, device: torch.device | None = None) -> dict[str, Tensor]:
         """Return an adapter's factors by container name, on another device when layers are spread over several."""
         return {

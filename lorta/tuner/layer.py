@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lorta.shared_factors import SharedFactorLinear
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes, joint_slices, low_rank_pair, slice_of
-from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, Shared
+from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup
 
 PREFIX = "lorta_"
 HIDDEN = PREFIX + "hidden"
@@ -96,6 +96,6 @@ class LortaLinear(SharedFactorLinear):
             factors = self.cp_factors(adapter, x.device)
             hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
             product = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T)
-            shared = Shared(product, wide)
-            group.keep(x, member, shared)
-        return shared.product, shared.wide[member]
+            group.keep(x, member, product, wide)
+            shared = product, wide[member]
+        return shared

@@ -1,6 +1,8 @@
 """LoRTA as a PEFT tuner: finds the projections, owns the factors and hands every layer its place in the tensor."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -83,6 +85,50 @@ class LortaModel(SharedFactorModel):
         """Return what the update is multiplied by."""
         return scaling_factor(config.scaling, config.alpha, config.r)
 
+    def add_weighted_adapter(
+        self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str = "cat"
+    ) -> None:
+        """Add an adapter whose update is the weighted sum of others' updates: exact, its rank is the sum of theirs.
+
+        Modules to save are not combined. Raises ValueError for another `combination_type`, a name that is taken, and
+        adapters whose order, head side or rows differ.
+        """
+        configs: list[Any] = [self.peft_config[adapter] for adapter in adapters]
+        if combination_type != "cat":
+            raise ValueError(f"LoRTA adds adapters exactly: use combination_type='cat', got {combination_type!r}.")
+        if adapter_name in self.peft_config:
+            raise ValueError(f"adapter '{adapter_name}' exists already: choose another name or delete it first.")
+        for config in configs[1:]:
+            if any(getattr(config, name) != getattr(configs[0], name) for name in ("order", "head_side", "geometry")):
+                raise ValueError(
+                    f"adapters {', '.join(adapters)} differ in order, head_side or target modules, so that their sum "
+                    f"is no adapter: activate them together, or merge one after the other."
+                )
+        rank = sum(config.r for config in configs)
+        self.peft_config[adapter_name] = replace(configs[0], r=rank, alpha=1.0, scaling="alpha", modules_to_save=None)
+        self.inject_adapter(self.model, adapter_name)
+        sizes = [weight * self.scaling_of(config) for weight, config in zip(weights, configs, strict=True)]
+        for name in self.tuner_layer_cls.adapter_layer_names:
+            container = getattr(self, name)
+            if adapter_name in container:
+                factors = [container[adapter].data for adapter in adapters]
+                if name == PREFIX + "hidden":  # the update is linear in it
+                    factors = [size * factor for size, factor in zip(sizes, factors, strict=True)]
+                container[adapter_name].data = torch.cat(factors, dim=-1)
+
+    def share_factors(self, adapter: str, source: str, names: Sequence[str]) -> None:
+        """Let an adapter use factors of another from now on, "hidden" say: both tasks train them, when active.
+
+        Each adapter is saved whole. Raises ValueError for factors that one of them lacks or that differ in shape.
+        """
+        containers = [getattr(self, PREFIX + name, {}) for name in names]
+        for name, container in zip(names, containers, strict=True):
+            shapes = [container[key].shape if key in container else None for key in (adapter, source)]
+            if shapes[0] is None or shapes[0] != shapes[1]:
+                raise ValueError(f"adapters '{adapter}' and '{source}' have no factor '{name}' of one shape: {shapes}.")
+        for container in containers:
+            container[adapter] = container[source]
+
     def _create_factors(self, adapter: str, config: LortaConfig, weight: Tensor) -> None:
         super()._create_factors(adapter, config, weight)
         for key in [key for key in self.input_groups if key[0] == adapter]:  # of a deleted adapter of the same name
@@ -91,7 +137,7 @@ class LortaModel(SharedFactorModel):
     def _place(self, layer: LortaLinear, adapter: str, config: LortaConfig, path: str) -> None:
         position, order = self.position_of(config, path), ORDERS[config.order]
         layer.update_layer(adapter, self.scaling_of(config), position, config.dropout, order)
-        joint = joint_position(order, position, config.geometry or {})
+        joint = joint_position(order, position, self.geometry, config.geometry or {})
         if joint is not None:
             key = (adapter, position.layer_row, position.feedforward)
             group = self.input_groups.setdefault(key, InputGroup(joint))

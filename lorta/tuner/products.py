@@ -16,11 +16,14 @@ from torch.nn import functional
 from lorta.tuner.factors import Position
 
 
-class Shared(NamedTuple):
-    """What the projections that read one input compute together."""
+class Pass(NamedTuple):
+    """What the first member of a group computed in a forward pass."""
 
+    input: "weakref.ref[Tensor]"
+    state: tuple[Any, ...]  # of autograd and of the input, then
     product: Tensor  # x @ A, (*batch, rank)
     wide: list[Tensor]  # of each member, (outputs, rank)
+    waiting: set[int]  # members that have not asked yet
 
 
 class InputGroup:
@@ -32,29 +35,21 @@ class InputGroup:
 
     def __init__(self, position: Position) -> None:
         self.position = position  # of all members as if they were one module
-        self._input: weakref.ref[Tensor] | None = None
-        self._state: tuple[Any, ...] = ()
-        self._shared: Shared | None = None
-        self._waiting: set[int] = set()
+        self._pass: Pass | None = None  # read and replaced as a whole: requests in other threads come in between
 
-    def find(self, x: Tensor, member: int) -> Shared | None:
-        """Return what the pass that this input belongs to shares, if this member has not had it yet."""
-        if self._input is None or self._input() is not x or member not in self._waiting or self._state != _state(x):
+    def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor] | None:
+        """Return (x @ A, the member's wide matrix) of the pass that this input belongs to, or None."""
+        known = self._pass
+        if known is None or known.input() is not x or known.state != _state(x) or member not in known.waiting:
             return None
-        shared = self._shared
-        self._waiting.discard(member)
-        if not self._waiting:
-            self.forget()
-        return shared
+        known.waiting.discard(member)
+        if not known.waiting:
+            self._pass = None  # nothing of a pass outlives it
+        return known.product, known.wide[member]
 
-    def keep(self, x: Tensor, member: int, shared: Shared) -> None:
+    def keep(self, x: Tensor, member: int, product: Tensor, wide: list[Tensor]) -> None:
         """Keep what the first member computed for the others."""
-        self._input, self._state, self._shared = weakref.ref(x), _state(x), shared
-        self._waiting = set(range(len(shared.wide))) - {member}
-
-    def forget(self) -> None:
-        """Drop what is kept, so that nothing of a pass outlives it."""
-        self._input, self._shared, self._waiting = None, None, set()
+        self._pass = Pass(weakref.ref(x), _state(x), product, wide, set(range(len(wide))) - {member})
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(type(self)(self.position))
@@ -108,6 +103,8 @@ class HeadsOnInput(torch.autograd.Function):
         """Return the gradients of the forward arguments; made of differentiable operations."""
         x, weight, product, wide, hidden = ctx.saved_tensors
         flat = _rows(gradient)
+        if torch.is_grad_enabled():  # create_graph: second derivatives go through it, and what is kept has no graph
+            product = _rows(x) @ wide
         to_product = flat @ hidden
         to_input = None
         if ctx.needs_input_grad[0]:

@@ -94,7 +94,9 @@ def position_of(config: LortaConfig, geometry: Geometry, described: Mapping[str,
     )
 
 
-def joint_position(order: Order, position: Position, described: Mapping[str, Any]) -> Position | None:
+def joint_position(
+    order: Order, position: Position, geometry: Geometry, described: Mapping[str, Any]
+) -> Position | None:
     """Return the position of all projections that read this one's input, as one module; None if it reads it alone.
 
     They share x @ A: q, k and v, or gate and up, unless the order gives each matrix an A of its own.
@@ -102,7 +104,8 @@ def joint_position(order: Order, position: Position, described: Mapping[str, Any
     roles = described["roles"]
     if order.separate == "matrices" or not position.heads_on_output or len(position.matrix_rows) > 1:
         return None
-    readers = [role for role in roles if role in (("gate", "up") if position.feedforward else ("q", "k", "v"))]
+    attention = ("k", "v") if geometry.crosses(described["layers"][position.layer_row]) else ("q", "k", "v")
+    readers = [role for role in roles if role in (("gate", "up") if position.feedforward else attention)]
     if len(readers) < 2 or not {roles[row] for row in position.matrix_rows} <= set(readers):
         return None
     own = _by_kind(roles)[position.feedforward]

@@ -4,43 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from peft import get_peft_model
 from torch import nn
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    PreTrainedModel,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
+from transformers import PreTrainedModel
+from tuner_backbones import batch, build_backbone
 
-COMMON = {"vocab_size": 48, "initializer_range": 0.3, "num_labels": 2, "pad_token_id": 0}
-ROBERTA = COMMON | {
-    "hidden_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 32,
-    "max_position_embeddings": 24,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
-LLAMA = COMMON | {  # 2 query heads a key and value head, and heads * head_dim is not hidden_size
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 6,
-    "intermediate_size": 40,
-    "max_position_embeddings": 32,
-}
-
-
-def _build(name: str, **changes: object) -> PreTrainedModel:
-    torch.manual_seed(0)
-    if name == "roberta":
-        return RobertaForSequenceClassification(RobertaConfig(**(ROBERTA | changes))).eval()
-    config = LlamaConfig(**(LLAMA | changes))
-    return (LlamaForCausalLM if name == "llama_lm" else LlamaForSequenceClassification)(config).eval()
+from lorta.tuner import LortaConfig
 
 
 @pytest.fixture(autouse=True)
@@ -55,12 +24,18 @@ def one_thread():
 @pytest.fixture
 def backbone() -> Callable[..., PreTrainedModel]:
     """Return build(name, **config changes); the same name always has the same weights."""
-    return _build
+    return build_backbone
+
+
+@pytest.fixture
+def inputs() -> Callable[[str], dict[str, torch.Tensor]]:
+    """Return inputs(name): three rows of model inputs."""
+    return batch
 
 
 @pytest.fixture
 def tokens() -> torch.Tensor:
-    return torch.randint(3, 48, (3, 7), generator=torch.Generator().manual_seed(1))
+    return batch("roberta")["input_ids"]
 
 
 @pytest.fixture
@@ -75,3 +50,15 @@ def randomise() -> Callable[..., nn.Module]:
         return model
 
     return fill
+
+
+@pytest.fixture
+def layers(backbone, randomise):
+    """The adapted q, k and v of a first layer, which share x @ A, and the model they belong to."""
+
+    def build(name="roberta", **settings):
+        model = randomise(get_peft_model(backbone(name), LortaConfig(**({"r": 3} | settings))))
+        attention = model.base_model.model.roberta.encoder.layer[0].attention.self
+        return model, (attention.query, attention.key, attention.value)
+
+    return build

@@ -6,6 +6,7 @@ from peft import get_peft_model
 from torch import nn
 
 from lorta.tuner import LortaConfig
+from lorta.tuner.factors import ORDERS, initial_bounds
 
 RANKS = (1, 4, 16, 64)
 
@@ -46,3 +47,24 @@ def test_neutral_and_reference_are_the_same_draw_at_rank_four(backbone):
         model = get_peft_model(backbone("roberta"), LortaConfig(r=4, init=init))
         drawn.append({name: value for name, value in model.named_parameters() if value.requires_grad})
     assert all(torch.equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+
+
+@pytest.mark.parametrize("init", ["rank_neutral", "reference"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_factor_but_head_dim_starts_within_its_bounds_and_not_at_zero(backbone, init, order):
+    targets = ["query", "value", "intermediate.dense"]
+    torch.manual_seed(7)
+    model = get_peft_model(backbone("roberta"), LortaConfig(r=16, init=init, order=order, target_modules=targets))
+    bounds = initial_bounds(16, init, 0.0)
+    drawn = {
+        name: box["default"]
+        for name, box in model.base_model.named_children()
+        if "default" in getattr(box, "keys", list)()
+    }
+    assert len(drawn) > 2
+    for name, factor in drawn.items():
+        bound = bounds[name.removeprefix("lorta_")]
+        if name.endswith("head_dim"):
+            assert not factor.any()
+        else:
+            assert 0.7 * bound < factor.abs().max() <= bound

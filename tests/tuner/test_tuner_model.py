@@ -1,26 +1,18 @@
+"""LoRTA on a model: targets, rows and refusals. What any tuner must do is in behaviours/."""
+
 import copy
 import re
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import get_peft_model, inject_adapter_in_model
 from torch import nn
-from torch.testing import assert_close
-from transformers import DynamicCache
 
 from lorta.tuner import LortaConfig, LortaLinear
 
-EXACT = {"rtol": 1e-5, "atol": 1e-5}
-ATTACHABLE = [
-    ("roberta", "natural"),
-    ("roberta", "input"),
-    ("roberta", "output"),
-    ("llama", "natural"),
-]
-
 
 def attach(model, **settings):
-    return get_peft_model(model, LortaConfig(**({"r": 3, "alpha": 2.0, "task_type": "SEQ_CLS"} | settings)))
+    return get_peft_model(model, LortaConfig(**({"r": 3, "alpha": 2.0} | settings)))
 
 
 def layers_of(model):
@@ -32,178 +24,21 @@ def rows(model, adapter="default"):
     return {name: len(getattr(model.base_model, f"lorta_{name}")[adapter]) for name in names}
 
 
-@pytest.mark.parametrize("name", ["roberta", "llama"])
-@pytest.mark.parametrize("init", ["reference", "rank_neutral"])
-def test_adapter_changes_nothing_at_initialisation(backbone, tokens, name, init):
-    model = attach(backbone(name), init=init)
-    assert torch.equal(model(tokens).logits, backbone(name)(tokens).logits)
-
-
-@pytest.mark.parametrize(("name", "head_side"), ATTACHABLE)
-def test_merged_and_unmerged_models_agree(backbone, tokens, randomise, name, head_side):
-    model = randomise(attach(backbone(name), head_side=head_side))
-    adapted, plain = model(tokens).logits, backbone(name)(tokens).logits
-    assert (adapted - plain).abs().max() > 0.1
-    model.merge_adapter(safe_merge=True)
-    assert_close(model(tokens).logits, adapted, **EXACT)
-    model.unmerge_adapter()
-    assert_close(model(tokens).logits, adapted, **EXACT)
-    for path, layer in layers_of(model).items():
-        before = backbone(name).get_submodule(path.removeprefix("base_model.model."))
-        assert_close(layer.weight, before.weight, **EXACT)
-
-
-@pytest.mark.parametrize("name", ["roberta", "llama"])
-def test_merge_and_unload_returns_the_plain_class_with_the_same_logits(backbone, tokens, randomise, name):
-    base = backbone(name)
-    plain, kind = base(tokens).logits, type(base)
-    model = randomise(attach(base))
-    adapted = model(tokens).logits
-    merged = model.merge_and_unload()
-    assert type(merged) is kind
-    assert not any("lorta" in key for key in merged.state_dict())
-    assert_close(merged(tokens).logits, adapted, **EXACT)
-    assert not torch.allclose(merged(tokens).logits, plain, atol=0.1)
-
-
-def test_safe_merge_refuses_a_broken_adapter_and_keeps_the_weights(backbone):
-    model = attach(backbone("roberta"))
-    model.base_model.lorta_head_dim["default"].data.fill_(float("inf"))
-    with pytest.raises(ValueError, match="not finite"):
-        model.merge_adapter(safe_merge=True)
-    assert all(torch.isfinite(layer.weight).all() for layer in layers_of(model).values())
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_disabled_adapter_gives_the_base_model(backbone, tokens, randomise, merged):
-    model = randomise(attach(backbone("roberta")))
-    adapted = model(tokens).logits
-    if merged:
-        model.merge_adapter()
-    with model.disable_adapter():
-        assert_close(model(tokens).logits, backbone("roberta")(tokens).logits, **EXACT)
-    assert_close(model(tokens).logits, adapted, **EXACT)
-
-
-def test_adapters_of_different_rank_and_targets_live_side_by_side(backbone, tokens, randomise):
-    alone = {}
-    settings = {"wide": {"r": 5}, "narrow": {"r": 2, "target_modules": ["query", "value"]}}
-    for seed, (name, values) in enumerate(settings.items()):
-        alone[name] = randomise(attach(backbone("roberta"), **values), seed=seed)(tokens).logits
-    model = get_peft_model(backbone("roberta"), LortaConfig(task_type="SEQ_CLS", alpha=2.0, r=5), adapter_name="wide")
-    model.add_adapter("narrow", LortaConfig(task_type="SEQ_CLS", alpha=2.0, **settings["narrow"]))
-    for seed, name in enumerate(settings):
-        randomise(model, adapter=name, seed=seed)
-    for name in settings:
-        model.set_adapter(name)
-        assert_close(model(tokens).logits, alone[name], **EXACT)
-        trained = {
-            key.rsplit(".", 1)[1] for key, value in model.named_parameters() if "lorta_" in key and value.requires_grad
-        }
-        assert trained == {name}
-    model.merge_adapter()  # of the narrow one, on layers some of which only the wide one adapts
-    assert_close(model(tokens).logits, alone["narrow"], **EXACT)
-    assert rows(model, "narrow") == {"hidden": 24, "head_dim": 6, "heads": 4, "layers": 3, "matrices": 2}
-
-
-def test_two_active_adapters_add_their_updates(backbone, randomise):
-    model = attach(backbone("roberta"), task_type=None)
-    model.add_adapter("second", LortaConfig(r=2, alpha=1.0))
-    randomise(randomise(model), "second", seed=3)
-    model.base_model.set_adapter(["default", "second"])
-    layer = next(iter(layers_of(model).values()))
-    x = torch.randn(2, 24)
-    updates = layer.get_delta_weight("default") + layer.get_delta_weight("second")
-    assert_close(layer(x), layer.base_layer(x) + x @ updates.T, **EXACT)
-
-
-def test_a_deleted_adapter_leaves_nothing_behind(backbone, tokens, randomise):
-    model = randomise(attach(backbone("roberta")))
-    expected = model(tokens).logits
-    model.add_adapter("second", LortaConfig(r=2, task_type="SEQ_CLS"))
-    model.set_adapter("second")
-    model.delete_adapter("second")
-    assert not [key for key in model.state_dict() if "second" in key]
-    assert all("second" not in layer.position for layer in layers_of(model).values())
-    model.set_adapter("default")
-    assert_close(model(tokens).logits, expected, **EXACT)
-
-
-@pytest.mark.parametrize("name", ["roberta", "llama"])
-def test_only_adapter_and_head_move_and_every_one_of_them_does(backbone, tokens, name):
-    model = attach(backbone(name))
-    before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    for _ in range(2):  # with B = 0 only B has a gradient in the first step
-        optimizer.zero_grad()
-        model(tokens, labels=torch.tensor([0, 1, 1])).loss.backward()
-        optimizer.step()
-    for key, value in model.state_dict().items():
-        trained = "lorta_" in key or "modules_to_save" in key
-        assert torch.equal(value, before[key]) != trained, key
-
-
-def test_factors_stay_in_float32_on_a_bfloat16_base(backbone, tokens, randomise):
-    model = attach(backbone("roberta").to(torch.bfloat16))
-    model.base_model.model.classifier.to(torch.bfloat16)
-    randomise(model)
-    assert {p.dtype for key, p in model.named_parameters() if "lorta_" in key} == {torch.float32}
-    layer = next(iter(layers_of(model).values()))
-    x = torch.randn(4, 24).to(torch.bfloat16)
-    assert layer(x).dtype == torch.bfloat16
-    exact = x.float() @ (layer.weight.float() + layer.get_delta_weight("default")).T + layer.bias.float()
-    assert_close(layer(x).float(), exact, rtol=2e-2, atol=2e-2)
-    assert model(tokens).logits.dtype == torch.bfloat16
-    model.merge_adapter()
-    assert layer.weight.dtype == torch.bfloat16
-    assert_close(layer(x).float(), exact, rtol=2e-2, atol=2e-2)
-
-
-def test_factors_take_the_base_dtype_when_peft_is_told_not_to_cast(backbone):
-    config = LortaConfig(r=2, task_type="SEQ_CLS")
-    model = get_peft_model(backbone("roberta").to(torch.bfloat16), config, autocast_adapter_dtype=False)
-    assert {p.dtype for key, p in model.named_parameters() if "lorta_" in key} == {torch.bfloat16}
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_gradient_checkpointing_gives_the_same_gradients(backbone, tokens, randomise, reentrant):
-    gradients = []
-    for checkpointing in (False, True):
-        model = randomise(attach(backbone("roberta"))).train()
-        if checkpointing:
-            model.enable_input_require_grads()
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-        model(tokens, labels=torch.tensor([0, 1, 1])).loss.backward()
-        gradients.append({key: p.grad for key, p in model.named_parameters() if "lorta_" in key})
-    assert_close(gradients[1], gradients[0])
-    assert all(gradient.abs().max() > 0 for gradient in gradients[0].values())
-
-
-def test_generation_uses_the_current_factors_with_and_without_a_cache(backbone, tokens, randomise):
-    model = attach(backbone("llama_lm"), task_type="CAUSAL_LM")
-    settings = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(tokens)}
-    plain = backbone("llama_lm").generate(tokens, **settings)
-    assert torch.equal(model.generate(input_ids=tokens, **settings), plain)  # before any forward pass
-    randomise(model)
-    cached = model.generate(input_ids=tokens, past_key_values=DynamicCache(), **settings)
-    assert not torch.equal(cached, plain)
-    assert torch.equal(model.generate(input_ids=tokens, use_cache=False, **settings), cached)
-    assert torch.equal(model.merge_and_unload().generate(tokens, **settings), cached)
-
-
-def test_dropout_acts_in_training_only(backbone, tokens, randomise):
-    model = randomise(attach(backbone("roberta"), dropout=0.5))
-    assert torch.equal(model(tokens).logits, model(tokens).logits)
-    model.train()
-    assert not torch.equal(model(tokens).logits, model(tokens).logits)
-
-
 @pytest.mark.parametrize("targets", [None, ["query", "value"], r".*\.attention\.self\.(query|value)"])
-def test_only_the_chosen_layers_and_projections_get_rows(backbone, targets):
-    model = attach(backbone("roberta"), target_modules=targets, layers_to_transform=[2, 0])
-    assert {int(re.search(r"\.(\d+)\.", path).group(1)) for path in layers_of(model)} == {0, 2}
-    assert rows(model)["layers"] == 2
-    assert rows(model)["matrices"] == (2 if targets else 4)
+@pytest.mark.parametrize("layers", [[2, 0], [1], 1])
+def test_only_the_chosen_layers_and_projections_get_rows(backbone, targets, layers):
+    model = attach(backbone("roberta"), target_modules=targets, layers_to_transform=layers)
+    chosen = {layers} if isinstance(layers, int) else set(layers)
+    assert {int(re.search(r"\.(\d+)\.", path).group(1)) for path in layers_of(model)} == chosen
+    projections = 2 if targets else 4
+    assert rows(model) == {
+        "hidden": 24,
+        "head_dim": 6,
+        "heads": 4,
+        "layers": len(chosen),
+        "matrices": projections,
+    }
+    assert len(layers_of(model)) == len(chosen) * projections
 
 
 def test_rows_of_the_matrix_mode_follow_q_k_v_o_and_not_the_order_of_targets(backbone):
@@ -215,53 +50,85 @@ def test_rows_of_the_matrix_mode_follow_q_k_v_o_and_not_the_order_of_targets(bac
     assert places == {"self.query": 0, "self.value": 1, "output.dense": 2}
 
 
-def test_key_and_value_heads_average_the_rows_of_the_query_heads_they_serve(backbone, randomise):
-    model = randomise(attach(backbone("llama")))
-    factors = model.base_model
-    key = layers_of(model)["base_model.model.model.layers.1.self_attn.k_proj"].get_delta_weight("default")
-    head_rows = factors.lorta_heads["default"]
-    averaged = torch.stack([head_rows[:2].mean(0), head_rows[2:].mean(0)])
-    component = averaged * factors.lorta_layers["default"][1] * factors.lorta_matrices["default"][1] * 2.0 / 3
-    wide = torch.einsum("hr,jr->hjr", component, factors.lorta_head_dim["default"]).reshape(12, 3)
-    assert_close(key, wide @ factors.lorta_hidden["default"].T)
-
-
-def test_the_same_seed_draws_the_same_factors(backbone):
-    drawn = []
-    for _ in range(2):
-        torch.manual_seed(7)
-        drawn.append(attach(backbone("roberta")).base_model.lorta_hidden["default"])
-    assert torch.equal(*drawn)
-
-
-def test_a_copied_model_has_factors_of_its_own_that_its_layers_still_share(backbone, tokens, randomise):
+def test_a_second_adapter_has_rows_for_its_own_targets(backbone):
     model = attach(backbone("roberta"))
-    copied = randomise(copy.deepcopy(model))
-    assert (copied(tokens).logits - model(tokens).logits).abs().max() > 0.1
-    assert all(layer.lorta_hidden is copied.base_model.lorta_hidden for layer in layers_of(copied).values())
+    model.add_adapter("narrow", LortaConfig(r=2, target_modules=["query", "value"], layers_to_transform=[1]))
+    assert rows(model, "narrow") == {"hidden": 24, "head_dim": 6, "heads": 4, "layers": 1, "matrices": 2}
+    assert rows(model) == {"hidden": 24, "head_dim": 6, "heads": 4, "layers": 3, "matrices": 4}
+    adapted = [path for path, layer in layers_of(model).items() if "narrow" in layer.position]
+    assert [path.split("layer.")[1] for path in adapted] == ["1.attention.self.query", "1.attention.self.value"]
 
 
-def test_peft_can_report_on_the_adapter(backbone):
-    status = attach(backbone("roberta")).get_model_status()
-    assert status.num_adapter_layers == 12 + 1  # and the head
-    assert status.available_adapters == status.active_adapters == ["default"]
+def test_the_feedforward_block_has_heads_of_its_own(backbone):
+    model = attach(backbone("roberta"), target_modules=["query", "intermediate.dense"])
+    containers = {name: box for name, box in model.base_model.named_children() if name.startswith("lorta_")}
+    factors = {name: tuple(box["default"].shape) for name, box in containers.items() if "default" in box}
+    assert factors == {
+        "lorta_hidden": (24, 3),
+        "lorta_layers": (3, 3),
+        "lorta_matrices": (2, 3),
+        "lorta_head_dim": (6, 3),
+        "lorta_heads": (4, 3),
+        "lorta_feedforward_head_dim": (8, 3),  # 32 inner features
+        "lorta_feedforward_heads": (4, 3),
+    }
+
+
+def test_a_feedforward_width_that_heads_do_not_divide_gets_fewer_blocks(backbone):
+    model = attach(backbone("roberta", intermediate_size=33), target_modules=["intermediate.dense"])
+    assert rows_of_feedforward(model) == (3, 11)
+    model = attach(backbone("roberta", intermediate_size=37), target_modules=["intermediate.dense"])
+    assert rows_of_feedforward(model) == (1, 37)
+
+
+def rows_of_feedforward(model):
+    containers = model.base_model.lorta_feedforward_heads, model.base_model.lorta_feedforward_head_dim
+    return tuple(len(container["default"]) for container in containers)
+
+
+def test_all_layers_read_the_same_factors(backbone):
+    model = attach(backbone("roberta"))
+    copied = copy.deepcopy(model)
+    for one in (model, copied):
+        assert all(layer.lorta_hidden is one.base_model.lorta_hidden for layer in layers_of(one).values())
+    assert model.base_model.lorta_hidden is not copied.base_model.lorta_hidden
+    assert sum(".lorta_" in name for name in model.state_dict()) == 5
+
+
+def test_a_deleted_adapter_is_forgotten_by_every_layer(backbone):
+    model = attach(backbone("roberta"))
+    model.add_adapter("second", LortaConfig(r=2))
+    model.delete_adapter("second")
+    for layer in layers_of(model).values():
+        kept = (
+            layer.position,
+            layer.scaling,
+            layer.order,
+            layer.group,
+            layer.adapter_dropout,
+            *layer.factors("second"),
+        )
+        assert not any("second" in mapping for mapping in kept)
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "sentence"),
     [
-        (
-            "roberta",
-            {"target_modules": ["query", "classifier.dense"], "task_type": None},
-            "adapts the projections q, k, v, o",
-        ),
+        ("roberta", {"target_modules": ["query", "classifier.dense"]}, "adapts the projections q, k, v, o"),
+        ("roberta", {"target_modules": ["word_embeddings"]}, "adapts the projections q, k, v, o"),
         (
             "roberta",
             {"target_modules": ["0.attention.self.query", "1.attention.self.value"]},
             "same projections in each",
         ),
-        ("llama", {"head_side": "input"}, "head_side='natural'"),
-        ("roberta", {"target_modules": ["no_such_module"]}, "No modules were targeted"),
+        ("roberta", {"exclude_modules": r".*layer\.1\.attention\.self\.key"}, "select 11 of them"),
+        ("roberta", {"target_modules": ["no_such_module"]}, "not found in the base model"),
+        ("roberta", {"layers_to_transform": [7]}, "not found in the base model"),
+        ("llama", {"head_side": "input"}, r"q_proj has 32 inputs and 24 outputs.*needs 24 and 32.*head_side='natural'"),
+        ("llama", {"head_side": "output"}, r"o_proj has 24 inputs and 32 outputs.*needs 32 and 24"),
+        ("t5", {"head_side": "input"}, "head_side='natural'"),
+        ("gpt2", {"head_side": "input"}, r"c_attn holds several projections in one module.*'natural' or 'output'"),
+        ("gpt_neox", {"head_side": "input"}, "query_key_value holds several projections in one module"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused_before_anything_is_replaced(backbone, name, settings, sentence):
@@ -269,6 +136,14 @@ def test_targets_that_do_not_fit_are_refused_before_anything_is_replaced(backbon
     with pytest.raises(ValueError, match=sentence):
         attach(model, **settings)
     assert not layers_of(model)
+
+
+def test_a_refused_second_adapter_leaves_the_first_as_it_was(backbone, tokens, randomise):
+    model = randomise(attach(backbone("roberta")))
+    expected = model(tokens).logits
+    with pytest.raises(ValueError, match="adapts the projections"):
+        model.add_adapter("second", LortaConfig(target_modules=["classifier.dense"]))
+    assert torch.equal(model(tokens).logits, expected)
 
 
 def test_a_model_type_without_a_row_is_named(backbone, monkeypatch):
@@ -281,7 +156,19 @@ def test_a_model_type_without_a_row_is_named(backbone, monkeypatch):
 def test_a_projection_that_is_no_linear_is_refused(backbone):
     model = backbone("roberta")
     model.roberta.encoder.layer[1].attention.self.query = nn.Identity()
-    with pytest.raises(
-        TypeError, match=r"layer\.1\.attention\.self\.query: expected a torch.nn.Linear.* got a Identity"
-    ):
+    named = r"layer\.1\.attention\.self\.query: expected a torch.nn.Linear.* got a Identity"
+    with pytest.raises(TypeError, match=named):
         attach(model)
+
+
+def test_a_projection_of_another_shape_than_the_configuration_says_is_refused(backbone):
+    model = backbone("roberta")
+    model.roberta.encoder.layer[1].attention.self.query = nn.Linear(24, 20)
+    with pytest.raises(ValueError, match=r"self\.query has 24 inputs and 20 outputs.*needs 24 and 24"):
+        attach(model)
+
+
+def test_injecting_without_the_model_that_holds_the_factors_is_refused(backbone):
+    for inject in (inject_adapter_in_model, lambda config, model: model.add_adapter(config)):  # PEFT's, transformers'
+        with pytest.raises(ValueError, match=r"shared state stored on the tuner. Please use `get_peft_model`"):
+            inject(LortaConfig(r=2), backbone("roberta"))
