@@ -16,6 +16,7 @@ import torch
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
 from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner
@@ -106,6 +107,11 @@ class SharedFactorModel(ExternalTuner):
     uses_shared_state = True
     tuner_layer_cls: ClassVar[type[SharedFactorLinear]]
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model. Raises ValueError where DDP would lose gradients, see `_check_reduction`."""
+        _check_reduction(self.model)
+        return super().forward(*args, **kwargs)
+
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         for name in self.tuner_layer_cls.adapter_layer_names:
             setattr(self, name, nn.ParameterDict())
@@ -157,6 +163,26 @@ class SharedFactorModel(ExternalTuner):
             wanted = torch.promote_types(factor.dtype, torch.float32) if autocast_adapter_dtype else layer.weight.dtype
             if wanted.is_floating_point:
                 factor.data = factor.data.to(wanted)
+
+
+def _check_reduction(model: nn.Module) -> None:
+    """Raise ValueError when DistributedDataParallel would reduce the factors' gradients too early.
+
+    It reduces a gradient when it arrives first. With reentrant checkpointing the gradient of a shared factor arrives
+    once a layer: all later parts stay on their rank, and the ranks drift apart without a word.
+    """
+    parallel = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    if parallel is None or parallel.static_graph or not (model.training and torch.is_grad_enabled()):
+        return
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+            if settings.get("use_reentrant") is not False:  # PyTorch's default is reentrant
+                raise ValueError(
+                    "DistributedDataParallel with reentrant gradient checkpointing loses gradients of factors that "
+                    "layers share: set use_reentrant=False (gradient_checkpointing_kwargs), or static_graph=True "
+                    "(ddp_static_graph)."
+                )
 
 
 def features(module: nn.Module) -> tuple[int, int]:
