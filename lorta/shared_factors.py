@@ -21,6 +21,8 @@ from transformers.pytorch_utils import Conv1D
 
 from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner
 
+NO_DROPOUT = nn.Identity()  # one for all: PEFT walks over all modules when an adapter is loaded or chosen
+
 
 class SharedFactorLinear(AdditiveTunerLayer):
     """A wrapped `nn.Linear` or `Conv1D` whose updates come from factors that the tuner model holds.
@@ -50,7 +52,7 @@ class SharedFactorLinear(AdditiveTunerLayer):
         self.scaling[adapter] = scaling
         self.position[adapter] = position
         # a new module is in training mode, whatever the model around it is in
-        self.adapter_dropout[adapter] = (nn.Dropout(dropout) if dropout else nn.Identity()).train(self.training)
+        self.adapter_dropout[adapter] = nn.Dropout(dropout).train(self.training) if dropout else NO_DROPOUT
 
     def factors(self, adapter: str, device: torch.device | None = None) -> dict[str, Tensor]:
         """Return an adapter's factors by container name, on another device when layers are spread over several."""
@@ -85,6 +87,20 @@ class SharedFactorLinear(AdditiveTunerLayer):
         down, up = self.low_rank_pair(adapter, x.device)
         x = self.adapter_dropout[adapter](self._cast_input_dtype(x, down.dtype))
         return functional.linear(functional.linear(x, down.T), up)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Set the active adapters, which alone are trainable, and they only without `inference_mode`.
+
+        PEFT's version takes each container's slow way to its entries, in every layer and for every loaded adapter.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        for name in self.adapter_layer_names:
+            for adapter, factor in getattr(self, name).named_parameters():
+                wanted = adapter in names and not inference_mode
+                if factor.requires_grad != wanted and factor.is_leaf:
+                    factor.requires_grad_(wanted)
+        self._freeze_non_trainable_peft_weights(names)
+        self._active_adapter = names
 
     def _get_available_adapters(self) -> set[str]:
         # PEFT asks the factor containers, which also know the adapters that leave this layer alone
