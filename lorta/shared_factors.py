@@ -170,6 +170,10 @@ class SharedFactorModel(ExternalTuner):
     def _create_factors(self, adapter: str, config: Any, weight: Tensor) -> None:
         dtype = torch.promote_types(weight.dtype, torch.float32) if weight.is_floating_point() else torch.float32
         for name, factor in self.initial_factors(config, dtype).items():
+            # TRL gives its reference adapter 'ref' the configuration of 'default', and copies those weights whose
+            # names go on after the adapter's: factors' do not, so the copy is made here
+            if adapter == "ref" and self.peft_config.get("default") is config:
+                factor = getattr(self, name)["default"].detach().clone()
             getattr(self, name)[adapter] = nn.Parameter(factor.to(weight.device))
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
