@@ -15,6 +15,7 @@ LAUNCH = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machine
 WAYS = [
     "ddp",
     "ddp, checkpointing",
+    "ddp, unused parameters looked for",
     "ddp, reentrant checkpointing, static graph",
     "fsdp1",
     "fsdp2",

@@ -9,6 +9,7 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from tiny_tokenizer import tiny_tokenizer
 from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from lorta.tuner import LortaConfig
@@ -94,6 +95,24 @@ def test_dpo_trainer_begins_at_log_2_against_the_disabled_adapter(backbone, toke
     trainer.model.eval()
     again = PeftModel.from_pretrained(backbone("llama_lm"), tmp_path / "checkpoint-3").eval()
     assert_close(again(tokens).logits, trainer.model(tokens).logits)
+
+
+def test_sft_trainer_trains_lorta_on_a_4_bit_base(backbone, tokenizer, tmp_path):
+    """TRL casts the adapter of a quantised base to bfloat16."""
+    backbone("llama_lm", hidden_size=64, head_dim=16, intermediate_size=64).save_pretrained(tmp_path / "base")
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    trainer = SFTTrainer(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "base", quantization_config=settings),
+        SFTConfig(str(tmp_path), **COMMON | {"gradient_checkpointing": True, "learning_rate": 0.02}),
+        train_dataset=texts(),
+        processing_class=tokenizer,
+        peft_config=LortaConfig(**ADAPTER),
+    )
+    trained = {name: value for name, value in trainer.model.named_parameters() if value.requires_grad}
+    assert {value.dtype for value in trained.values()} == {torch.bfloat16}
+    moved = train_and_name_what_moved(trainer)
+    assert moved == factor_names(trainer.model) == set(trained)
+    assert losses(trainer)[-1] < losses(trainer)[0]
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ def main() -> None:
         "world": world,
         "ddp": with_accelerator(accelerator, rows),
         "ddp, checkpointing": with_ddp(rows, use_reentrant=False),
+        "ddp, unused parameters looked for": with_ddp(rows, find_unused_parameters=True),  # as Trainer does for PEFT
         "ddp, reentrant checkpointing, static graph": with_ddp(rows, use_reentrant=True, static_graph=True),
         "fsdp1": with_fsdp1(rows),
         "fsdp2": with_fsdp2(rows, folder=folder / "adapter"),
