@@ -36,7 +36,7 @@ def measure(config: PeftConfig, adapters: int, folder: Path) -> tuple[int, int, 
     """Return (parameters, bytes of an adapter's folder, seconds of each load, seconds of each swap)."""
     model = get_peft_model(BertModel(BertConfig(**MINILM)), config)
     parameters = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    model.save_pretrained(folder / "0")
+    model.save_pretrained(str(folder / "0"))
     size = sum(file.stat().st_size for file in (folder / "0").glob("adapter_model*"))
     for number in range(1, adapters):
         shutil.copytree(folder / "0", folder / str(number))
