@@ -63,6 +63,10 @@ class ExternalTuner(BaseTuner):
 
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
+    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        _keep_4_bit_weights_readable(model)
+        super().__init__(model, *args, **kwargs)
+
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         """Put `new_module` in the place of `child`, with its adapter attributes on the child's device.
 
@@ -108,6 +112,18 @@ class ExternalTuner(BaseTuner):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _keep_4_bit_weights_readable(model: nn.Module) -> None:
+    """Undo and switch off what bitsandbytes 0.50.2 does to a 4-bit layer in its first evaluation on an AVX512-BF16 CPU.
+
+    It packs the weight for its inference kernel. That kernel has no backward pass, so that training after an evaluation
+    would drop gradients, and PEFT, which dequantises without looking, would merge into noise.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.state_dict()  # unpacks, as a side effect
+            module.support_avx512bf16_for_cpu = False  # pyright: ignore[reportArgumentType]
 
 
 def _name_rows(_: nn.Module, args: Any, kwargs: dict[str, Any], names: list[str]) -> tuple[Any, dict[str, Any]]:

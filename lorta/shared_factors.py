@@ -16,9 +16,12 @@ import torch
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
 from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner
+
+NO_DROPOUT = nn.Identity()  # one for all: PEFT walks over all modules when an adapter is loaded or chosen
 
 
 class SharedFactorLinear(AdditiveTunerLayer):
@@ -49,17 +52,7 @@ class SharedFactorLinear(AdditiveTunerLayer):
         self.scaling[adapter] = scaling
         self.position[adapter] = position
         # a new module is in training mode, whatever the model around it is in
-        self.adapter_dropout[adapter] = (nn.Dropout(dropout) if dropout else nn.Identity()).train(self.training)
-
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """Make adapters active and, unless for inference, trainable, also in factors that others share."""
-        super().set_adapter(adapter_names, inference_mode)
-        if inference_mode:
-            return
-        for name in self.adapter_layer_names:  # PEFT freezes those of the inactive ones, in the order of the adapters
-            for adapter in self.active_adapters:
-                if adapter in getattr(self, name):
-                    getattr(self, name)[adapter].requires_grad_(True)
+        self.adapter_dropout[adapter] = nn.Dropout(dropout).train(self.training) if dropout else NO_DROPOUT
 
     def factors(self, adapter: str, device: torch.device | None = None) -> dict[str, Tensor]:
         """Return an adapter's factors by container name, on another device when layers are spread over several."""
@@ -95,6 +88,22 @@ class SharedFactorLinear(AdditiveTunerLayer):
         x = self.adapter_dropout[adapter](self._cast_input_dtype(x, down.dtype))
         return functional.linear(functional.linear(x, down.T), up)
 
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Set the active adapters, which alone are trainable, and they only without `inference_mode`.
+
+        PEFT's version takes each container's slow way to its entries, in every layer and for every loaded adapter.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        for name in self.adapter_layer_names:
+            entries = list(getattr(self, name).named_parameters(remove_duplicate=False))
+            chosen = {id(factor) for adapter, factor in entries if adapter in names}  # two adapters may share one
+            for _, factor in entries:
+                wanted = id(factor) in chosen and not inference_mode
+                if factor.requires_grad != wanted and factor.is_leaf:
+                    factor.requires_grad_(wanted)
+        self._freeze_non_trainable_peft_weights(names)
+        self._active_adapter = names
+
     def _get_available_adapters(self) -> set[str]:
         # PEFT asks the factor containers, which also know the adapters that leave this layer alone
         return set(self.position)
@@ -115,6 +124,11 @@ class SharedFactorModel(ExternalTuner):
 
     uses_shared_state = True
     tuner_layer_cls: ClassVar[type[SharedFactorLinear]]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model. Raises ValueError where DDP would lose gradients, see `_check_reduction`."""
+        _check_reduction(self.model)
+        return super().forward(*args, **kwargs)
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         for name in self.tuner_layer_cls.adapter_layer_names:
@@ -158,6 +172,10 @@ class SharedFactorModel(ExternalTuner):
     def _create_factors(self, adapter: str, config: Any, weight: Tensor) -> None:
         dtype = torch.promote_types(weight.dtype, torch.float32) if weight.is_floating_point() else torch.float32
         for name, factor in self.initial_factors(config, dtype).items():
+            # TRL gives its reference adapter 'ref' the configuration of 'default', and copies those weights whose
+            # names go on after the adapter's: factors' do not, so the copy is made here
+            if adapter == "ref" and self.peft_config.get("default") is config:
+                factor = getattr(self, name)["default"].detach().clone()
             getattr(self, name)[adapter] = nn.Parameter(factor.to(weight.device))
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
@@ -167,6 +185,26 @@ class SharedFactorModel(ExternalTuner):
             wanted = torch.promote_types(factor.dtype, torch.float32) if autocast_adapter_dtype else layer.weight.dtype
             if wanted.is_floating_point:
                 factor.data = factor.data.to(wanted)
+
+
+def _check_reduction(model: nn.Module) -> None:
+    """Raise ValueError when DistributedDataParallel would reduce the factors' gradients too early.
+
+    It reduces a gradient when it arrives first. With reentrant checkpointing the gradient of a shared factor arrives
+    once a layer: all later parts stay on their rank, and the ranks drift apart without a word.
+    """
+    parallel = getattr(DistributedDataParallel, "_active_ddp_module", None)
+    if parallel is None or parallel.static_graph or not (model.training and torch.is_grad_enabled()):
+        return
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+            if settings.get("use_reentrant") is not False:  # PyTorch's default is reentrant
+                raise ValueError(
+                    "DistributedDataParallel with reentrant gradient checkpointing loses gradients of factors that "
+                    "layers share: set use_reentrant=False (gradient_checkpointing_kwargs), or static_graph=True "
+                    "(ddp_static_graph)."
+                )
 
 
 def features(module: nn.Module) -> tuple[int, int]:
