@@ -60,7 +60,7 @@ class PeftAdapter:
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
     `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once; names in it are the
     numbers of `config`, the fields of Geometry, and inputs, outputs, matrices. Or `call`: the dotted path of a function
-    (geometry, config, projections) -> int that imports no torch.
+    (geometry, config, projections) -> int that imports no torch; its ValueError says why the method cannot attach.
     """
 
     name: str
@@ -83,9 +83,11 @@ class PeftAdapter:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a projection that the architecture lacks, or None."""
+        """Return the sentence for a projection that the architecture lacks or that `call` refuses, or None."""
         try:
-            geometry.roles(tuple(self.projections))
+            roles = geometry.roles(tuple(self.projections))
+            if "call" in self.count:
+                resolve(self.count["call"])(geometry, self.config, roles)
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
         return None
