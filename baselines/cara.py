@@ -13,7 +13,7 @@ other than 1 with deviation 0 leaves them uninitialised; here it is their value.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -108,11 +108,11 @@ class CaraLinear(TensorLinear):
         for adapter in merged:
             self._shift_bias(adapter, sign=-1)
         if not self.base_has_bias:
-            self.get_base_layer().bias = None
+            self.get_base_layer().register_parameter("bias", None)
 
     @torch.no_grad()
     def _shift_bias(self, adapter: str, sign: int) -> None:
-        shift, base = self.bias(adapter), self.get_base_layer()
+        shift, base = self.bias(adapter), cast(nn.Linear, self.get_base_layer())
         if shift is None:
             return
         if base.bias is None:

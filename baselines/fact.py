@@ -7,7 +7,7 @@ over t of core[:, :, t] * slices[t, j]. Projections to and from the feed-forward
 side by side on its outputs, those of `down` on its inputs.
 
 Source: Jie and Deng 2023, arXiv:2212.03145; released code (JieShibo/PETL-ViT). Its Tucker form mixes the entries of
-the 4 cores of `up` (it reshapes (r, r, 4) to (r, 4 r), the block being the fastest index); here each block has its core.
+the 4 cores of `up` (it reshapes (r, r, 4) to (r, 4 r), the block being the fastest index); here every block has one.
 """
 
 import math

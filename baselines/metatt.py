@@ -15,7 +15,7 @@ values to the left; moments of all cores cleared) are ours.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -113,7 +113,7 @@ def _take_saved_rank(model: MetattModel, state: Mapping[str, Tensor], prefix: st
             if saved is not None and saved.shape != core.shape:
                 core.data = core.data.new_empty(saved.shape)
                 if name == "metatt_first":
-                    model.peft_config[adapter].r = saved.shape[1]
+                    cast(MetattConfig, model.peft_config[adapter]).r = saved.shape[1]
 
 
 def compress(cores: list[Tensor], rank: int) -> list[Tensor]:
@@ -141,7 +141,7 @@ def compress(cores: list[Tensor], rank: int) -> list[Tensor]:
 @torch.no_grad()
 def sweep(model: MetattModel, adapter: str, rank: int) -> list[torch.nn.Parameter]:
     """Lower the rank of one adapter in place; return its cores. Raises ValueError for a rank that cannot be reached."""
-    config = model.peft_config[adapter]
+    config = cast(MetattConfig, model.peft_config[adapter])
     found = {name: getattr(model, model.prefix + name)[adapter] for name in CORES[config.order]}
     largest = min(config.r, *found["first"].shape, *found["last"].shape)
     if not 1 <= rank <= largest:

@@ -194,7 +194,8 @@ class TensorModel(SharedFactorModel):
         if peft_config.geometry not in (None, described):
             raise ValueError(
                 f"this {self.title} adapter belongs to another model or other targets: it holds "
-                f"{peft_config.geometry}, the model has {described}. Load it on the model it was trained on, or make a new config."
+                f"{peft_config.geometry}, the model has {described}. Load it on the model it was trained on, "
+                f"or make a new config."
             )
         self.check(peft_config, described)
         for path, module in targets.items():
