@@ -146,3 +146,14 @@ def test_a_wrong_setting_is_refused_with_its_value(changes, message):
 def test_feed_forward_projections_are_refused():
     with pytest.raises(ValueError, match="MetaTT adapts the projections q, k, v, o, not up"):
         draw(MetattModel, MetattConfig(), geometry(blocks=1), ("q", "up"), 0)
+
+
+@pytest.mark.parametrize(("init", "moved"), [("identity", 6), ("normal", 8)])
+def test_from_identities_no_component_beyond_the_head_dimension_ever_moves(adapter, backbone, tokens, init, moved):
+    model = adapter("metatt_5d", 8, init=init).attach(backbone("roberta"), "SEQ_CLS")
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
+    for _ in range(4):
+        model(tokens, labels=torch.tensor([0, 1, 0])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert int(model.base_model.metatt_first["default"].any(dim=0).sum()) == moved
