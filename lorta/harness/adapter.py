@@ -73,8 +73,9 @@ class PeftAdapter:
 
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
     `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once. Or `call`: the dotted
-    path of a function (geometry, config, projections) -> int that imports no torch. There is no form where `unless`
-    names a value that is set. `rate_factors` maps a part of a weight's name to the factor of its learning rate.
+    path of a function (geometry, config, projections) -> int that imports no torch; its ValueError says why the
+    method cannot attach. There is no form where `unless` names a value that is set. `rate_factors` maps a part of a
+    weight's name to the factor of its learning rate.
 
     Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
     `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
@@ -107,9 +108,11 @@ class PeftAdapter:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
     def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a projection that the architecture lacks or a condition of `refuses`, or None."""
+        """Return the sentence for a projection that the architecture lacks, or that `call` or `refuses` excludes."""
         try:
-            geometry.roles(tuple(self.projections))
+            roles = geometry.roles(tuple(self.projections))
+            if "call" in self.count:
+                resolve(self.count["call"])(geometry, self.fitted(geometry), roles)
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
         names = self._names(geometry, self.fitted(geometry))
