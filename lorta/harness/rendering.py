@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lorta.harness.captions import caption, title, without_result
 from lorta.harness.record import RunRecord
+from lorta.harness.sizes import NOTE, size_grid
 from lorta.harness.summary import Cell, Count, Table
 
 DASH = "–"  # noqa: RUF001  # an empty cell, always with a footnote
@@ -84,7 +85,13 @@ def _markdown_table(table: Table) -> str:
         cells = [_markdown(text) + _markdown_mark(found, row_number, column) for column, text in enumerate(row)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- [{number}] {_markdown(note)}" for number, note in enumerate(found.footnotes, 1))]
-    return "\n".join([*lines, *(f"- {_markdown(text)}" for text in caption(table)), ""])
+    return "\n".join([*lines, *(f"- {_markdown(text)}" for text in caption(table)), "", *_markdown_sizes(table), ""])
+
+
+def _markdown_sizes(table: Table) -> list[str]:
+    header, body = size_grid(table)
+    lines = ["### Sizes", "", f"| {' | '.join(header)} |", f"|{'|'.join(['---', *['---:'] * (len(header) - 1)])}|"]
+    return [*lines, *(f"| {' | '.join(map(_markdown, row))} |" for row in body), "", f"- {NOTE}"]
 
 
 def _markdown_mark(found: Grid, row: int, column: int) -> str:
