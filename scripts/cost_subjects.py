@@ -27,7 +27,7 @@ LLAMA: dict[str, Any] = {
 }
 SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B
     "minilm": (BertModel, BertConfig(**MINILM, **WITHOUT_DROPOUT), (16, 64)),
-    "roberta-base": (RobertaModel, RobertaConfig(**WITHOUT_DROPOUT), (8, 64)),
+    "roberta-base": (RobertaModel, RobertaConfig(**WITHOUT_DROPOUT), (16, 64)),
     "llama": (LlamaModel, LlamaConfig(**LLAMA, num_hidden_layers=2, vocab_size=1000), (4, 64)),
 }
 METHODS = ("floor", "lora", "lorta", "dense")

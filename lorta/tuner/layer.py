@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from lorta.shared_factors import SharedFactorLinear
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes, joint_slices, low_rank_pair, slice_of
-from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup
+from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, InputProduct
 
 PREFIX = "lorta_"
 HIDDEN = PREFIX + "hidden"
@@ -55,7 +55,8 @@ class LortaLinear(SharedFactorLinear):
         """Return one adapter's update of the output, factored: the dense matrix is never built."""
         if adapter not in self.group or not self._may_share(x, adapter):
             return super().update(x, adapter)
-        return functional.linear(*self._shared(x, adapter))
+        product, wide, _ = self._shared(x, adapter)
+        return functional.linear(product, wide)
 
     def _fusible(self, x: Tensor) -> str | None:
         """Return the one adapter to apply when it and the base layer can run as one operation, else None."""
@@ -82,20 +83,26 @@ class LortaLinear(SharedFactorLinear):
     def _fused(self, x: Tensor, adapter: str) -> Tensor:
         weight, bias = self.base_layer.weight, self.base_layer.bias
         if adapter in self.group:
-            return HeadsOnOutput.apply(x, weight, bias, *self._shared(x, adapter))
+            product, wide, alias = self._shared(x, adapter)
+            output, alias[0] = HeadsOnOutput.apply(alias[0], weight, bias, product, wide)
+            return output
         down, up = self.low_rank_pair(adapter, x.device)
         if self.position[adapter].heads_on_output:
-            return HeadsOnOutput.apply(x, weight, bias, functional.linear(x, down.T), up)
+            product, alias = InputProduct.apply(x, down)
+            return HeadsOnOutput.apply(alias, weight, bias, product, up)[0]
         return HeadsOnInput.apply(x, weight, bias, down, up)
 
-    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor]:
-        """Return (x @ A, this layer's wide matrix), computed for the whole group by the first member that asks."""
+    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return (x @ A, this layer's wide matrix, the alias to read x through), computed by the first that asks."""
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
             factors = self.cp_factors(adapter, x.device)
             hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
-            product = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T)
-            group.keep(x, member, product, wide)
-            shared = product, wide[member]
+            if x.dtype == hidden.dtype and not torch.is_autocast_enabled(x.device.type):
+                product, alias = InputProduct.apply(x, hidden)
+            else:
+                product, alias = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T), x
+            shared = product, wide[member], [alias]
+            group.keep(x, member, product, wide, shared[2])
         return shared
