@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from lorta.tuner.products import HeadsOnInput, HeadsOnOutput
+from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputProduct
 
 BATCHES = [(5,), (2, 3), (2, 1, 3)]
 
@@ -73,3 +73,47 @@ def test_gradients_of_a_strided_input_and_output_are_right(fused, plain, argumen
         operation(x.transpose(0, 1), *others).transpose(0, 2)[::2].sum().backward()
         gradients.append([x.grad, *(value.grad for value in others[3:])])
     assert_close(*gradients)
+
+
+def readers(x, hidden, wides, weights, skipped=()):
+    """Two projections that read x one after the other; the output of a skipped one is not used."""
+    product, alias = InputProduct.apply(x, hidden)
+    outputs = []
+    for wide, weight in zip(wides, weights, strict=True):
+        output, alias = HeadsOnOutput.apply(alias, weight, None, product, wide)
+        outputs.append(output)
+    return tuple(output for number, output in enumerate(outputs) if number not in skipped)
+
+
+@pytest.mark.parametrize("skipped", [(), (0,), (1,)])
+def test_readers_of_one_input_add_up_their_gradients(skipped):
+    x, hidden = double(2, 3, 4), double(4, 2, seed=1)
+    wides, weights = [double(5, 2, seed=2), double(3, 2, seed=3)], [double(5, 4, seed=4), double(3, 4, seed=5)]
+    weights = [weight.detach() for weight in weights]
+
+    def run(x, hidden, *wides):
+        return readers(x, hidden, wides, weights, skipped)
+
+    plain = [x @ (weight + wide @ hidden.T).T for weight, wide in zip(weights, wides, strict=True)]
+    kept = [output for number, output in enumerate(plain) if number not in skipped]
+    assert_close(run(x, hidden, *wides), tuple(kept))
+    assert torch.autograd.gradcheck(run, (x, hidden, *wides))
+    assert torch.autograd.gradgradcheck(run, (x, hidden, *wides))
+
+
+def test_a_second_backward_pass_gives_the_same_gradients_again():
+    x, hidden, wides = double(2, 3, 4), double(4, 2, seed=1), [double(5, 2, seed=2), double(3, 2, seed=3)]
+    weights = [double(5, 4, seed=4).detach(), double(3, 4, seed=5).detach()]
+    total = sum(output.square().sum() for output in readers(x, hidden, wides, weights))
+    first = torch.autograd.grad(total, (x, hidden, *wides), retain_graph=True)
+    assert_close(torch.autograd.grad(total, (x, hidden, *wides)), first)
+
+
+def test_an_input_without_a_gradient_gets_none():
+    x, hidden, wides = double(2, 3, 4).detach(), double(4, 2, seed=1), [double(5, 2, seed=2)]
+    _, alias = InputProduct.apply(x, hidden)
+    assert not alias.requires_grad
+    (output,) = readers(x, hidden, wides, [double(5, 4, seed=4).detach()])
+    output.sum().backward()
+    assert x.grad is None
+    assert hidden.grad is not None
