@@ -56,7 +56,7 @@ class LortaLinear(SharedFactorLinear):
         if adapter not in self.group or not self._may_share(x, adapter):
             return super().update(x, adapter)
         product, wide, _ = self._shared(x, adapter)
-        return functional.linear(product, wide)
+        return functional.linear(product[..., :-1], wide)
 
     def _fusible(self, x: Tensor) -> str | None:
         """Return the one adapter to apply when it and the base layer can run as one operation, else None."""
@@ -93,7 +93,7 @@ class LortaLinear(SharedFactorLinear):
         return HeadsOnInput.apply(x, weight, bias, down, up)
 
     def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return (x @ A, this layer's wide matrix, the alias to read x through), computed by the first that asks."""
+        """Return (x @ A and ones, this layer's wide matrix, an alias to read x through), made by the first to ask."""
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
@@ -103,6 +103,7 @@ class LortaLinear(SharedFactorLinear):
                 product, alias = InputProduct.apply(x, hidden)
             else:
                 product, alias = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T), x
+                product = functional.pad(product, (0, 1), value=1.0)
             shared = product, wide[member], [alias]
             group.keep(x, member, product, wide, shared[2])
         return shared

@@ -88,13 +88,16 @@ def _accumulated(gradient: Tensor | None, left: Tensor, right: Tensor) -> Tensor
 
 
 class InputProduct(torch.autograd.Function):
-    """(x @ hidden, an alias of x): (*batch, inputs) and (inputs, rank) to (*batch, rank)."""
+    """(x @ hidden with ones behind it, an alias of x): (*batch, inputs) and (inputs, rank) to (*batch, rank + 1).
+
+    The ones take the bias of a projection along, which saves two passes over its output.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product, rank-major in memory, and the alias."""
         ctx.save_for_backward(x, hidden)
-        return _thin(_rows(x).T, hidden).view(*x.shape[:-1], -1), _alias(ctx, x)
+        return _with_ones(_rows(x), hidden).view(*x.shape[:-1], -1), _alias(ctx, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -103,18 +106,18 @@ class InputProduct(torch.autograd.Function):
         gradient, to_alias = gradients
         if gradient is None:
             return to_alias, None
-        flat, to_input = _rows(gradient), None
+        flat, to_input = _rows(gradient)[:, :-1], None
         if ctx.needs_input_grad[0]:
             to_input = _accumulated(to_alias, flat, hidden.T).view(x.shape)
         return to_input, _thin(_rows(x), flat)
 
 
 class HeadsOnOutput(torch.autograd.Function):
-    """(linear(x, weight, bias) + product @ wide.T, an alias of x), for a frozen weight; product is x @ A."""
+    """(linear(x, weight, bias) + x @ A @ wide.T, an alias of x), for a frozen weight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> tuple[Tensor, Tensor]:
-        """`update`: product (*batch, rank) and wide (outputs, rank)."""
+        """`update`: product (*batch, rank + 1), as `InputProduct` makes it, and wide (outputs, rank)."""
         product, wide = update
         ctx.save_for_backward(weight, product, wide)
         return _added_linear(x, weight, bias, _rows(product), wide), _alias(ctx, x)
@@ -129,7 +132,9 @@ class HeadsOnOutput(torch.autograd.Function):
         flat, to_input = _rows(gradient), None
         if ctx.needs_input_grad[0]:
             to_input = _accumulated(to_alias, flat, weight).view(*gradient.shape[:-1], -1)
-        return to_input, None, None, _thin(flat.T, wide).view(product.shape), _thin(flat, _rows(product))
+        padded = torch.cat((wide, wide.new_zeros(len(wide), 1)), dim=1)  # nothing wants a gradient of the ones
+        to_product = _thin(flat.T, padded).view(product.shape)
+        return to_input, None, None, to_product, _thin(flat, _rows(product)[:, :-1])
 
 
 class HeadsOnInput(torch.autograd.Function):
@@ -139,8 +144,8 @@ class HeadsOnInput(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
         """`update`: wide (inputs, rank) and hidden (outputs, rank)."""
         wide, hidden = update
-        product = _thin(_rows(x).T, wide)
-        ctx.save_for_backward(x, weight, product, wide, hidden)
+        product = _with_ones(_rows(x), wide)
+        ctx.save_for_backward(x, weight, product[:, :-1], wide, hidden)
         return _added_linear(x, weight, bias, product, hidden)
 
     @staticmethod
@@ -156,7 +161,14 @@ class HeadsOnInput(torch.autograd.Function):
         return to_input, None, None, _thin(_rows(x), to_product), _thin(flat, product)
 
 
+def _with_ones(x: Tensor, right: Tensor) -> Tensor:
+    """Return x @ right with a column of ones behind it, column-major in memory."""
+    columns = x.new_ones(right.shape[1] + 1, len(x))
+    torch.mm(right.T, x.T, out=columns[:-1])
+    return columns.T
+
+
 def _added_linear(x: Tensor, weight: Tensor, bias: Tensor | None, product: Tensor, up: Tensor) -> Tensor:
-    """Return linear(x, weight, bias) + product @ up.T; adding to a product of few columns saves a pass over memory."""
-    output = product @ up.T if bias is None else torch.addmm(bias, product, up.T)
+    """Return linear(x, weight, bias) + product @ up.T, for a product with ones behind it."""
+    output = product[:, :-1] @ up.T if bias is None else product @ torch.cat((up, bias[:, None]), dim=1).T
     return output.addmm_(_rows(x), weight.T).view(*x.shape[:-1], -1)

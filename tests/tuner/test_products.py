@@ -18,7 +18,7 @@ def heads_on_output(batch, bias, frozen_input=False):
     """Arguments: 4 inputs, 6 outputs, rank 2."""
     x, weight = double(*batch, 4), double(6, 4, seed=1).detach()
     offset = double(6, seed=2).detach() if bias else None
-    update = double(*batch, 2, seed=3), double(6, 2, seed=4)
+    update = double(4, 2, seed=3), double(6, 2, seed=4)
     return (x.detach() if frozen_input else x, weight, offset, *update)
 
 
@@ -30,16 +30,17 @@ def heads_on_input(batch, bias, frozen_input=False):
     return (x.detach() if frozen_input else x, weight, offset, *update)
 
 
-def plain_heads_on_output(x, weight, bias, product, wide):
-    return nn.functional.linear(x, weight, bias) + product @ wide.T
+def plain_heads_on_output(x, weight, bias, hidden, wide):
+    return nn.functional.linear(x, weight, bias) + x @ hidden @ wide.T
 
 
 def plain_heads_on_input(x, weight, bias, wide, hidden):
     return nn.functional.linear(x, weight, bias) + x @ wide @ hidden.T
 
 
-def fused_heads_on_output(*arguments):
-    return HeadsOnOutput.apply(*arguments)[0]
+def fused_heads_on_output(x, weight, bias, hidden, wide):
+    product, alias = InputProduct.apply(x, hidden)
+    return HeadsOnOutput.apply(alias, weight, bias, product, wide)[0]
 
 
 OPERATIONS = [
@@ -69,7 +70,6 @@ def test_gradients_of_a_strided_input_and_output_are_right(fused, plain, argumen
     gradients = []
     for operation in (fused, plain):
         x, *others = arguments((3, 2), True)
-        others[2] = others[2].transpose(0, 1) if arguments is heads_on_output else others[2]
         operation(x.transpose(0, 1), *others).transpose(0, 2)[::2].sum().backward()
         gradients.append([x.grad, *(value.grad for value in others[3:])])
     assert_close(*gradients)
