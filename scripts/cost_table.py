@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "costs"
 HEADER = (
-    "| shape | rank | LoRTA to LoRA | floor to LoRA | of LoRA's overhead | dense to LoRTA | MiB: LoRTA / LoRA / dense |\n"
+    "| shape | rank | LoRTA to LoRA | floor to LoRA | overhead | dense to LoRTA | MiB: LoRTA / LoRA / dense |\n"
     "|---|---:|---:|---:|---:|---:|---:|\n"
 )
 MARKS = "<!-- steps -->\n", "<!-- end of steps -->"
