@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from lorta.geometry import Geometry
 from lorta.harness.adapter import PeftAdapter
 from lorta.harness.describe import with_changed
 from tests.harness.example_records import finished
@@ -26,7 +27,8 @@ def test_methods_that_add_weights_or_cannot_tell_leave_it_open():
 
 def test_a_formula_does_not_hold_where_a_setting_excludes_it():
     count = {"each": "r * inputs", "unless": "threshold"}
-    geometry = SimpleNamespace(roles=lambda _: ("q",), module_shapes=lambda _: [(3, 4)] * 2)
-    for threshold, expected in ((None, 2 * 3 * 5), (0.1, None)):
+    sizes = {"hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 8}
+    geometry = Geometry.from_config({"model_type": "llama", **sizes})
+    for threshold, expected in ((None, 2 * 4 * 5), (0.1, None)):
         adapter = PeftAdapter("mine", {"r": 5, "threshold": threshold}, ["q"], count, 1e-3, 1e-3)
         assert adapter.parameters(geometry) == expected
