@@ -6,7 +6,6 @@ how they contract to the projection's low-rank update (`TensorLinear.pair`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -139,11 +138,6 @@ class TensorModel(SharedFactorModel):
         """Return new float32 factors by their names in the method."""
         raise NotImplementedError
 
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The base model's row of `lorta.geometry`. Raises ValueError for an architecture without one."""
-        return Geometry.from_config(self.get_model_config(self.model))
-
     def initial_factors(self, config: TensorConfig, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return new factors by container name."""
         with torch.device("cpu"):
@@ -176,31 +170,22 @@ class TensorModel(SharedFactorModel):
             peft_config.target_modules = geometry.target_regex(known)
         return peft_config
 
-    def _prepare_model(self, peft_config: TensorConfig, model: nn.Module) -> None:
-        """Check all targets before the first is replaced, and write into the config what the factor rows stand for."""
-        targets = {
-            name: module
-            for name, module in model.named_modules()
-            if name and self._check_target_module_exists(peft_config, name)
-        }
-        if not targets:
-            return  # PEFT's own message says what was looked for
+    def describe_targets(self, paths: list[str]) -> dict[str, Any]:
+        """Return what the factor rows stand for. Raises ValueError for a module that is no projection."""
         layers: dict[str, list[int]] = {}
-        for path in targets:
+        for path in paths:
             layer, roles = self._locate(path)
             for role in roles:
                 layers.setdefault(role, []).append(layer)
-        described = describe(self.geometry, layers)
-        if peft_config.geometry not in (None, described):
-            raise ValueError(
-                f"this {self.title} adapter belongs to another model or other targets: it holds "
-                f"{peft_config.geometry}, the model has {described}. Load it on the model it was trained on, "
-                f"or make a new config."
-            )
-        self.check(peft_config, described)
+        return describe(self.geometry, layers)
+
+    def check_targets(
+        self, config: TensorConfig, described: Mapping[str, Any], targets: Mapping[str, nn.Module]
+    ) -> None:
+        """Raise TypeError for a target that is not linear, ValueError for what does not make the method's tensor."""
+        self.check(config, described)
         for path, module in targets.items():
             self._check_shape(described, path, module)
-        peft_config.geometry = described
 
     def _check_shape(self, described: Mapping[str, Any], path: str, module: nn.Module) -> None:
         try:

@@ -261,3 +261,8 @@ class Geometry:
                 if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
                     return sum(self.stack_sizes[:stack]) + int(match.group(1)), self.architecture.sharing(role)
         return None
+
+
+def largest_divisor(number: int, at_most: float) -> int:
+    """Return the largest divisor of a number that is not above a bound."""
+    return max(size for size in range(1, int(at_most) + 1) if number % size == 0)

@@ -10,6 +10,7 @@ Source: PEFT 0.21.2, `peft/tuners/vera`, which shares frozen state in this way.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
+from lorta.geometry import Geometry
 from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner
 
 NO_DROPOUT = nn.Identity()  # one for all: PEFT walks over all modules when an adapter is loaded or chosen
@@ -118,8 +120,10 @@ class SharedFactorLinear(AdditiveTunerLayer):
 
 
 class SharedFactorModel(ExternalTuner):
-    """A base model with adapters that share their factors. A subclass sets `tuner_layer_cls` and gives the three
-    methods below that raise NotImplementedError, and may extend `_prepare_model` to check all targets beforehand.
+    """A base model with adapters that share their factors.
+
+    A subclass sets `tuner_layer_cls` and gives the methods below that raise NotImplementedError. Its config has
+    `dropout`, and `geometry`, a plain mapping that says what the factor rows stand for.
     """
 
     uses_shared_state = True
@@ -133,6 +137,38 @@ class SharedFactorModel(ExternalTuner):
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         for name in self.tuner_layer_cls.adapter_layer_names:
             setattr(self, name, nn.ParameterDict())
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The base model's row of `lorta.geometry`. Raises ValueError for an architecture without one."""
+        return Geometry.from_config(self.get_model_config(self.model))
+
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        """Check all targets before the first is replaced, and write into the config what the factor rows stand for."""
+        targets = {
+            name: module
+            for name, module in model.named_modules()
+            if name and self._check_target_module_exists(peft_config, name)
+        }
+        if not targets:
+            return  # PEFT's own message says what was looked for
+        described = self.describe_targets(list(targets))
+        if peft_config.geometry not in (None, described):
+            kind = type(peft_config).__name__
+            raise ValueError(
+                f"this {kind} belongs to another model or other targets: it holds {peft_config.geometry}, the model "
+                f"has {described}. Load the adapter on the model it was trained on, or make a new {kind}."
+            )
+        self.check_targets(peft_config, described, targets)
+        peft_config.geometry = described
+
+    def describe_targets(self, paths: list[str]) -> dict[str, Any]:
+        """Return what the factor rows stand for. Raises ValueError for modules that do not make one tensor."""
+        raise NotImplementedError
+
+    def check_targets(self, config: Any, described: Mapping[str, Any], targets: Mapping[str, nn.Module]) -> None:
+        """Raise TypeError for a target that is not linear, ValueError for one that does not fit its rows."""
+        raise NotImplementedError
 
     def initial_factors(self, config: Any, dtype: torch.dtype) -> dict[str, Tensor]:
         """Return new factors by container name, drawn on the CPU, so that a seed gives the same on every device."""

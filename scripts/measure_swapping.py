@@ -12,21 +12,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from cost_subjects import MINILM
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
 from lorta.tuner import LortaConfig
 
-MINILM: dict[str, Any] = {
-    "hidden_size": 384,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 12,
-    "intermediate_size": 1536,
-}
 TARGETS = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
 RANK = 8
 METHODS: dict[str, type[PeftConfig]] = {"LoRTA": LortaConfig, "LoRA": LoraConfig}

@@ -19,9 +19,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.linear_tuner import LinearTuner
 from baselines.loretta.shapes import shape_key, tensor_shape
 from baselines.loretta.tensor_train import TensorTrainLinear
-from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner, register_tuner
+from lorta.peft_registry import AdditiveTunerLayer, register_tuner
 
 INITS = ("faithful", "subtract_initial_delta", "zero_last_core")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "tanh": torch.tanh}
@@ -190,40 +191,14 @@ class LorettaAdpLayer(nn.Module, BaseTunerLayer):
         return result
 
 
-class LorettaModel(ExternalTuner):
-    """Puts a layer of the variant's class in the place of every target."""
-
-    def _create_and_replace(
-        self,
-        peft_config: Any,
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        *,
-        parameter_name: str | None = None,
-    ) -> None:
-        layer_class: Any = self.tuner_layer_cls
-        if isinstance(target, layer_class):
-            cast(Any, target).update_layer(adapter_name, peft_config)
-            return
-        if not isinstance(target, nn.Linear):
-            raise TypeError(f"LoRETTA attaches to nn.Linear only, but '{current_key}' is a {type(target).__name__}.")
-        layer = layer_class(target, adapter_name, peft_config)
-        if adapter_name not in self.active_adapters:
-            layer.requires_grad_(False)  # an additional adapter trains only once it is chosen
-        self._replace_module(parent, target_name, layer, target)
-
-
-class LorettaRepModel(LorettaModel):
+class LorettaRepModel(LinearTuner):
     """A model with LoRETTA_rep adapters."""
 
     prefix = "loretta_rep_"
     tuner_layer_cls = LorettaRepLayer
 
 
-class LorettaAdpModel(LorettaModel):
+class LorettaAdpModel(LinearTuner):
     """A model with LoRETTA_adp adapters."""
 
     prefix = "loretta_adp_"

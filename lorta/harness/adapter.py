@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
-from lorta.geometry import ROLES, Geometry
+from lorta.geometry import ROLES, Geometry, largest_divisor
 from lorta.harness.build import build, resolve
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from lorta.harness.backbone import Backbone
-
-
-def largest_divisor(number: int, at_most: float) -> int:
-    """Return the largest divisor of a number that is not above a bound."""
-    return max(size for size in range(1, int(at_most) + 1) if number % size == 0)
 
 
 FUNCTIONS = {  # of the expressions in conf/adapter

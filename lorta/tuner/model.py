@@ -1,9 +1,8 @@
 """LoRTA as a PEFT tuner: finds the projections, owns the factors and hands every layer its place in the tensor."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,11 +24,6 @@ class LortaModel(SharedFactorModel):
     prefix = PREFIX
     tuner_layer_cls = LortaLinear
 
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The base model's row of `lorta.geometry`. Raises ValueError for an architecture without one."""
-        return Geometry.from_config(self.get_model_config(self.model))
-
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         super()._pre_injection_hook(model, config, adapter_name)
         self.input_groups: dict[tuple[Any, ...], InputGroup] = {}
@@ -39,24 +33,16 @@ class LortaModel(SharedFactorModel):
             peft_config.target_modules = Geometry.from_config(model_config).target_regex(ATTENTION_ROLES)
         return peft_config
 
-    def _prepare_model(self, peft_config: LortaConfig, model: nn.Module) -> None:
-        """Check all targets before the first is replaced, and write into the config what the factor rows stand for."""
-        targets = {
-            name: module
-            for name, module in model.named_modules()
-            if name and self._check_target_module_exists(peft_config, name)
-        }
-        if not targets:
-            return  # PEFT's own message says what was looked for
-        described = describe(self.geometry, list(targets))
-        if peft_config.geometry not in (None, described):
-            raise ValueError(
-                f"this LortaConfig belongs to another model or other targets: it holds {peft_config.geometry}, the "
-                f"model has {described}. Load the adapter on the model it was trained on, or make a new LortaConfig."
-            )
-        for name, module in targets.items():
-            check_shape(position_of(peft_config, self.geometry, described, name), described, name, module)
-        peft_config.geometry = described
+    def describe_targets(self, paths: list[str]) -> dict[str, Any]:
+        """Return what the factor rows stand for. Raises ValueError for targets that do not make one tensor."""
+        return describe(self.geometry, paths)
+
+    def check_targets(
+        self, config: LortaConfig, described: Mapping[str, Any], targets: Mapping[str, nn.Module]
+    ) -> None:
+        """Raise TypeError for a target that is not linear, ValueError for a shape that does not allow the head side."""
+        for path, module in targets.items():
+            check_shape(position_of(config, self.geometry, described, path), described, path, module)
 
     @staticmethod
     def _check_target_module_exists(peft_config: LortaConfig, key: str) -> Any:

@@ -21,7 +21,7 @@ class Pass(NamedTuple):
 
     input: "weakref.ref[Tensor]"
     state: tuple[Any, ...]  # of autograd and of the input, then
-    product: Tensor  # x @ A, (*batch, rank)
+    product: Tensor  # x @ A and ones behind it, (*batch, rank + 1)
     wide: list[Tensor]  # of each member, (outputs, rank)
     alias: list[Tensor]  # of the input, for the next member to read it through; one entry
     waiting: set[int]  # members that have not asked yet
@@ -39,7 +39,7 @@ class InputGroup:
         self._pass: Pass | None = None  # read and replaced as a whole: requests in other threads come in between
 
     def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor, list[Tensor]] | None:
-        """Return (x @ A, the member's wide matrix, the alias) of the pass that this input belongs to, or None."""
+        """Return (x @ A and ones, the wide matrix, the alias) of the pass that this input belongs to, or None."""
         known = self._pass
         if known is None or known.input() is not x or known.state != _state(x) or member not in known.waiting:
             return None
@@ -88,7 +88,7 @@ def _accumulated(gradient: Tensor | None, left: Tensor, right: Tensor) -> Tensor
 
 
 class InputProduct(torch.autograd.Function):
-    """(x @ hidden with ones behind it, an alias of x): (*batch, inputs) and (inputs, rank) to (*batch, rank + 1).
+    """(x @ hidden and ones behind it, an alias of x): (*batch, inputs) and (inputs, rank) to (*batch, rank + 1).
 
     The ones take the bias of a projection along, which saves two passes over its output.
     """

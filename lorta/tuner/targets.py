@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, largest_divisor
 from lorta.shared_factors import SharedFactorLinear, features
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes
@@ -40,7 +40,7 @@ def describe(geometry: Geometry, paths: list[str]) -> dict[str, Any]:
     }
     if set(FEEDFORWARD_ROLES) & set(described["roles"]):
         width = geometry.intermediate
-        blocks = max(count for count in range(1, geometry.heads + 1) if width % count == 0)
+        blocks = largest_divisor(width, at_most=geometry.heads)
         described |= {OTHER + "heads": blocks, OTHER + "head_dim": width // blocks}
     return described
 
