@@ -88,23 +88,20 @@ class GlueTask:
         folder: Path,
     ) -> "TrainingOutcome":
         """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation split."""
-        from lorta.harness.training import train_model
+        from experiments.classification import train_classifier
 
         def epoch_score() -> float:
-            value = self.score(self.predict(model, backbone, data, settings))[self.primary].value
+            value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
             return float("-inf") if value is None else value
 
-        architecture = backbone.geometry.architecture
         rows = data.train.remove_columns(["idx"])
-        return train_model(
-            model, architecture, backbone.tokenizer, rows, settings, seed, callbacks, epoch_score, folder
-        )
+        return train_classifier(model, backbone, rows, settings, seed, callbacks, epoch_score, folder)
 
     def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings
+        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
     ) -> list[dict[str, Any]]:
         """Return idx, reference, prediction (class or score) and logits of every evaluation row, in order."""
-        from experiments.inference import logits
+        from experiments.classification import logits
 
         rows = data.evaluation
         outputs = logits(model, backbone.tokenizer, rows, settings.per_device_eval_batch_size, settings.precision)

@@ -138,7 +138,7 @@ class _Run:
         memory = measure_memory(baseline)
         params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
-            predictions = self.task.predict(model, backbone, data, trainer)
+            predictions = self.task.predict(model, backbone, data, trainer, self.folder)
             scores = self.task.score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)

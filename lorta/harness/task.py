@@ -76,9 +76,12 @@ class Task(Protocol):
         ...
 
     def predict(
-        self, model: "nn.Module", backbone: "Backbone", data: DataSplits, settings: TrainerSettings
+        self, model: "nn.Module", backbone: "Backbone", data: DataSplits, settings: TrainerSettings, folder: Path
     ) -> list[dict[str, Any]]:
-        """Return one row per evaluation item: id, reference, prediction and what scoring needs."""
+        """Return one row per evaluation item: id, reference, prediction and what scoring needs.
+
+        The rows become predictions.jsonl in the run's folder; what is no such row (structures) a task writes there.
+        """
         ...
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

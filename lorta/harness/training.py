@@ -1,4 +1,4 @@
-"""The common trainer: transformers.Trainer with separate rates for adapter and head, and what a record needs of it."""
+"""Common training: any transformers or TRL trainer, with separate rates for adapter and head, and what records need."""
 
 import json
 import math
@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
-from transformers import TrainingArguments as Arguments
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.geometry import Architecture
@@ -52,22 +51,28 @@ class TrainingOutcome:
     warmup_steps: int = WARMUP_STEPS
 
 
-class CountingCollator(DataCollatorWithPadding):
-    """Pads a batch to its longest row, and counts rows, tokens and positions."""
+class CountingCollator:
+    """Calls a collator, and counts rows, tokens and positions of the batches that it makes."""
 
-    rows = tokens = positions = 0
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], Any]) -> None:
+        self.collate = collate
+        self.rows = self.tokens = self.positions = 0
 
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the padded batch of `features`, as tensors."""
-        batch = super().__call__(features)
+    def __call__(self, features: list[dict[str, Any]]) -> Any:
+        """Return the collator's batch of `features`; its attention_mask tells tokens from padding."""
+        batch = self.collate(features)
         self.rows += len(features)
-        self.tokens += int(batch["attention_mask"].sum())
-        self.positions += batch["attention_mask"].numel()
+        if "attention_mask" in batch:
+            self.tokens += int(batch["attention_mask"].sum())
+            self.positions += batch["attention_mask"].numel()
         return batch
 
 
-class _Trainer(Trainer):
-    """Draws the data order from its own generator: every adapter sees the same batches for the same seed."""
+class OwnDataOrder(Trainer):
+    """Draws the data order from its own generator: every adapter sees the same batches for the same seed.
+
+    TRL's trainers take it as a second base: `class Sft(OwnDataOrder, SFTTrainer)`.
+    """
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -165,40 +170,49 @@ def _by_rate_factor(
     return groups
 
 
-def _arguments(settings: TrainerSettings, seed: int, folder: Path) -> Arguments:
-    return Arguments(
-        output_dir=str(folder / "trainer"),
-        seed=seed,
-        data_seed=seed,
-        num_train_epochs=settings.num_train_epochs,
-        max_steps=settings.max_steps,
-        per_device_train_batch_size=settings.per_device_train_batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        lr_scheduler_type=settings.lr_scheduler_type if settings.warmup_ratio == 0 else _with_warmup(settings),
-        warmup_steps=settings.warmup_ratio,
-        max_grad_norm=settings.max_grad_norm or NO_CLIPPING,
-        bf16=settings.precision == "bf16",
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=LOG_EVERY,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # a NaN must be seen, not smoothed over
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
+def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> dict[str, Any]:
+    """Return the keyword arguments of transformers.TrainingArguments, or of a subclass, that the settings mean."""
+    return {
+        "output_dir": str(folder / "trainer"),
+        "seed": seed,
+        "data_seed": seed,
+        "num_train_epochs": settings.num_train_epochs,
+        "max_steps": settings.max_steps,
+        "per_device_train_batch_size": settings.per_device_train_batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "lr_scheduler_type": settings.lr_scheduler_type if settings.warmup_ratio == 0 else _with_warmup(settings),
+        "warmup_steps": settings.warmup_ratio,
+        "max_grad_norm": settings.max_grad_norm or NO_CLIPPING,
+        "bf16": settings.precision == "bf16",
+        "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": LOG_EVERY,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a NaN must be seen, not smoothed over
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
 
 
 def _with_warmup(settings: TrainerSettings) -> str:
     return "constant_with_warmup" if settings.lr_scheduler_type == "constant" else settings.lr_scheduler_type
 
 
+class MakeTrainer(Protocol):
+    """Makes a task's trainer, an `OwnDataOrder`, from what is the same for all."""
+
+    def __call__(self, arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
+        """Take keyword arguments of TrainingArguments, and Trainer's model, data_collator, optimizers, callbacks."""
+        ...
+
+
 def train_model(
     model: nn.Module,
     architecture: Architecture,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Any,
+    make_trainer: MakeTrainer,
+    collate: Callable[[list[dict[str, Any]]], Any],
     settings: TrainerSettings,
     seed: int,
     callbacks: Sequence[TrainerCallback],
@@ -210,16 +224,15 @@ def train_model(
     Raises TrainingDiverged when the loss is no number.
     """
     optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings))
-    collator, watch, best = CountingCollator(tokenizer), Watch(folder), BestEpoch(score)
+    collator, watch, best = CountingCollator(collate), Watch(folder), BestEpoch(score)
     extra = [best] if settings.selection == "best" else []
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(settings, seed, folder),
-        train_dataset=rows,
-        data_collator=collator,
-        optimizers=(optimizer, None),
-        callbacks=[watch, *callbacks, *extra],
-    )
+    parts = {
+        "model": model,
+        "data_collator": collator,
+        "optimizers": (optimizer, None),
+        "callbacks": [watch, *callbacks, *extra],
+    }
+    trainer = make_trainer(training_arguments(settings, seed, folder), parts)
     trainer.remove_callback(PrinterCallback)
     begun = time.perf_counter()
     trainer.train()

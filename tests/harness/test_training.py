@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from transformers import DataCollatorWithPadding
 
+from experiments.classification import train_classifier
 from lorta.harness.cost import Stopwatch, is_head, quantile
 from lorta.harness.spec import TrainerSettings
-from lorta.harness.training import CountingCollator, TrainingDiverged, Watch, _Trainer, parameter_groups, train_model
+from lorta.harness.training import CountingCollator, OwnDataOrder, TrainingDiverged, Watch, parameter_groups
 from tests.contract.backbones import adapter, backbone
 
 
@@ -62,7 +64,8 @@ def rows() -> Dataset:
 def train(rows, folder, name="lora", score=lambda: 0.0, **changes):
     base = backbone("roberta")
     model = adapter(name).attach(base, "SEQ_CLS")
-    outcome = train_model(model, base.geometry.architecture, Padding(), rows, settings(**changes), 0, [], score, folder)
+    base = replace(base, tokenizer=Padding())
+    outcome = train_classifier(model, base, rows, settings(**changes), 0, [], score, folder)
     return model, outcome
 
 
@@ -105,14 +108,14 @@ def test_an_adapter_with_weights_needs_a_rate():
 
 def test_the_data_order_does_not_depend_on_the_adapter(rows, tmp_path, monkeypatch):
     orders = []
-    original = _Trainer._get_train_sampler
+    original = OwnDataOrder._get_train_sampler
 
     def spy(self, *args):
         sampler = original(self, *args)
         orders.append(list(original(self, *args)))
         return sampler
 
-    monkeypatch.setattr(_Trainer, "_get_train_sampler", spy)
+    monkeypatch.setattr(OwnDataOrder, "_get_train_sampler", spy)
     for name in ("lora", "head_only"):
         train(rows, tmp_path / name, name, num_train_epochs=1.0)
     assert orders[0] == orders[-1]
@@ -141,10 +144,9 @@ def test_the_best_epoch_comes_back(rows, tmp_path):
 
     base = backbone("roberta")
     watched = adapter("lora").attach(base, "SEQ_CLS")
-    train_model(
+    train_classifier(
         watched,
-        base.geometry.architecture,
-        Padding(),
+        replace(base, tokenizer=Padding()),
         rows,
         settings(selection="best", num_train_epochs=3.0),
         0,
@@ -169,7 +171,7 @@ def test_clipping_off_changes_no_gradient_and_on_does(rows, tmp_path):
 
 
 def test_the_collator_pads_to_the_longest_row_of_the_batch():
-    collator = CountingCollator(Padding())
+    collator = CountingCollator(DataCollatorWithPadding(Padding()))
     batch = collator([{"input_ids": [5, 6], "labels": 0}, {"input_ids": [5, 6, 7, 8], "labels": 1}])
     assert batch["input_ids"].shape == (2, 4)
     assert (collator.rows, collator.tokens, collator.positions) == (2, 6, 8)

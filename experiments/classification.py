@@ -1,12 +1,37 @@
-"""Logits of a classifier over tokenised rows."""
+"""A sequence classifier over tokenised rows: training with transformers.Trainer, and logits."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+
+from lorta.harness.backbone import Backbone
+from lorta.harness.spec import TrainerSettings
+from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def train_classifier(
+    model: nn.Module,
+    backbone: Backbone,
+    rows: Any,
+    settings: TrainerSettings,
+    seed: int,
+    callbacks: Sequence[TrainerCallback],
+    score: Callable[[], float],
+    folder: Path,
+) -> TrainingOutcome:
+    """Train on rows of input_ids, attention_mask and labels, padded to the longest of a batch."""
+
+    def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
+        return OwnDataOrder(args=TrainingArguments(**arguments), train_dataset=rows, **parts)
+
+    architecture, collate = backbone.geometry.architecture, DataCollatorWithPadding(backbone.tokenizer)
+    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
 
 
 @torch.no_grad()
