@@ -8,7 +8,6 @@ every device and with every number of factors. Source: Liu et al. 2024, arXiv:23
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from peft.tuners.boft import layer
 from torch import Tensor
 

@@ -19,9 +19,22 @@ def read_behind_prompt(model: Any) -> None:
     length = model.active_peft_config.num_virtual_tokens
     base = model.get_base_model()
     pooling_layer(base).register_forward_pre_hook(lambda _, arguments: (arguments[0][:, length:], *arguments[1:]))
-    for module in base.modules():
-        if getattr(module, "position_embeddings", None) is not None:
-            module.register_forward_pre_hook(_text_first(length), with_kwargs=True)
+    for module in _with_positions(base):
+        module.register_forward_pre_hook(_text_first(length), with_kwargs=True)
+
+
+def number_from_the_text(model: Any) -> None:
+    """Make the text behind a prefix of keys and values keep its positions; a decoder's rotary ones are left alone."""
+
+    def forget(_: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+        return arguments, options | ({"past_key_values_length": 0} if "past_key_values_length" in options else {})
+
+    for module in _with_positions(model.get_base_model()):
+        module.register_forward_pre_hook(forget, with_kwargs=True)
+
+
+def _with_positions(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if getattr(module, "position_embeddings", None) is not None]
 
 
 def _text_first(length: int) -> Any:

@@ -174,15 +174,16 @@ def test_a_prompted_encoder_is_read_at_the_first_token_of_its_text(adapter, back
 
 
 @pytest.mark.parametrize("family", ["roberta", "bert"])
-def test_the_text_behind_a_prompt_keeps_its_positions(adapter, backbone, tokens, family):
+@pytest.mark.parametrize(("name", "before"), [("prompt_tuning", 5), ("prefix_tuning", 0)])
+def test_the_text_behind_a_prompt_keeps_its_positions(adapter, backbone, tokens, name, before, family):
     base = backbone(family)
     plain = base.model.eval().get_submodule(f"{family}.embeddings")(input_ids=tokens)
-    model = adapter("prompt_tuning", num_virtual_tokens=5).attach(base, "SEQ_CLS").eval()
+    model = adapter(name, num_virtual_tokens=5).attach(base, "SEQ_CLS").eval()
     embeddings = model.get_base_model().get_submodule(f"{family}.embeddings")
     seen = []
     embeddings.register_forward_hook(lambda _, __, out: seen.append(out))
     model(tokens)
-    assert_close(seen[0][:, 5:], plain)
+    assert_close(seen[0][:, before:], plain)
 
 
 def padded(row):
