@@ -44,7 +44,7 @@ def test_a_chat_template_marks_the_end_itself(tokenizer):
 def test_a_chat_template_that_is_not_there_is_refused_with_what_to_do(tokenizer):
     bare = AutoTokenizer.from_pretrained(FOLDER)
     bare.chat_template = None
-    with pytest.raises(ValueError, match="no chat template; try task.template=alpaca"):
+    with pytest.raises(ValueError, match=r"no chat template; try task\.template=alpaca"):
         encode("chat", ASKED, "x", "", bare)
 
 

@@ -56,7 +56,7 @@ def plan(found, folder, train, validation, root):
     ],
 )
 def test_a_bad_instruction_is_named_by_file_line_and_column(tmp_path, row, sentence):
-    with pytest.raises(ValueError, match="train.jsonl") as error:
+    with pytest.raises(ValueError, match=r"train\.jsonl") as error:
         plan(task("instruct"), tmp_path / "instruct" / "alpaca", [INSTRUCT, row], [INSTRUCT], tmp_path)
     assert sentence in str(error.value)
 
@@ -77,7 +77,7 @@ def test_an_empty_output_and_a_missing_input_are_rows_like_others(tmp_path, extr
     ],
 )
 def test_a_bad_pair_is_named_by_file_line_and_column(tmp_path, row, sentence):
-    with pytest.raises(ValueError, match="train.jsonl") as error:
+    with pytest.raises(ValueError, match=r"train\.jsonl") as error:
         plan(task("dpo"), tmp_path / "preference" / "alpaca_eval", [PAIR, row], [PAIR], tmp_path)
     assert sentence in str(error.value)
 
