@@ -28,8 +28,8 @@ class CausalRecipe:
     """The pre-training recipe. Batch sizes in rows of `row_length` tokens, learning rate per step of AdamW."""
 
     seed: int = 0
-    steps: int = 4000
-    batch_size: int = 12
+    steps: int = 5000
+    batch_size: int = 8
     row_length: int = 128
     learning_rate: float = 3e-3
     warmup_steps: int = 200
