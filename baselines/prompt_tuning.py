@@ -14,8 +14,10 @@ from torch import Tensor, nn
 def read_behind_prompt(model: Any) -> None:
     """Make the head read the text's own first token, and number the text first and the virtual tokens after it.
 
-    Raises ValueError for a model whose head has no layer that takes the first token.
+    A language model pools nothing and is left alone. Raises ValueError for a classifier without such a layer.
     """
+    if model.active_peft_config.task_type == "CAUSAL_LM":
+        return
     length = model.active_peft_config.num_virtual_tokens
     base = model.get_base_model()
     pooling_layer(base).register_forward_pre_hook(lambda _, arguments: (arguments[0][:, length:], *arguments[1:]))

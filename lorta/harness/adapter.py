@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
@@ -37,8 +37,14 @@ class Adapter(Protocol):
     rank: int | None
     identity_at_start: bool
 
-    def unsupported(self, geometry: Geometry) -> str | None:
-        """Return why the method cannot attach to such a model, one sentence, or None."""
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return why the method cannot attach to such a model for such a task, one sentence, or None."""
         ...
 
     def parameters(self, geometry: Geometry) -> int | None:
@@ -75,7 +81,8 @@ class PeftAdapter:
     Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
     `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
     In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles, and
-    `sizes` is both lists together.
+    `sizes` is both lists together. `refuses` also knows task_type (PEFT's), quantization (None, "8bit", "4bit") and
+    gradient_checkpointing.
     """
 
     name: str
@@ -96,13 +103,20 @@ class PeftAdapter:
     refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
+    reversible: ClassVar[bool] = True  # it can be switched off, and the backbone is there again
 
     def __post_init__(self) -> None:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]
         if unknown:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
-    def unsupported(self, geometry: Geometry) -> str | None:
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
         """Return the sentence for a projection that the architecture lacks, or that `call` or `refuses` excludes."""
         try:
             roles = geometry.roles(tuple(self.projections))
@@ -111,6 +125,11 @@ class PeftAdapter:
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
         names = self._names(geometry, self.fitted(geometry))
+        names |= {
+            "task_type": task_type,
+            "quantization": quantization,
+            "gradient_checkpointing": gradient_checkpointing,
+        }
         for condition, sentence in self.refuses.items():
             if self._evaluate(condition, names):
                 return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
