@@ -132,6 +132,8 @@ def _read(tokens: list[int], tokenizer: Any, settings: Generation) -> Written:
     ended = tokenizer.eos_token_id in tokens
     if ended:
         tokens = tokens[: tokens.index(tokenizer.eos_token_id)]
+    while tokens and tokens[-1] == _pad_id(tokenizer, settings):
+        tokens = tokens[:-1]
     text = tokenizer.decode(tokens, skip_special_tokens=True)
     ends = [text.index(stop) for stop in settings.stop if stop in text]
     return Written(text[: min(ends)] if ends else text, len(tokens), ended or bool(ends))
