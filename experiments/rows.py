@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.harness.backbone import require_hub
@@ -18,6 +18,7 @@ from lorta.harness.spec import DataSettings
 from lorta.harness.task import DataPlan, Source
 
 Row = Mapping[str, Any]
+R = TypeVar("R")
 MOST_PROBLEMS_PER_FILE = 3
 
 
@@ -79,7 +80,7 @@ def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns
         try:
             file = local_file(folder, name, split)
             prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
-            problems += _file_problems(file, columns)
+            problems += file_problems(file, columns)
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -117,7 +118,16 @@ def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
         raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
 
 
-def _file_problems(file: Path, columns: Columns) -> list[str]:
+class RowCheck(Protocol):
+    """What tells a task's rows from others."""
+
+    def problem(self, row: Any) -> str | None:
+        """Return what is wrong with a row, or None."""
+        ...
+
+
+def file_problems(file: Path, columns: RowCheck) -> list[str]:
+    """Return a sentence with file and line for each row (the first few) that is none of the task's."""
     problems: list[str] = []
     rows = 0
     for number, row in read_lines(file):
@@ -161,7 +171,7 @@ def read_rows(plan: DataPlan, name: str, split: str, data: DataSettings, hub_id:
     return parquet.read_table(file).to_pylist()
 
 
-def cap(rows: Sequence[Row], most: int | None, name: str) -> list[Row]:
+def cap(rows: Sequence[R], most: int | None, name: str) -> list[R]:
     """Return at most `most` rows: the first of a shuffle that depends on the task's name, not on the run's seed."""
     if most is None or most >= len(rows):
         return list(rows)
