@@ -22,6 +22,14 @@ R = TypeVar("R")
 MOST_PROBLEMS_PER_FILE = 3
 
 
+class RowCheck(Protocol):
+    """Knows what a row must have."""
+
+    def problem(self, row: Any) -> str | None:
+        """Return what is wrong with a row, or None."""
+        ...
+
+
 @dataclass(frozen=True)
 class Columns:
     """What a row must have: text columns, and a label that is a class or, for one label, a number."""
@@ -69,7 +77,7 @@ def plan_embedded(name: str, splits: Mapping[str, str]) -> DataPlan:
     return DataPlan("embedded", EMBEDDED_REVISION, prints)
 
 
-def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns) -> DataPlan:
+def plan_local(name: str, root: str, splits: Mapping[str, str], columns: RowCheck) -> DataPlan:
     """Return the plan for local files, all of whose lines were checked. Raises ValueError, one problem a line."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -80,7 +88,7 @@ def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns
         try:
             file = local_file(folder, name, split)
             prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
-            problems += file_problems(file, columns)
+            problems += _file_problems(file, columns)
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -118,16 +126,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
         raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
 
 
-class RowCheck(Protocol):
-    """What tells a task's rows from others."""
-
-    def problem(self, row: Any) -> str | None:
-        """Return what is wrong with a row, or None."""
-        ...
-
-
-def file_problems(file: Path, columns: RowCheck) -> list[str]:
-    """Return a sentence with file and line for each row (the first few) that is none of the task's."""
+def _file_problems(file: Path, columns: RowCheck) -> list[str]:
     problems: list[str] = []
     rows = 0
     for number, row in read_lines(file):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lorta.embedded import tasks
+from lorta.embedded import questions, tasks
 from lorta.embedded.pretraining import Recipe, pretrain, save_pretrained
 
 WEIGHTS = Path(tasks.__file__).with_name("weights") / "tiny"
@@ -34,6 +34,7 @@ def write_fingerprints() -> None:
         task: {split: tasks.rows_fingerprint(tasks.embedded_rows(task, split)) for split in tasks.SIZES}
         for task in tasks.EMBEDDED_TASKS
     }
+    prints |= questions.drawn_fingerprints()
     tasks.FINGERPRINTS.write_text(json.dumps(prints, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

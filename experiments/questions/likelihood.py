@@ -13,25 +13,25 @@ Tokens = Sequence[int]
 def option_scores(
     model: nn.Module,
     pad_id: int,
-    prompts: Sequence[Tokens],
-    options: Sequence[Sequence[Tokens]],
+    rows: Sequence[Sequence[tuple[Tokens, Tokens]]],
     batch_size: int,
     normalise: Literal["mean", "sum"],
     precision: str,
 ) -> list[list[float]]:
     """Return one log-probability (nats) per option of each row, in order: a mean over the option's tokens, or the sum.
 
-    Batches are made of `batch_size` options of like length, padded on the right, where a decoder does not look.
+    Each row is a list of options, each given as (prompt, option). Batches are made of `batch_size` options of like
+    length, padded on the right, where a decoder does not look.
     """
     model.eval()
-    pairs = [(row, place) for row, several in enumerate(options) for place in range(len(several))]
-    pairs.sort(key=lambda pair: -len(prompts[pair[0]]) - len(options[pair[0]][pair[1]]))
-    found = [[0.0] * len(several) for several in options]
-    for start in range(0, len(pairs), batch_size):
-        chosen = pairs[start : start + batch_size]
-        texts = [(prompts[row], options[row][place]) for row, place in chosen]
-        for (row, place), value in zip(chosen, _batch(model, pad_id, texts, precision), strict=True):
-            found[row][place] = value / len(options[row][place]) if normalise == "mean" else value
+    places = [(row, place) for row, options in enumerate(rows) for place in range(len(options))]
+    places.sort(key=lambda at: -sum(map(len, rows[at[0]][at[1]])))
+    found = [[0.0] * len(options) for options in rows]
+    for start in range(0, len(places), batch_size):
+        chosen = places[start : start + batch_size]
+        texts = [rows[row][place] for row, place in chosen]
+        for (row, place), (_, option), value in zip(chosen, texts, _batch(model, pad_id, texts, precision), strict=True):
+            found[row][place] = value / len(option) if normalise == "mean" else value
     return found
 
 

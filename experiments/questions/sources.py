@@ -1,13 +1,12 @@
 """Where a question task's rows come from: embedded, JSON lines below `data.root`, or one Parquet file of the hub."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.questions.formats import Checked, Format, Question
-from experiments.rows import cap, choose_source, file_problems, local_file, read_lines
+from experiments.rows import cap, choose_source, local_file, plan_local, read_lines
 from lorta.embedded.questions import QUESTIONS_REVISION, QUESTION_KINDS, question_fingerprint, question_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.build import build
@@ -43,20 +42,21 @@ class RowSource:
                 raise ValueError(f"task={task} has no embedded data (there are {known}): set data.root=FOLDER")
             return question_fingerprint(self.embedded, self.split)
         if source == "local":
-            file = self._local(data, task)
-            problems = file_problems(file, Checked(self.built_format()))
-            if problems:
-                raise ValueError("\n".join(problems))
-            return hashlib.sha256(file.read_bytes()).hexdigest()
+            try:
+                plan = plan_local(self.folder, data.root or "", {"rows": self.split}, Checked(self.built_format()))
+            except ValueError as error:
+                raise ValueError(str(error).replace(f"task={self.folder}:", f"task={task}:")) from error
+            return plan.fingerprints["rows"]
         return self._hub_fingerprint(task)
 
-    def rows(self, source: Source, data: DataSettings, task: str) -> list[Mapping[str, Any]]:
+    def rows(self, source: Source, data: DataSettings) -> list[Mapping[str, Any]]:
         """Return the rows in the source's order."""
         if source == "embedded":
             assert self.embedded is not None
             return list(question_rows(self.embedded, self.split))
         if source == "local":
-            return [row for _, row in read_lines(self._local(data, task))]
+            file = local_file(Path(data.root or "").expanduser(), self.folder, self.split)
+            return [row for _, row in read_lines(file)]
         from huggingface_hub import hf_hub_download
         from pyarrow import parquet
 
@@ -67,7 +67,7 @@ class RowSource:
     def questions(self, source: Source, data: DataSettings, task: str, most: int | None) -> list[tuple[int, Question]]:
         """Return (idx, question) of at most `most` rows. Raises ValueError naming the row of another form."""
         form, found = self.built_format(), []
-        rows = list(enumerate(self.rows(source, data, task)))
+        rows = list(enumerate(self.rows(source, data)))
         for number, row in cap(rows, most, task):
             try:
                 idx = row.get("idx")
@@ -75,15 +75,6 @@ class RowSource:
             except ValueError as error:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
         return found
-
-    def _local(self, data: DataSettings, task: str) -> Path:
-        folder = Path(data.root or "").expanduser()
-        if not folder.is_dir():
-            raise ValueError(f"data.root={data.root}: no such folder")
-        try:
-            return local_file(folder, self.folder, self.split)
-        except ValueError as error:
-            raise ValueError(str(error).replace(f"task={self.folder}", f"task={task}", 1)) from error
 
     def _hub_fingerprint(self, task: str) -> str:
         from huggingface_hub import try_to_load_from_cache

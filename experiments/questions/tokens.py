@@ -44,3 +44,23 @@ def training_row(tokenizer: Any, question: Question, max_length: int, loss_on: s
     ids = encoded.prompt + encoded.continuation
     labels = ids if loss_on == "all" else [-100] * len(encoded.prompt) + encoded.continuation
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A question to be scored: its tokens, and what its prediction row tells beside the prediction."""
+
+    prompt_tokens: list[int]
+    option_tokens: list[tuple[list[int], list[int]]]  # prompt and option, for each option
+    told: dict[str, Any]
+
+
+def evaluation_row(tokenizer: Any, idx: int, question: Question, max_length: int) -> EvaluationRow:
+    """Return the question with its options; `cut` in `told` says that something was longer than `max_length` tokens."""
+    alone = encode(tokenizer, question.prompt, "", max_length)
+    options = [encode(tokenizer, question.prompt, option, max_length) for option in question.options]
+    told: dict[str, Any] = {"idx": idx, "references": list(question.references)}
+    if question.options:
+        told |= {"names": list(question.names), "correct": list(question.correct)}
+    told["cut"] = alone.cut or any(option.cut for option in options)
+    return EvaluationRow(alone.prompt, [(option.prompt, option.continuation) for option in options], told)
