@@ -125,7 +125,9 @@ class Choices:
             raise ValueError(f"answer {answer!r} is none of the options {', '.join(names)}")
         options = tuple(self.answer.format(answer=name) for name in names)
         place = names.index(answer)
-        return Question(self.prompt.format(instruction=instruction), options[place], (answer,), options, names, (place,))
+        return Question(
+            self.prompt.format(instruction=instruction), options[place], (answer,), options, names, (place,)
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _lower_first(sentence: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """Which entity fills the gap (Zhang et al. 2018, arXiv:1810.12885), SuperGLUE's record; MeZO's ReCoRDTemplateGPT3."""
+    """Which entity fills the gap (Zhang et al. 2018, arXiv:1810.12885): SuperGLUE's record, MeZO's ReCoRDTemplateGPT3."""
 
     def question(self, row: Any) -> Question:
         """Take the columns passage, query (with @placeholder), entities and answers."""

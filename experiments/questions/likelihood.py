@@ -1,7 +1,7 @@
 """How likely a causal language model finds each option of a question, given its prompt."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -30,7 +30,9 @@ def option_scores(
     for start in range(0, len(places), batch_size):
         chosen = places[start : start + batch_size]
         texts = [rows[row][place] for row, place in chosen]
-        for (row, place), (_, option), value in zip(chosen, texts, _batch(model, pad_id, texts, precision), strict=True):
+        for (row, place), (_, option), value in zip(
+            chosen, texts, _batch(model, pad_id, texts, precision), strict=True
+        ):
             found[row][place] = value / len(option) if normalise == "mean" else value
     return found
 

@@ -87,7 +87,9 @@ def likeliest(scores: Sequence[float]) -> int:
 def _reading_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
     return {
         "f1": [max(overlap_f1(row["text"], right) for right in row["references"]) for row in rows],
-        "exact_match": [any(normalised(row["text"]) == normalised(right) for right in row["references"]) for row in rows],
+        "exact_match": [
+            any(normalised(row["text"]) == normalised(right) for right in row["references"]) for row in rows
+        ],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.questions.formats import Checked, Format, Question
 from experiments.rows import cap, choose_source, local_file, plan_local, read_lines
-from lorta.embedded.questions import QUESTIONS_REVISION, QUESTION_KINDS, question_fingerprint, question_rows
+from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.build import build
 from lorta.harness.spec import DataSettings
@@ -35,7 +35,7 @@ class RowSource:
         return build(self.format)
 
     def fingerprint(self, source: Source, data: DataSettings, task: str) -> str:
-        """Return what fixes the rows, after checking each line of a local file. Raises ValueError, one problem a line."""
+        """Return what fixes the rows, after checking each line of a local file. Raises ValueError with the problems."""
         if source == "embedded":
             if self.embedded is None:
                 known = ", ".join(QUESTION_KINDS)

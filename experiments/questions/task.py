@@ -41,6 +41,7 @@ class QuestionTask:
     loss_on: Literal["answer", "all"]
     primary: str
     test_is_validation: bool
+    max_length: int  # tokens of prompt and answer together; what data.max_length is unless it is set
     generation: Mapping[str, Any]
     normalise: Literal["mean", "sum"] = "mean"
     mark: str = "####"
@@ -95,13 +96,13 @@ class QuestionTask:
         folder: Path,
     ) -> "TrainingOutcome":
         """Train with TRL's SFTTrainer; the epoch's score is the primary metric on the evaluation questions."""
-        from experiments.questions.training import train_on_answers
+        from experiments.supervised import train_supervised
 
         def epoch_score() -> float:
             value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
             return float("-inf") if value is None else value
 
-        return train_on_answers(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
+        return train_supervised(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
 
     def predict(
         self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
