@@ -37,6 +37,7 @@ class Architecture:
         default_factory=dict[str, str]
     )  # our name -> name in config.json, where it is unusual
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
+    causal: bool = False  # whether the class predicts the next token: a decoder that can be trained to answer
     cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
 
     def paths(self, role: str) -> tuple[str, ...]:
@@ -117,7 +118,7 @@ _VIT = {role: f"layers.{{}}.attention.{role}_proj" for role in "qkvo"} | {
 _GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
-_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False)
+_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(_BERT, ("classifier",), r".*LayerNorm"),
@@ -133,9 +134,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None),
-    "qwen3": Architecture(_DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False),
-    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False),
+    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None, causal=True),
+    "qwen3": Architecture(
+        _DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False, causal=True
+    ),
+    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True),
     "gpt2": Architecture(
         _GPT2,
         ("score",),
@@ -143,9 +146,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         embedding_norm=False,
         biases=None,
         keys={"hidden": "n_embd", "heads": "n_head", "layers": "n_layer", "intermediate": "n_inner"},
+        causal=True,
     ),
     "gpt_neox": Architecture(
-        _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads"
+        _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads", causal=True
     ),
     "t5": _t5({"up": "wi", "down": "wo"}),
     "t5-gated": _t5({"gate": "wi_0", "up": "wi_1", "down": "wo"}),  # model_type t5 with a gated feed_forward_proj

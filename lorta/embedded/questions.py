@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from lorta.embedded import language as lang
-from lorta.embedded.tasks import FINGERPRINTS, rows_fingerprint
+from lorta.embedded.tasks import FINGERPRINTS
 
 QUESTIONS_REVISION = "1"  # raised whenever a row changes
 SIZES = {"train": 1000, "validation": 200}
@@ -157,11 +157,6 @@ def question_fingerprint(kind: str, split: str) -> str:
     """Return the committed SHA-256 of a split without drawing it. Raises ValueError for an unknown kind or split."""
     _check(kind, split)
     return json.loads(FINGERPRINTS.read_text(encoding="utf-8"))[kind][split]
-
-
-def drawn_fingerprints() -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of every split of every kind, drawn now: what `FINGERPRINTS` must hold."""
-    return {kind: {split: rows_fingerprint(question_rows(kind, split)) for split in SIZES} for kind in QUESTION_KINDS}
 
 
 def _check(kind: str, split: str) -> None:

@@ -39,7 +39,11 @@ class DataSplits:
 
 
 class Task(Protocol):
-    """One task. `protocol` is raised when a change of its code moves the numbers."""
+    """One task. `protocol` is raised when a change of its code moves the numbers.
+
+    A task may also have `predict_untouched(backbone, data, settings)`: called before an adapter is attached, its result
+    is then in `backbone.untouched`, so that predictions can hold the backbone's own answers beside the adapted ones.
+    """
 
     name: str
     protocol: int
