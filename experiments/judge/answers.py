@@ -36,20 +36,20 @@ def answer_settings(name: str, folder: Path) -> AnswerSettings:
     return AnswerSettings(**yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def conversation(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], answers: Sequence[str]) -> list[int]:
-    """Return the tokens that ask the turn after `answers`. Raises ValueError for a tokenizer without a chat template."""
-    asked = turns[: len(answers) + 1]
+def conversation(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
+    """Return the tokens that ask the turn after `replies`. Raises ValueError for a tokenizer without a chat template."""
+    asked = turns[: len(replies) + 1]
     if settings.first is None or settings.later is None:
         if not tokenizer.chat_template:
             raise ValueError("this model's tokenizer has no chat template: choose another, such as alpaca")
-        said = [part for pair in zip(asked, answers, strict=False) for part in pair] + [asked[-1]]
+        parts = [part for pair in zip(asked, replies, strict=False) for part in pair] + [asked[-1]]
         roles = ("user", "assistant")
-        messages = [{"role": roles[place % 2], "content": text} for place, text in enumerate(said)]
+        messages = [{"role": roles[place % 2], "content": text} for place, text in enumerate(parts)]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     else:
         text = settings.first.format(question=asked[0])
-        for answer, question in zip(answers, asked[1:], strict=True):
+        for answer, question in zip(replies, asked[1:], strict=True):
             text += answer + settings.later.format(question=question)
         ids = list(tokenizer(text)["input_ids"])
         ids = ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids

@@ -58,9 +58,10 @@ class Request:
 def load_questions(file: Path, references: Path | None = None) -> list[Question]:
     """Return the questions of a file in FastChat's form, or of preference rows (column `prompt`; idx or line number).
 
+    Answers of the file `references`, if there is one, become the questions' reference answers.
     Raises ValueError naming file and line for a row of neither form, and for a repeated question.
     """
-    known = load_answers(references) if references else {}
+    known = load_answers(references) if references and references.is_file() else {}
     found: dict[int, Question] = {}
     for number, row in _rows(file):
         try:

@@ -155,7 +155,7 @@ def _lower_first(sentence: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """Which entity fills the gap (Zhang et al. 2018, arXiv:1810.12885): SuperGLUE's record, MeZO's ReCoRDTemplateGPT3."""
+    """Which entity fills the gap (Zhang et al. 2018, arXiv:1810.12885): SuperGLUE's record, MeZO's second template."""
 
     def question(self, row: Any) -> Question:
         """Take the columns passage, query (with @placeholder), entities and answers."""

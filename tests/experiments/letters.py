@@ -5,19 +5,25 @@ import string
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIALS = ("<pad>", "<eos>", "<unk>")
 LETTERS = (*string.ascii_letters, *string.digits, *string.punctuation, "\u0120", "\u010a")  # byte-level space, newline
 
 
-def letter_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the tokenizer; padding is 0, the end of a text 1."""
+def letter_tokenizer(bos: bool = False) -> PreTrainedTokenizerFast:
+    """Return the tokenizer; padding is 0, the end of a text 1. With `bos`, <unk> also stands before every text."""
     vocabulary = {token: number for number, token in enumerate((*SPECIALS, *LETTERS))}
     core = Tokenizer(BPE(vocabulary, merges=[], unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    if bos:
+        core.post_processor = TemplateProcessing(single="<unk> $A", special_tokens=[("<unk>", 2)])
+    marks = {"bos_token": "<unk>"} if bos else {}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", **marks
+    )
 
 
 def small_llama(**changes) -> LlamaForCausalLM:
