@@ -36,8 +36,8 @@ def answer_settings(name: str, folder: Path) -> AnswerSettings:
     return AnswerSettings(**yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-def conversation(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
-    """Return the tokens that ask the turn after `replies`. Raises ValueError for a tokenizer without a chat template."""
+def dialogue(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
+    """Return the tokens that ask the turn after `replies`. Raises ValueError where a chat template is missing."""
     asked = turns[: len(replies) + 1]
     if settings.first is None or settings.later is None:
         if not tokenizer.chat_template:
@@ -108,7 +108,7 @@ def _batch(
     how = _generation(questions[0], settings)
     for _ in questions[0].turns:
         pairs = zip(questions, answers, strict=True)
-        prompts = [conversation(settings, tokenizer, question.turns, said) for question, said in pairs]
+        prompts = [dialogue(settings, tokenizer, question.turns, said) for question, said in pairs]
         for said, written in zip(answers, write(model, tokenizer, prompts, how, seed=seed), strict=True):
             said.append(written.text.strip())
     return answers

@@ -16,12 +16,13 @@ from experiments.questions.sources import RowSource, plan_questions
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits
+from lorta.harness.task import DataPlan, DataSplits, Source
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+    from experiments.questions.formats import Question
     from lorta.harness.training import TrainingOutcome
 
 
@@ -76,14 +77,18 @@ class QuestionTask:
 
         from experiments.questions.tokens import evaluation_row, training_row
 
-        uses, most = self._uses(), data.max_length
-        learnt = uses["train"].questions(plan.source, data, self.name, data.max_train_samples)
-        asked = uses["evaluation"].questions(plan.source, data, self.name, data.max_eval_samples)
+        most = data.max_length
+        learnt = self._uses()["train"].questions(plan.source, data, self.name, data.max_train_samples)
         train = [training_row(tokenizer, question, most, self.loss_on) for _, question in learnt]
+        asked = self.evaluation_questions(plan.source, data)
         return DataSplits(
             train=Dataset.from_list(train),
             evaluation=[evaluation_row(tokenizer, idx, question, most) for idx, question in asked],
         )
+
+    def evaluation_questions(self, source: Source, data: DataSettings) -> "list[tuple[int, Question]]":
+        """Return idx and question of every row that is scored."""
+        return self._uses()["evaluation"].questions(source, data, self.name, data.max_eval_samples)
 
     def train(
         self,

@@ -18,11 +18,11 @@ from random import Random
 from typing import Any
 
 from lorta.embedded import language as lang
+from lorta.embedded.operations import LARGEST_NUMBER, OPERATIONS
 from lorta.embedded.tasks import FINGERPRINTS
 
 QUESTIONS_REVISION = "1"  # raised whenever a row changes
 SIZES = {"train": 1000, "validation": 200}
-LARGEST_NUMBER = 20  # the embedded decoder knows the numbers up to this one
 THINGS = ("apples", "books", "coins", "eggs")
 Row = dict[str, Any]
 
@@ -42,19 +42,10 @@ def _word_problem(random: Random) -> Row:
     return {"question": question, "answer": f"{first} {sign} {second} = {result}\n#### {result}"}
 
 
-def _statement(random: Random) -> tuple[str, str, bool]:
-    """Draw a sentence, another that says the same or not, and whether it does."""
-    told = lang.random_proposition(random)
-    same = random.random() < 0.5
-    return lang.render(random, told), lang.render(random, told if same else lang.change_one(random, told)), same
-
-
 def _true_false(random: Random) -> Row:
-    told, asked, same = _statement(random)
-    question = f"Please answer the following question with true or false, question: if {told} , do {asked} ?"
-    if " are " in asked:
-        question = question.replace(f"do {asked}", f"is it so that {asked}")
-    return _adapters_row(question, ("true", "false"), "true" if same else "false")
+    told = OPERATIONS["truth"](random)
+    question = f"Please answer the following question with true or false, question: {told.given}"
+    return _adapters_row(question, ("true", "false"), "true" if told.answer == "yes" else "false")
 
 
 def _adapters_row(question: str, names: tuple[str, ...], answer: str) -> Row:
