@@ -44,7 +44,7 @@ class Endpoint:
             raise ValueError("judge=openai needs the openai client: pip install 'lorta[judge]'") from error
         self._errors, self.settings = openai, settings
         self._key = os.environ.get(settings.api_key_variable, "")
-        self._client = openai.OpenAI(
+        self._client: Any = openai.OpenAI(
             base_url=settings.base_url,
             api_key=self._key or "none",  # local servers ask for none, the client for some
             timeout=settings.timeout_s,

@@ -11,7 +11,7 @@ from experiments.judge.journal import Journal
 from experiments.judge.verdicts import HIGHEST, category_means
 from lorta.harness.figures import COLOURS, LINES, MARKERS
 
-# clockwise from the top, as in Zheng et al. 2023, arXiv:2306.05685, figure 20
+# in the order of MT-Bench's questions; clockwise from the top in the plot
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 Grades = Mapping[str, Mapping[str, Mapping[str, float | int | None]]]  # model -> category -> means and counts
 
@@ -77,6 +77,7 @@ def radar(grades: Grades, file: Path) -> None:
         axes.set_theta_direction(-1)
         axes.set_ylim(0, HIGHEST)
         axes.set_xticks(angles, columns)
+        axes.tick_params("x", pad=12)
         for number, (name, by_category) in enumerate(grades.items()):
             _draw(axes, angles, [by_category.get(column, {}).get("score") for column in columns], name, number)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -30,7 +30,7 @@ def judge_settings(words: Sequence[str], folder: Path) -> JudgeSettings:
 
     Raises ValueError, one problem a line, for an unknown name or key, a value of the wrong type, or no model.
     """
-    given = dict(word.partition("=")[::2] for word in words)
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
     name = given.pop("judge", "none")
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in names:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -20,15 +20,16 @@ from lorta.harness.reload import Reloaded
 NAME = "second_opinion"
 
 
-def evaluator(run: Reloaded) -> Any:
+def wrapped(run: Reloaded) -> Any:
     """Return lm_eval's wrapper of the run's model. Raises ValueError when the package is not installed."""
     try:
-        from lm_eval.models.huggingface import HFLM
+        from lm_eval.models import huggingface
     except ImportError as error:
         raise ValueError("a second opinion needs lm-evaluation-harness: pip install 'lorta[dev]'") from error
-    return HFLM(
+    make: Any = huggingface.HFLM  # decorated, which hides its parameters
+    return make(
         pretrained=run.model,
-        tokenizer=run.backbone.tokenizer,  # pyright: ignore[reportArgumentType]
+        tokenizer=run.backbone.tokenizer,
         batch_size=run.settings.trainer.per_device_eval_batch_size,
         max_length=run.settings.data.max_length + 1024,
     )
@@ -37,7 +38,8 @@ def evaluator(run: Reloaded) -> Any:
 def own_questions(run: Reloaded, folder: Path) -> dict[str, dict[str, float]]:
     """Score the run's evaluation questions here and by lm_eval; write lm_eval's task into `folder`.
 
-    Returns metrics under "ours" and "lm_eval". Options are compared by the sum of their log-probabilities, which is
+    Returns metrics under "ours" and "lm_eval", and under "difference" the largest one of two log-probabilities (nats),
+    or the fraction of rows whose texts differ. Options are compared by the sum of their log-probabilities, which is
     what lm_eval's `acc` takes. Raises ValueError for a task that lm_eval has no metric for.
     """
     task = run.task
@@ -51,22 +53,47 @@ def own_questions(run: Reloaded, folder: Path) -> dict[str, dict[str, float]]:
     predictions = ours.predict(run.model, run.backbone, data, run.settings.trainer, folder)
     found = ours.score(predictions)
     _write_task(task, run, plan.source, folder)
-    theirs = run_tasks(run, [NAME], folder)[NAME]
-    return {"ours": {name: score.value or 0.0 for name, score in found.items()}, "lm_eval": theirs}
+    result = _evaluate(run, [NAME], folder)
+    return {
+        "ours": {name: score.value for name, score in found.items() if score.value is not None},
+        "lm_eval": _metrics(result)[NAME],
+        "difference": _difference(predictions, result["samples"][NAME]),
+    }
+
+
+def _difference(predictions: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    theirs = {sample["doc_id"]: sample["resps"] for sample in samples}
+    if "text" in predictions[0]:
+        differ = [row["text"].strip() != theirs[place][0][0].strip() for place, row in enumerate(predictions)]
+        return {"texts": sum(differ) / len(differ)}
+    pairs = [
+        (mine, float(option[0][0]))
+        for place, row in enumerate(predictions)
+        for mine, option in zip(row["scores"], theirs[place], strict=True)
+    ]
+    return {"log_probability": max(abs(mine - other) for mine, other in pairs)}
 
 
 def run_tasks(run: Reloaded, names: Sequence[str], include: Path | None) -> dict[str, dict[str, float]]:
     """Return lm_eval's metrics by task; `include` is a folder of task files, without which its own tasks are found."""
-    model = evaluator(run)
-    from lm_eval import simple_evaluate
+    return _metrics(_evaluate(run, names, include))
+
+
+def _evaluate(run: Reloaded, names: Sequence[str], include: Path | None) -> Mapping[str, Any]:
+    model = wrapped(run)
+    from lm_eval import evaluator
     from lm_eval.tasks import TaskManager
 
+    evaluate: Any = evaluator.simple_evaluate  # decorated likewise
+
     manager = TaskManager(include_path=str(include) if include else None, include_defaults=include is None)
-    result = simple_evaluate(model, tasks=list(names), task_manager=manager, bootstrap_iters=0)
-    found = cast(Mapping[str, Mapping[str, Any]], result["results"])  # pyright: ignore[reportOptionalSubscript]
+    return evaluate(model, tasks=list(names), task_manager=manager, bootstrap_iters=0)
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {
         name: {key: value for key, value in metrics.items() if isinstance(value, float) and "stderr" not in key}
-        for name, metrics in found.items()
+        for name, metrics in result["results"].items()
     }
 
 

@@ -13,7 +13,7 @@ from lorta.harness.build import build
 from lorta.harness.compose import Problems, compose_cells, parse_overrides
 from lorta.harness.record import RunRecord
 from lorta.harness.spec import UNSIGNED, RunSettings, setting_problems
-from lorta.harness.store import Store
+from lorta.harness.store import RECORD_NAME, Store
 from lorta.harness.task import Task
 
 
@@ -53,7 +53,8 @@ def reload_run(folder: Path, conf: Path, words: Sequence[str] = (), untouched: b
 
 
 def _finished(folder: Path) -> RunRecord:
-    record = Store(str(folder.parent)).read(folder.name) if folder.is_dir() else None
+    there = (folder / RECORD_NAME).is_file()
+    record = Store(str(folder.parent)).read(folder.name) if there else None
     if record is None or record.status != "success":
         found = "no record" if record is None else f"status {record.status}"
         raise ValueError(f"{folder}: not the folder of a successful run ({found})")

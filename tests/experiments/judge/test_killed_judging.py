@@ -45,8 +45,8 @@ def wait_for(condition, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_killed_judging_asks_only_what_was_not_answered(data, workers):
+def test_a_killed_judging_asks_only_what_was_not_answered(data):
+    workers = 3
     grades, hold, first_life = data / "answers.grades.jsonl", threading.Event(), set()
 
     def play(text, before):
