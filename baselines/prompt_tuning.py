@@ -12,8 +12,10 @@ from torch import Tensor, nn
 def pool_behind_prompt(model: Any) -> None:
     """Cut the virtual tokens off what the head's pooling layer gets, (batch, tokens, hidden).
 
-    Raises ValueError for a model without such a layer.
+    A language model pools nothing and is left alone. Raises ValueError for a classifier without such a layer.
     """
+    if model.active_peft_config.task_type == "CAUSAL_LM":
+        return
     length = model.active_peft_config.num_virtual_tokens
 
     def cut(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

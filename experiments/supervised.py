@@ -52,7 +52,7 @@ def quiet(model: nn.Module) -> dict[str, Any]:
 def keep_precision(model: nn.Module, make: Callable[[], Trainer]) -> Trainer:
     """Return the trainer with the trained weights as they were.
 
-    TRL rounds what is trained on a quantised base to bfloat16, whose steps are 0.4% of a weight: small updates are lost.
+    TRL rounds what is trained on a quantised base to bfloat16, in steps of 0.4% of a weight: small updates are lost.
     """
     held = [(weight, weight.data) for weight in model.parameters() if weight.requires_grad]
     trainer = make()

@@ -23,7 +23,7 @@ SPLITS = {"train": "train", "evaluation": "validation"}
 
 @dataclass(frozen=True)
 class TextSource:
-    """The three places of a task's rows. `keep` is a condition on a row's columns; None keeps all rows."""
+    """The three places of a task's rows. `keep` is a condition on columns of local and hub rows; None keeps all."""
 
     embedded: str  # kind of lorta.embedded.instructions
     local: str  # folder below data.root, with train.jsonl and validation.jsonl, or .jsonl.gz
@@ -65,7 +65,7 @@ def _require_file(name: str, source: TextSource) -> None:
 def read_texts(plan: DataPlan, source: TextSource, data: DataSettings, split: str, check: RowCheck) -> list[Row]:
     """Return a split's rows, filtered, in the source's order. Raises ValueError for a hub row that lacks something."""
     if plan.source == "embedded":
-        return _kept(text_rows(source.embedded, split), source.keep)
+        return list(text_rows(source.embedded, split))
     if plan.source == "local":
         assert data.root is not None
         file = local_file(Path(data.root).expanduser(), source.local, split)

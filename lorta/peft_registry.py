@@ -64,7 +64,7 @@ class ExternalTuner(BaseTuner):
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
-        _keep_4_bit_weights_readable(model)
+        keep_4_bit_weights_readable(model)
         super().__init__(model, *args, **kwargs)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
@@ -114,7 +114,7 @@ class ExternalTuner(BaseTuner):
                 hook.remove()
 
 
-def _keep_4_bit_weights_readable(model: nn.Module) -> None:
+def keep_4_bit_weights_readable(model: nn.Module) -> None:
     """Undo and switch off what bitsandbytes 0.50.2 does to a 4-bit layer in its first evaluation on an AVX512-BF16 CPU.
 
     It packs the weight for its inference kernel. That kernel has no backward pass, so that training after an evaluation

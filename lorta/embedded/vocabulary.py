@@ -16,10 +16,11 @@ from transformers import PreTrainedTokenizerFast, RobertaTokenizer
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's first four in RoBERTa's order, then the mask
 BEGIN, PADDING, END, MASK = (SPECIALS.index(token) for token in ("<s>", "<pad>", "</s>", "<mask>"))
 CAUSAL_SPECIALS = ("<s>", "</s>", "<pad>")
-CHAT_TEMPLATE = (  # our own: the roles as headings, an end mark after the assistant's words
-    "{{ bos_token }}{% for message in messages %}### {{ message.role | capitalize }}:\n{{ message.content }}"
-    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}\n\n{% endfor %}"
-    "{% if add_generation_prompt %}### Assistant:\n{% endif %}"
+CHAT_TEMPLATE = (  # our own: the roles as headings, and the end mark behind the assistant's words
+    "{{ bos_token }}{% for message in messages %}{{ '' if loop.first else '\\n\\n' }}"
+    "{{ '### ' + message.role | capitalize + ':\\n' + message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ '\\n\\n### Assistant:\\n' if add_generation_prompt else '' }}"
 )
 SPACE = "\u0120"  # how the byte-level alphabet writes a space
 

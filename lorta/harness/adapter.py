@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
@@ -103,6 +103,7 @@ class PeftAdapter:
     refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
+    reversible: ClassVar[bool] = True  # it can be switched off, and the backbone is there again
 
     def __post_init__(self) -> None:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]

@@ -184,6 +184,8 @@ def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", 
     import torch
     from transformers import AutoModelForCausalLM
 
+    from lorta.peft_registry import keep_4_bit_weights_readable
+
     tokenizer = load_tokenizer(files)
     tokenizer.padding_side = padding_side
     torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
@@ -194,6 +196,7 @@ def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", 
         dtype=torch_dtype,
         trust_remote_code=False,
     )
+    keep_4_bit_weights_readable(model)  # no method could train behind weights that an evaluation has packed
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id

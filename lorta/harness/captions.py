@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from lorta.harness.record import RunRecord
-from lorta.harness.summary import Run, Table, group
+from lorta.harness.summary import POINTS, Run, Table, group
 
+PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
 MESSAGE_CHARACTERS = 160  # of a failure's first line
 
 
@@ -13,13 +14,14 @@ def title(table: Table) -> str:
     run = table.runs[0]
     lengths = {_training(run) for run in table.runs}
     parts = [run.model.name, f"{run.task.source} data", f"protocol {run.task.protocol}", *_caps(run)]
+    parts += [] if table.higher_is_better else ["lower is better"]
     parts.append(lengths.pop() if len(lengths) == 1 else "a training length per task")
     return ", ".join([*parts, *(["best epoch"] if run.protocol.selection == "best" else [])])
 
 
 def caption(table: Table) -> list[str]:
     """Return sentences on model, data, training, selection, scores, learning rates, code and timing."""
-    sentences = (_model, _data, _length, _selection, _scores, _learning_rates, _code, _timing)
+    sentences = (_model, _data, _length, _selection, _scores, _untouched, _learning_rates, _code, _timing)
     return [text for sentence in sentences if (text := sentence(table))]
 
 
@@ -122,9 +124,28 @@ def _scores(table: Table) -> str:
     seeds = sorted({run.record.seed for run in table.runs})
     spread = "mean ± sample standard deviation over" if len(seeds) > 1 else "no deviation, because there is only"
     split = _by_task(table, lambda run: run.task.split_primary)
-    public = any(run.task.test_is_validation for run in table.runs)
-    caveat = " It stands in for the test split, whose labels are not public." if public else ""
-    return f"Scores: points of 100 on the {split} split, {spread} {_seeds(seeds)}.{caveat}"
+    standing_in = [run.task.name for run in table.runs if run.task.test_is_validation]
+    private = any(name.startswith(PRIVATE_TESTS) for name in standing_in)
+    why = "the test split, whose labels are not public" if private else "a test split: there is none"
+    caveat = f" It stands in for {why}." if standing_in else ""
+    unit = "points of 100" if table.higher_is_better else "lower is better,"
+    return f"Scores: {unit} on the {split} split, {spread} {_seeds(seeds)}.{caveat}"
+
+
+def _untouched(table: Table) -> str:
+    """Say what the backbone reaches before an adapter is attached, for tasks that measure it (`base_` and the metric).
+
+    Empty where no run has it.
+    """
+    found: dict[str, set[str]] = {}
+    for run in table.runs:
+        scores = (run.record.metrics or {}).get(run.task.split_primary, {})
+        base = scores.get(f"base_{run.task.metric_primary}")
+        if base is not None and base.value is not None:
+            text = f"{base.value * POINTS:.1f}" if table.higher_is_better else f"{base.value:.4f}"
+            found.setdefault(table.short(run.task.name), set()).add(text)
+    listed = "; ".join(f"{task} {_distinct(values)}" for task, values in sorted(found.items()))
+    return f"The backbone without an adapter: {listed}." if listed else ""
 
 
 def _learning_rates(table: Table) -> str:

@@ -47,7 +47,7 @@ LONG_COLUMNS: dict[str, Callable[[RunRecord], Value]] = {
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """Return the wide form: scores in points of 100, 95 % t intervals over seeds, empty where there is no number."""
+    """Return the wide form: scores in points of 100, losses as they are, 95 % t intervals over seeds, empty if none."""
     tasks = sorted({task for table in tables for task in table.tasks})
     columns = [f"{task} {part}" for task in [*tasks, "average"] for part in ("mean", "std", "low95", "high95", "seeds")]
     counts = [f"{name}_{end}" for name in COUNTS for end in ("low", "high")]

@@ -81,7 +81,7 @@ def _draw_panel(axis: "Axes", table: Table, panel: str, styles: Mapping[str, Sty
     axis.set_title(table.short(panel) + metric)
     axis.set_xscale("log")
     axis.set_xlabel("adapter parameters")
-    axis.set_ylabel("score, points of 100")
+    axis.set_ylabel("score, points of 100" if table.higher_is_better else "score, lower is better")
     handles: dict[str, Any] = {}
     for (name, _), rows in group(table.rows, lambda row: (row.adapter, row.variant)).items():
         points = [(row, cell) for row in rows if (cell := _cell(row, panel)).mean is not None]

@@ -44,6 +44,7 @@ def to_latex(tables: Sequence[Table]) -> str:
 def grid(table: Table) -> Grid:
     """Return the cells as text, and numbered footnotes for what is missing; one task needs no average."""
     names = [*map(table.short, table.tasks), *(["average"] if len(table.tasks) > 1 else []), "train s"]
+    decimals = [1 if table.higher_is_better or name == "train s" else 4 for name in names]
     seeds = max(len(cell.seeds) for row in table.rows for cell in row.cells.values())
     body: list[tuple[str, ...]] = []
     marks: dict[tuple[int, int], int] = {}
@@ -56,7 +57,13 @@ def grid(table: Table) -> Grid:
             if cell.note:
                 note = f"{row.label}, {name}: {cell.note}"
                 marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
-        body.append((row.label, *map(_count_text, counts), *(_cell_text(cell, seeds) for cell in cells)))
+        body.append(
+            (
+                row.label,
+                *map(_count_text, counts),
+                *(_cell_text(cell, seeds, digits) for cell, digits in zip(cells, decimals, strict=True)),
+            )
+        )
     scores = [f"{table.short(task)} ({table.metrics[task]})" for task in table.tasks]
     return Grid(("adapter", *COUNTS, *scores, *names[len(scores) :]), tuple(body), marks, tuple(footnotes))
 
@@ -65,12 +72,12 @@ def _count_text(count: Count) -> str:
     return f"{count.low:,}" if count.low == count.high else f"{count.low:,} to {count.high:,}"
 
 
-def _cell_text(cell: Cell, seeds: int) -> str:
+def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
     if cell.mean is None:
         return DASH
-    spread = "" if cell.std is None else f" ± {cell.std:.1f}"
+    spread = "" if cell.std is None else f" ± {cell.std:.{decimals}f}"
     fewer = f" (n={len(cell.seeds)})" if 0 < len(cell.seeds) < seeds else ""
-    return f"{cell.mean:.1f}{spread}{fewer}"
+    return f"{cell.mean:.{decimals}f}{spread}{fewer}"
 
 
 def _markdown(text: str) -> str:

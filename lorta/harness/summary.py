@@ -1,8 +1,8 @@
 """From records to the numbers of tables: rows of (adapter, rank), a score per task, their average, parameters and time.
 
 Runs of different models, data sources, protocol numbers, row caps or selection rules go into different tables, and so
-do different training lengths of one task. Cells that differ in anything else become rows of their own, named by the
-settings that differ. Pure functions; no torch.
+do different training lengths of one task, and metrics of which less is better. Cells that differ in anything else
+become rows of their own, named by the settings that differ. Pure functions; no torch.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from lorta.harness.record import RunRecord
 from lorta.harness.sections import AdapterSection, ModelSection, Parameters, ProtocolSection, Score, TaskSection, Timing
 from lorta.harness.statistics import mean, sample_std
 
-POINTS = 100.0  # scores are shown as points of one hundred
+POINTS = 100.0  # scores are shown as points of one hundred, except losses and distances: those as they are
 Item = TypeVar("Item")
 Key = TypeVar("Key")
 
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one rank. Scores are in points, time in seconds per run."""
+    """One method at one rank. Scores are in points (losses as they are), time in seconds per run."""
 
     adapter: str
     rank: int | None
@@ -84,6 +84,11 @@ class Table:
     def runs(self) -> tuple[Run, ...]:
         """All runs behind the table."""
         return tuple(run for row in self.rows for run in row.runs)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more is better, in all columns."""
+        return self.runs[0].task.higher_is_better
 
     def short(self, task: str) -> str:
         """Return the task's name without its family, where that is unambiguous."""
@@ -138,6 +143,7 @@ def _table_key(run: Run) -> tuple[Any, ...]:
         (model.name, model.id, model.revision or "", model.dtype, model.weights_sha256 or ""),
         (task.source, task.protocol, run.protocol.selection),
         (task.max_train_samples or -1, task.max_eval_samples or -1),
+        not task.higher_is_better,
     )
 
 
@@ -224,7 +230,8 @@ def _seed(run: Run) -> int:
 
 
 def _points(run: Run) -> float | None:
-    return None if run.score.value is None else run.score.value * POINTS
+    scale = POINTS if run.task.higher_is_better else 1.0
+    return None if run.score.value is None else run.score.value * scale
 
 
 def _why_no_score(run: Run) -> str:

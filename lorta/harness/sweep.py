@@ -78,6 +78,9 @@ class _Planner:
         geometry: Geometry = self._once("geometry", model.model_dump(), lambda: None)
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
+        reversible = adapter.identity_at_start or getattr(adapter, "reversible", False)
+        if getattr(task, "compares_with_backbone", False) and not reversible:
+            return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
         return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:

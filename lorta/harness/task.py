@@ -43,6 +43,7 @@ class Task(Protocol):
 
     A task may also have `predict_untouched(backbone, data, settings)`: called before an adapter is attached, its result
     is then in `backbone.untouched`, so that predictions can hold the backbone's own answers beside the adapted ones.
+    `compares_with_backbone` = True says that training itself needs the backbone back (a reference model).
     """
 
     name: str

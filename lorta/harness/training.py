@@ -78,7 +78,9 @@ class OwnDataOrder(Trainer):
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
         generator = torch.Generator().manual_seed(int(self.args.data_seed or 0))
         if self.args.train_sampling_strategy == "group_by_length":
-            lengths = [len(row) for row in dataset["input_ids"]]
+            known = dataset.column_names
+            ids = ["input_ids"] if "input_ids" in known else [name for name in known if name.endswith("_ids")]
+            lengths = [sum(map(len, row)) for row in zip(*(dataset[name] for name in ids), strict=True)]
             size = self.args.train_batch_size * self.args.gradient_accumulation_steps
             return LengthGroupedSampler(size, dataset=dataset, lengths=lengths, generator=generator)
         return torch.utils.data.RandomSampler(dataset, generator=generator)

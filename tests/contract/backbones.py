@@ -6,7 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from lorta.geometry import Geometry
 from lorta.harness.adapter import Adapter
@@ -16,7 +22,7 @@ from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells
 
 ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
-ARCHITECTURES = ("roberta", "llama")
+ARCHITECTURES = ("roberta", "llama", "llama_lm")
 RANK = 4
 
 
@@ -33,8 +39,26 @@ def adapter(name: str, rank: int = RANK) -> Adapter:
     return build(_node(name, rank))
 
 
+def task_type(architecture: str) -> str:
+    """PEFT's name of the task that the backbone is for."""
+    return "CAUSAL_LM" if architecture == "llama_lm" else "SEQ_CLS"
+
+
+def unsupported(method: Adapter, architecture: str) -> str | None:
+    """Why the adapter cannot attach to the backbone, or None."""
+    return method.unsupported(backbone(architecture).geometry, task_type(architecture))
+
+
+def attach(method: Adapter, architecture: str) -> torch.nn.Module:
+    """The adapter around a fresh backbone."""
+    return method.attach(backbone(architecture), task_type(architecture))
+
+
 def backbone(architecture: str) -> Backbone:
-    """Two layers of random weights, always the same: a RoBERTa, or a Llama with four query heads and two key heads."""
+    """Two layers of random weights, always the same: a RoBERTa, or a Llama with four query heads and two key heads.
+
+    The Llama comes as a classifier and as a language model.
+    """
     torch.manual_seed(0)
     if architecture == "roberta":
         config = RobertaConfig(
@@ -60,7 +84,7 @@ def backbone(architecture: str) -> Backbone:
             max_position_embeddings=40,
             pad_token_id=1,
         )
-        model = LlamaForSequenceClassification(config)
+        model = (LlamaForCausalLM if architecture == "llama_lm" else LlamaForSequenceClassification)(config)
     with torch.no_grad():  # transformers' 0.02 is so small that differences drown in rounding
         for parameter in model.parameters():
             if parameter.dim() == 2:
@@ -80,9 +104,10 @@ def batch() -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def logits(model: torch.nn.Module) -> torch.Tensor:
-    """The model's logits on `batch`, in evaluation mode."""
+    """The model's logits on `batch`, in evaluation mode; those of virtual tokens, if it has some, left out."""
     rows = batch()
-    return model.eval()(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+    found = model.eval()(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).logits
+    return found[:, -rows["input_ids"].shape[1] :] if found.dim() == 3 else found
 
 
 def train_steps(model: torch.nn.Module, adapter: Adapter, steps: int = 3) -> dict[str, float]:
@@ -92,8 +117,11 @@ def train_steps(model: torch.nn.Module, adapter: Adapter, steps: int = 3) -> dic
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-2, weight_decay=0.0)
     largest = dict.fromkeys(trainable, 0.0)
     model.train()
+    rows = batch()
+    if any(name.endswith("lm_head") for name, _ in model.named_modules()):
+        rows["labels"] = rows["input_ids"]
     for _ in range(steps):
-        model(**batch()).loss.backward()
+        model(**rows).loss.backward()
         for name, weight in trainable.items():
             assert weight.grad is not None, f"{name} got no gradient"
             largest[name] = max(largest[name], weight.grad.abs().max().item())

@@ -12,7 +12,7 @@ from lorta.harness.task import Task
 
 SUITES = ("glue", "commonsense", "superglue_qa")
 TASKS = [name for name in group_options(CONF)["task"] if name not in SUITES]
-GLUE = [name for name in TASKS if name.startswith("glue/")]
+GLUE_TASKS = [name for name in TASKS if name.startswith("glue/")]
 
 
 def task(name: str) -> tuple[Task, RunSettings]:
@@ -31,13 +31,12 @@ def test_the_file_says_what_tables_need(name):
     assert found.score([])[found.primary].reason
 
 
-@pytest.mark.parametrize("name", GLUE)
-def test_glues_first_metric_is_the_one_in_tables(name):
-    found, _ = task(name)
-    assert found.primary == GLUE_METRICS[name.rpartition("/")[2]][0]
+@pytest.mark.parametrize("name", GLUE_TASKS)
+def test_tables_show_the_first_of_a_glue_tasks_metrics(name):
+    assert task(name)[0].primary == GLUE_METRICS[name.rpartition("/")[2]][0]
 
 
-@pytest.mark.parametrize("name", GLUE)
+@pytest.mark.parametrize("name", GLUE_TASKS)
 def test_perfect_predictions_score_one_and_broken_ones_say_why(name):
     found, _ = task(name)
     references = [0.0, 2.5, 5.0, 1.0] if found.labels == 1 else [0, 1, 1, 0]
@@ -47,7 +46,7 @@ def test_perfect_predictions_score_one_and_broken_ones_say_why(name):
     assert all(score.value is None and score.reason for score in found.score(broken).values())
 
 
-@pytest.mark.parametrize("name", GLUE)
+@pytest.mark.parametrize("name", GLUE_TASKS)
 def test_embedded_rows_have_the_columns_or_a_sentence_says_there_are_none(name):
     found, settings = task(name)
     short = name.rpartition("/")[2]

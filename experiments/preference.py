@@ -1,0 +1,137 @@
+"""Direct preference optimisation with trl.DPOTrainer. Rafailov et al. 2023, arXiv:2305.18290.
+
+The reference is always the backbone: with the adapter switched off where that gives the backbone back, else a copy.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
+from lorta.harness.backbone import Backbone
+from lorta.harness.spec import TrainerSettings
+from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+
+PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone
+TOLERANCE = 0.01  # of a log-probability; 4-bit kernels round differently once weights are packed
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """How a model takes the two answers of a pair: sums over their tokens, in nats."""
+
+    chosen: AnswerScore
+    rejected: AnswerScore
+
+
+class _NoReference(nn.Module):
+    """Stands where TRL wants a reference model while it is set up."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+
+class PreferenceTrainer(OwnDataOrder, DPOTrainer):
+    """trl.DPOTrainer on rows that are tokenised already, with this project's data order.
+
+    Given a PeftModel and no reference, TRL copies the adapter into a second one, "ref", as if it had been trained
+    before, which not every tuner can hold. With `ref_model` None after set-up it switches the adapter off instead.
+    """
+
+    def __init__(self, model: Any, reference: nn.Module | None, **rest: Any) -> None:
+        stand_in = reference if reference is not None else _NoReference(model.config)
+        super().__init__(model, ref_model=stand_in, **rest)  # pyright: ignore[reportArgumentType]
+        self.ref_model = reference
+
+    def _prepare_dataset(self, dataset: Any, *unused: Any) -> Any:
+        return dataset
+
+
+def pair_rows(rows: Any, answer: str) -> dict[str, list[list[int]]]:
+    """Return input_ids and labels of prompt and answer ("chosen" or "rejected"), for `answer_scores`."""
+    pairs = list(zip(rows["prompt_ids"], rows[f"{answer}_ids"], strict=True))
+    return {
+        "input_ids": [[*prompt, *ids] for prompt, ids in pairs],
+        "labels": [[IGNORED] * len(prompt) + list(ids) for prompt, ids in pairs],
+    }
+
+
+def pair_scores(model: nn.Module, padding: int, rows: Any, batch_size: int, precision: str = "fp32") -> list[PairScore]:
+    """Return one score per row of prompt_ids, chosen_ids and rejected_ids, in the rows' order."""
+    chosen, rejected = (
+        answer_scores(model, padding, _Columns(pair_rows(rows, answer)), batch_size, precision)
+        for answer in ("chosen", "rejected")
+    )
+    return [PairScore(*pair) for pair in zip(chosen, rejected, strict=True)]
+
+
+class _Columns(dict[str, list[list[int]]]):
+    """Columns whose length is their number of rows, as a datasets.Dataset has it."""
+
+    def __len__(self) -> int:
+        return len(self["input_ids"])
+
+
+def reference_for(
+    model: nn.Module, padding: int, rows: Any, untouched: Sequence[PairScore], batch_size: int, precision: str
+) -> nn.Module | None:
+    """Return None where switching the adapter off gives the backbone, else a frozen copy of the model as it begins.
+
+    Both are compared with what the backbone said of the first rows (PiSSA, for example, leaves a residual behind, and
+    full fine-tuning has nothing to switch off). Raises ValueError when neither is the backbone.
+    """
+
+    def is_backbone() -> bool:
+        found = pair_scores(model, padding, probe, batch_size, precision)
+        sums = [[pair.chosen.log_probability, pair.rejected.log_probability] for pair in found]
+        return torch.allclose(torch.tensor(sums), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+    probe = rows.select(range(min(PROBE_ROWS, len(rows))))
+    known = untouched[: len(probe)]
+    expected = torch.tensor([[pair.chosen.log_probability, pair.rejected.log_probability] for pair in known])
+    disable: Any = getattr(model, "disable_adapter", None)
+    with disable() if disable else nullcontext():
+        same = is_backbone()
+    if disable and same:
+        return None
+    if not is_backbone():
+        raise ValueError(
+            "task=dpo: this adapter cannot be switched off and does not begin as the backbone: no reference"
+        )
+    inner: Any = getattr(model, "get_base_model", lambda: model)()  # the adapter's layers are in it
+    return copy.deepcopy(inner).requires_grad_(False).eval()
+
+
+def train_preference(
+    model: nn.Module,
+    reference: nn.Module | None,
+    backbone: Backbone,
+    rows: Any,
+    settings: TrainerSettings,
+    seed: int,
+    callbacks: Sequence[TrainerCallback],
+    score: Callable[[], float],
+    folder: Path,
+    beta: float,
+) -> TrainingOutcome:
+    """Train on rows of prompt_ids, chosen_ids and rejected_ids with the sigmoid loss; dropout is off, as TRL has it."""
+
+    def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
+        config = DPOConfig(**arguments, **quiet(model), beta=beta, loss_type=["sigmoid"], max_length=None)
+        rest = {**parts, "args": config, "train_dataset": rows, "processing_class": backbone.tokenizer}
+        rest.pop("model")
+        return keep_precision(model, lambda: PreferenceTrainer(model, reference, **rest))
+
+    collate = DataCollatorForPreference(int(backbone.tokenizer.pad_token_id or 0), max_length=None)
+    architecture = backbone.geometry.architecture
+    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
