@@ -6,7 +6,8 @@ python scripts/mt_bench.py runs/SIGNATURE --data $DATA --untouched              
 python scripts/mt_bench.py runs/SIGNATURE --questions validation.jsonl          # other questions, of one turn or two
 
 Questions may be preference rows with a column `prompt`, such as the held-out pairs of task=dpo. Words such as
-model.path=FOLDER say where a run's files are on this machine. A killed command continues where it was.
+model.path=FOLDER say where a run's files are on this machine; mt_bench.KEY=VALUE changes a value of the template's
+file, such as mt_bench.generation.batch_size=32. A killed command continues where it was.
 """
 
 import argparse
@@ -33,11 +34,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Answer for every run; 2 for what cannot be done."""
     arguments = parse_arguments()
-    words = [word for word in arguments.words if "=" in word]
+    ours = [word for word in arguments.words if word.startswith("mt_bench.")]
+    words = [word for word in arguments.words if "=" in word and word not in ours]
     suffix = "-untouched" if arguments.untouched else ""
     try:
         questions = load_questions(arguments.questions or arguments.data / "question.jsonl")
-        settings = answer_settings(arguments.template, CONF / "mt_bench")
+        settings = answer_settings(arguments.template, CONF / "mt_bench", ours)
         for folder in (Path(word) for word in arguments.words if "=" not in word):
             run = reload_run(folder, CONF, words, arguments.untouched)
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"

@@ -11,6 +11,7 @@ import yaml
 from experiments.generation import Generation, write
 from experiments.judge.journal import Journal
 from experiments.judge.prompts import Question
+from lorta.harness.compose import did_you_mean
 from lorta.harness.spec import canonical_json
 
 if TYPE_CHECKING:
@@ -28,12 +29,26 @@ class AnswerSettings:
     max_length: int  # tokens of a prompt; the beginning of longer ones is cut, but for the begin-of-text token
 
 
-def answer_settings(name: str, folder: Path) -> AnswerSettings:
-    """Return the settings of a template. Raises ValueError for an unknown name."""
+def answer_settings(name: str, folder: Path, words: Sequence[str] = ()) -> AnswerSettings:
+    """Return the settings of a template, changed by words such as `mt_bench.generation.batch_size=16`.
+
+    Raises ValueError for an unknown name or key, and for impossible values.
+    """
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in names:
         raise ValueError(f"template {name}: there are {', '.join(names)}")
-    return AnswerSettings(**yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    for word in words:
+        key, _, value = word.partition("=")
+        _, *path, last = key.split(".")
+        node = values
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or (last not in node and path != ["temperatures"]):
+            raise ValueError(f"{key}: no such key{did_you_mean(key, [f'mt_bench.{known}' for known in values])}")
+        node[last] = yaml.safe_load(value)
+    Generation(**values["generation"])
+    return AnswerSettings(**values)
 
 
 def dialogue(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]) -> list[int]:

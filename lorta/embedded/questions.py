@@ -9,6 +9,9 @@
 | gaps          | SuperGLUE's record                | which noun of the passage fills the gap                 |
 | reading       | SQuAD                             | who does it, or to whom is it done                      |
 | counting      | DROP                              | how many, from a passage of two numbers                 |
+
+Worked sums and yes-or-no questions are written as in the embedded decoder's pre-training text (`primer`), with cue word
+and `=>`: what training has to find is the prompt's form, and how an answer is put.
 """
 
 import json
@@ -39,12 +42,12 @@ def _word_problem(random: Random) -> Row:
     who, things = f"{random.choice(tuple(lang.KIND_OF))}s", random.choice(THINGS)
     verb = random.choice(("get", "buy", "find") if sign == "+" else ("lose", "give", "take away"))
     question = f"the {who} have {first} {things} and {verb} {second} . how many {things} do they have now ?"
-    return {"question": question, "answer": f"{first} {sign} {second} = {result}\n#### {result}"}
+    return {"question": question, "answer": f"sum : {first} {sign} {second} => {result}\n#### {result}"}
 
 
 def _true_false(random: Random) -> Row:
     told = OPERATIONS["truth"](random)
-    question = f"Please answer the following question with true or false, question: {told.given}"
+    question = f"Please answer the following question with true or false, question: truth : {told.given} =>"
     return _adapters_row(question, ("true", "false"), "true" if told.answer == "yes" else "false")
 
 

@@ -105,6 +105,18 @@ def test_every_file_of_settings_is_complete(name):
     assert Generation(**settings.generation).temperature == 0.0
 
 
+def test_words_change_a_value_of_the_file():
+    words = ["mt_bench.generation.max_new_tokens=7", "mt_bench.temperatures.writing=0.7", "mt_bench.max_length=99"]
+    found = answer_settings("alpaca", CONF / "mt_bench", words)
+    assert (found.generation["max_new_tokens"], found.temperatures, found.max_length) == (7, {"writing": 0.7}, 99)
+
+
+@pytest.mark.parametrize("word", ["mt_bench.lenght=9", "mt_bench.generation.beams=4", "mt_bench.first.x=1"])
+def test_an_unknown_key_is_a_sentence(word):
+    with pytest.raises(ValueError, match="no such key"):
+        answer_settings("alpaca", CONF / "mt_bench", [word])
+
+
 def test_an_unknown_template_is_a_sentence():
     with pytest.raises(ValueError, match="template none: there are alpaca, chat"):
         answer_settings("none", CONF / "mt_bench")
