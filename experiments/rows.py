@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.harness.backbone import require_hub
@@ -18,6 +18,7 @@ from lorta.harness.spec import DataSettings
 from lorta.harness.task import DataPlan, Source
 
 Row = Mapping[str, Any]
+R = TypeVar("R")
 MOST_PROBLEMS_PER_FILE = 3
 
 
@@ -169,7 +170,7 @@ def read_rows(plan: DataPlan, name: str, split: str, data: DataSettings, hub_id:
     return parquet.read_table(file).to_pylist()
 
 
-def cap(rows: Sequence[Row], most: int | None, name: str) -> list[Row]:
+def cap(rows: Sequence[R], most: int | None, name: str) -> list[R]:
     """Return at most `most` rows: the first of a shuffle that depends on the task's name, not on the run's seed."""
     if most is None or most >= len(rows):
         return list(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lorta.embedded import causal_pretraining, instructions, pretraining, tasks
+from lorta.embedded import causal_pretraining, instructions, pretraining, questions, tasks
 
 WEIGHTS = Path(tasks.__file__).with_name("weights")
 MODELS = {  # recipe, steps, and what writes the result
@@ -44,6 +44,7 @@ def write_fingerprints() -> None:
         for rows, sizes in (
             (tasks.embedded_rows, dict.fromkeys(tasks.EMBEDDED_TASKS, tasks.SIZES)),
             (instructions.text_rows, instructions.SIZES),
+            (questions.question_rows, dict.fromkeys(questions.QUESTION_KINDS, questions.SIZES)),
         )
         for name, splits in sizes.items()
     }

@@ -10,7 +10,7 @@ from lorta.harness.compose import Problems, compose_cells, group_options, parse_
 from lorta.harness.spec import RunSettings
 from lorta.harness.task import Task
 
-SUITES = ("glue",)
+SUITES = ("glue", "commonsense", "superglue_qa")
 TASKS = [name for name in group_options(CONF)["task"] if name not in SUITES]
 GLUE_TASKS = [name for name in TASKS if name.startswith("glue/")]
 
@@ -27,6 +27,8 @@ def test_the_file_says_what_tables_need(name):
     found, _ = task(name)
     assert found.name == name
     assert found.protocol >= 1
+    assert found.primary in found.score([])
+    assert found.score([])[found.primary].reason
 
 
 @pytest.mark.parametrize("name", GLUE_TASKS)

@@ -1,0 +1,1 @@
+"""Questions with a known answer: word problems, multiple choice, and reading, by option likelihood or by generation."""

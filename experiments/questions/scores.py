@@ -1,0 +1,113 @@
+"""From what a model wrote, or how likely it found each option, to metrics. Pure: works on a predictions file."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from lorta.harness.sections import Score
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+CLOSE = 1e-6  # numbers that differ by less are equal
+Row = Mapping[str, Any]
+
+
+def numbers(text: str) -> list[float]:
+    """Return all numbers of a text: digits with thousands separators, a sign and decimals."""
+    return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
+
+
+def first_number(text: str) -> float | None:
+    """Return the first number of a text, or None."""
+    return next(iter(numbers(text)), None)
+
+
+def number_after(text: str, mark: str) -> float | None:
+    """Return the first number behind the first `mark` (its surrounding spaces aside), or None."""
+    _, found, rest = text.partition(mark.strip())
+    return first_number(rest) if found else None
+
+
+def named_option(text: str, names: Sequence[str]) -> int | None:
+    """Return the place of the option whose name comes first in a text, as a word; None where there is none.
+
+    LLM-Adapters' rule (commonsense_evaluate.py), which takes parts of words too.
+    """
+    found = re.search("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names, key=len, reverse=True)), text)
+    return names.index(found[0]) if found else None
+
+
+def normalised(text: str) -> str:
+    """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces."""
+    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return " ".join(ARTICLES.sub(" ", bare).split())
+
+
+def overlap_f1(text: str, reference: str) -> float:
+    """Return the F1 of shared words after normalisation, 0 where one of both is empty (SQuAD; MeZO, metrics.py)."""
+    said, right = normalised(text).split(), normalised(reference).split()
+    shared = sum((Counter(said) & Counter(right)).values())
+    return 2 * shared / (len(said) + len(right)) if shared else 0.0
+
+
+def _number_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
+    def equal(found: float | None, row: Row) -> bool:
+        right = first_number(row["references"][0])
+        return found is not None and right is not None and abs(found - right) < CLOSE
+
+    marked = [number_after(row["text"], row["mark"]) for row in rows]
+    last = [next(iter(reversed(numbers(row["text"]))), None) for row in rows]
+    return {
+        "accuracy": [equal(found, row) for found, row in zip(marked, rows, strict=True)],
+        "accuracy_last_number": [equal(found, row) for found, row in zip(last, rows, strict=True)],
+        "unparsed": [found is None for found in marked],
+    }
+
+
+def _option_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
+    found = [named_option(row["text"], row["names"]) for row in rows]
+    return {
+        "accuracy": [place in row["correct"] for place, row in zip(found, rows, strict=True)],
+        "unparsed": [place is None for place in found],
+    }
+
+
+def _likelihood_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
+    return {"accuracy": [likeliest(row["scores"]) in row["correct"] for row in rows]}
+
+
+def likeliest(scores: Sequence[float]) -> int:
+    """Return the place of the highest score, the first of equals."""
+    return max(range(len(scores)), key=lambda place: scores[place])
+
+
+def _reading_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
+    return {
+        "f1": [max(overlap_f1(row["text"], right) for right in row["references"]) for row in rows],
+        "exact_match": [
+            any(normalised(row["text"]) == normalised(right) for right in row["references"]) for row in rows
+        ],
+    }
+
+
+METRICS: dict[str, Callable[[Sequence[Row]], dict[str, list[bool] | list[float]]]] = {  # by a task's `scoring`
+    "likelihood": _likelihood_metrics,
+    "option": _option_metrics,
+    "number": _number_metrics,
+    "reading": _reading_metrics,
+}
+
+
+def score(scoring: str, predictions: Sequence[Row]) -> dict[str, Score]:
+    """Return the means of the metrics over predictions, each 0 to 1. No rows, or scores that are NaN, say so."""
+    if not predictions:
+        return {"accuracy" if scoring != "reading" else "f1": Score(value=None, n=0, reason="no rows were scored")}
+    count, broken = len(predictions), sum(any(s != s for s in row.get("scores", ())) for row in predictions)
+    found = METRICS[scoring](predictions)
+    if broken:
+        reason = f"{broken} of {count} rows have a log-probability that is NaN"
+        return {name: Score(value=None, n=count, reason=reason) for name in found}
+    return {name: Score(value=fmean(map(float, values)), n=count) for name, values in found.items()}

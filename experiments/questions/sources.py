@@ -1,0 +1,104 @@
+"""Where a question task's rows come from: embedded, JSON lines below `data.root`, or one Parquet file of the hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.questions.formats import Checked, Format, Question
+from experiments.rows import cap, choose_source, local_file, plan_local, read_lines
+from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
+from lorta.harness.backbone import require_hub
+from lorta.harness.build import build
+from lorta.harness.spec import DataSettings
+from lorta.harness.task import DataPlan, Source
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """One split of one data set, a node of a task's YAML: the same rows under three names, and their format.
+
+    `folder` and `split` name the local file, `embedded` the embedded kind of rows (null: there is none), `hub_file` the
+    Parquet file in the repository `hub_id` at `revision` (null: no hub repository has these rows in this form).
+    """
+
+    format: Mapping[str, Any]
+    folder: str
+    split: str
+    embedded: str | None
+    hub_id: str | None
+    hub_file: str | None
+    revision: str | None
+
+    def built_format(self) -> Format:
+        """Return the format object."""
+        return build(self.format)
+
+    def fingerprint(self, source: Source, data: DataSettings, task: str) -> str:
+        """Return what fixes the rows, after checking each line of a local file. Raises ValueError with the problems."""
+        if source == "embedded":
+            if self.embedded is None:
+                known = ", ".join(QUESTION_KINDS)
+                raise ValueError(f"task={task} has no embedded data (there are {known}): set data.root=FOLDER")
+            return question_fingerprint(self.embedded, self.split)
+        if source == "local":
+            try:
+                plan = plan_local(self.folder, data.root or "", {"rows": self.split}, Checked(self.built_format()))
+            except ValueError as error:
+                raise ValueError(str(error).replace(f"task={self.folder}:", f"task={task}:")) from error
+            return plan.fingerprints["rows"]
+        return self._hub_fingerprint(task)
+
+    def rows(self, source: Source, data: DataSettings) -> list[Mapping[str, Any]]:
+        """Return the rows in the source's order."""
+        if source == "embedded":
+            assert self.embedded is not None
+            return list(question_rows(self.embedded, self.split))
+        if source == "local":
+            file = local_file(Path(data.root or "").expanduser(), self.folder, self.split)
+            return [row for _, row in read_lines(file)]
+        from huggingface_hub import hf_hub_download
+        from pyarrow import parquet
+
+        assert self.hub_id is not None and self.hub_file is not None
+        file = hf_hub_download(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
+        return parquet.read_table(file).to_pylist()
+
+    def questions(self, source: Source, data: DataSettings, task: str, most: int | None) -> list[tuple[int, Question]]:
+        """Return (idx, question) of at most `most` rows. Raises ValueError naming the row of another form."""
+        form, found = self.built_format(), []
+        rows = list(enumerate(self.rows(source, data)))
+        for number, row in cap(rows, most, task):
+            try:
+                idx = row.get("idx")
+                found.append((idx if isinstance(idx, int) else number, form.question(row)))
+            except ValueError as error:
+                raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
+        return found
+
+    def _hub_fingerprint(self, task: str) -> str:
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.hub_id is None or self.hub_file is None:
+            raise ValueError(f"task={task}: no hub repository has these rows in this form: set data.root=FOLDER")
+        cached = try_to_load_from_cache(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
+        if not isinstance(cached, str):
+            remedy = f"hf download {self.hub_id} {self.hub_file} --repo-type dataset --revision {self.revision}"
+            require_hub(f"task={task} ({self.hub_id})", remedy)
+        return f"{self.hub_id}@{self.revision}/{self.hub_file}"
+
+
+def plan_questions(task: str, uses: Mapping[str, RowSource], data: DataSettings, model_default: str) -> DataPlan:
+    """Return the plan of a task. Raises ValueError with the problems of all its splits, one a line."""
+    source = choose_source(data, model_default)
+    problems: list[str] = []
+    prints: dict[str, str] = {}
+    for use, rows in uses.items():
+        try:
+            prints[use] = rows.fingerprint(source, data, task)
+        except ValueError as error:
+            problems += [line for line in str(error).splitlines() if line not in problems]
+    if problems:
+        raise ValueError("\n".join(problems))
+    revisions = {"embedded": QUESTIONS_REVISION, "local": "sha256", "hub": uses["evaluation"].revision or ""}
+    return DataPlan(source, revisions[source], prints)

@@ -1,0 +1,155 @@
+"""A question task: fine-tune a causal language model on question and answer, then score held-out questions.
+
+`scoring` says how: `likelihood` of the options; or greedy generation, of which `option` reads the name of an option,
+`number` a number, and `reading` the words shared with an answer. Values are in `conf/task/`, protocols in
+`docs/protocols/questions.md`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from experiments.generation import Generation
+from experiments.questions.scores import METRICS, likeliest, named_option, score
+from experiments.questions.sources import RowSource, plan_questions
+from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm
+from lorta.harness.sections import Score
+from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.task import DataPlan, DataSplits, Source
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from experiments.questions.formats import Question
+    from lorta.harness.training import TrainingOutcome
+
+
+@dataclass(frozen=True)
+class QuestionTask:
+    """One question task. `train` and `evaluation` are nodes of RowSource, `generation` one of Generation.
+
+    `normalise` divides an option's log-probability by its tokens (mean) or does not (sum); `mark` stands before the
+    number in an answer. Raises ValueError for values that contradict.
+    """
+
+    name: str
+    protocol: int
+    train_on: Mapping[str, Any]
+    evaluate_on: Mapping[str, Any]
+    scoring: Literal["likelihood", "option", "number", "reading"]
+    loss_on: Literal["answer", "all"]
+    primary: str
+    test_is_validation: bool
+    max_length: int  # tokens of prompt and answer together; what data.max_length is unless it is set
+    generation: Mapping[str, Any]
+    normalise: Literal["mean", "sum"] = "mean"
+    mark: str = "####"
+    peft_task_type: str = "CAUSAL_LM"
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        allowed = {"scoring": tuple(METRICS), "loss_on": ("answer", "all"), "normalise": ("mean", "sum")}
+        for key, values in allowed.items():
+            if getattr(self, key) not in values:
+                raise ValueError(f"task.{key}={getattr(self, key)}: there are {', '.join(values)}")
+        Generation(**self.generation)
+        for use in self._uses().values():
+            use.built_format()
+
+    def _uses(self) -> dict[str, RowSource]:
+        return {"train": RowSource(**self.train_on), "evaluation": RowSource(**self.evaluate_on)}
+
+    def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
+        """Choose the source and check every line of local files. Raises ValueError, one problem a line."""
+        return plan_questions(self.name, self._uses(), data, model_default)
+
+    def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
+        """Return the causal language model."""
+        return load_causal_lm(files, dtype)
+
+    def load_data(
+        self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
+    ) -> DataSplits:
+        """Return training rows as tokens, and evaluation rows with prompt, options and references beside them."""
+        from datasets import Dataset
+
+        from experiments.questions.tokens import evaluation_row, training_row
+
+        most = data.max_length
+        learnt = self._uses()["train"].questions(plan.source, data, self.name, data.max_train_samples)
+        train = [training_row(tokenizer, question, most, self.loss_on) for _, question in learnt]
+        asked = self.evaluation_questions(plan.source, data)
+        return DataSplits(
+            train=Dataset.from_list(train),
+            evaluation=[evaluation_row(tokenizer, idx, question, most) for idx, question in asked],
+        )
+
+    def evaluation_questions(self, source: Source, data: DataSettings) -> "list[tuple[int, Question]]":
+        """Return idx and question of every row that is scored."""
+        return self._uses()["evaluation"].questions(source, data, self.name, data.max_eval_samples)
+
+    def train(
+        self,
+        model: "nn.Module",
+        backbone: Backbone,
+        data: DataSplits,
+        settings: TrainerSettings,
+        seed: int,
+        callbacks: "Sequence[TrainerCallback]",
+        folder: Path,
+    ) -> "TrainingOutcome":
+        """Train with TRL's SFTTrainer; the epoch's score is the primary metric on the evaluation questions."""
+        from experiments.supervised import train_supervised
+
+        def epoch_score() -> float:
+            value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
+            return float("-inf") if value is None else value
+
+        return train_supervised(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
+
+    def predict(
+        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
+    ) -> list[dict[str, Any]]:
+        """Return idx, references, and what was written or each option's log-probability, in the rows' order."""
+        if self.scoring == "likelihood":
+            return self._choose(model, backbone, data.evaluation, settings)
+        return self._write(model, backbone, data.evaluation, settings)
+
+    def _choose(
+        self, model: "nn.Module", backbone: Backbone, rows: Sequence[Any], settings: TrainerSettings
+    ) -> list[dict[str, Any]]:
+        from experiments.questions.likelihood import option_scores
+
+        found = option_scores(
+            model,
+            backbone.tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
+            [row.option_tokens for row in rows],
+            settings.per_device_eval_batch_size,
+            self.normalise,
+            settings.precision,
+        )
+        return [
+            row.told | {"prediction": likeliest(scores), "scores": scores}
+            for row, scores in zip(rows, found, strict=True)
+        ]
+
+    def _write(
+        self, model: "nn.Module", backbone: Backbone, rows: Sequence[Any], settings: TrainerSettings
+    ) -> list[dict[str, Any]]:
+        from experiments.generation import write
+
+        how = Generation(**self.generation)
+        written = write(model, backbone.tokenizer, [row.prompt_tokens for row in rows], how, settings.precision)
+        predictions = [
+            row.told | {"text": one.text, "tokens": one.tokens, "stopped": one.stopped, "mark": self.mark}
+            for row, one in zip(rows, written, strict=True)
+        ]
+        if self.scoring == "option":
+            return [row | {"prediction": named_option(row["text"], row["names"])} for row in predictions]
+        return predictions
+
+    def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+        """Return the metrics of `scoring`, each 0 to 1. Pure: texts and log-probabilities are read again."""
+        return score(self.scoring, predictions)

@@ -1,0 +1,66 @@
+"""Questions as tokens: where the prompt ends and the answer begins, and what is cut when both are too long."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.questions.formats import Question
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt and the tokens behind it; `cut` says that something did not fit."""
+
+    prompt: list[int]
+    continuation: list[int]
+    cut: bool
+
+
+def encode(tokenizer: Any, prompt: str, continuation: str, max_length: int, end: bool = False) -> Encoded:
+    """Return both parts, together at most `max_length` tokens.
+
+    Both are tokenised as one text, as a reader meets them, and parted at the length of the prompt alone (lm_eval's
+    rule). Of what is too long the beginning of the prompt goes, but for the begin-of-text token (MeZO's rule), then the
+    end of the continuation. `end` adds the end-of-text token.
+    """
+    whole, alone = (_ids(tokenizer, text) for text in (prompt + continuation, prompt))
+    found, behind = whole[: len(alone)], whole[len(alone) :]
+    behind += [tokenizer.eos_token_id] if end else []
+    begin = 1 if found[:1] == [tokenizer.bos_token_id] else 0
+    room = max(max_length - len(behind), begin + 1)
+    cut = len(found) > room or len(behind) > max_length - begin - 1
+    if len(found) > room:
+        found = found[:begin] + found[begin - room :]
+    return Encoded(found, behind[: max_length - len(found)], cut)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids = list(tokenizer(text)["input_ids"])
+    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+
+
+def training_row(tokenizer: Any, question: Question, max_length: int, loss_on: str) -> dict[str, list[int]]:
+    """Return input_ids, attention_mask and labels; -100 marks what the loss leaves out (`loss_on`: answer or all)."""
+    encoded = encode(tokenizer, question.prompt, question.answer, max_length, end=True)
+    ids = encoded.prompt + encoded.continuation
+    labels = ids if loss_on == "all" else [-100] * len(encoded.prompt) + encoded.continuation
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A question to be scored: its tokens, and what its prediction row tells beside the prediction."""
+
+    prompt_tokens: list[int]
+    option_tokens: list[tuple[list[int], list[int]]]  # prompt and option, for each option
+    told: dict[str, Any]
+
+
+def evaluation_row(tokenizer: Any, idx: int, question: Question, max_length: int) -> EvaluationRow:
+    """Return the question with its options; `cut` in `told` says that something was longer than `max_length` tokens."""
+    alone = encode(tokenizer, question.prompt, "", max_length)
+    options = [encode(tokenizer, question.prompt, option, max_length) for option in question.options]
+    told: dict[str, Any] = {"idx": idx, "references": list(question.references)}
+    if question.options:
+        told |= {"names": list(question.names), "correct": list(question.correct)}
+    told["cut"] = alone.cut or any(option.cut for option in options)
+    return EvaluationRow(alone.prompt, [(option.prompt, option.continuation) for option in options], told)

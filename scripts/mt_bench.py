@@ -1,0 +1,55 @@
+"""Write the answers of finished runs to MT-Bench's questions; scripts/judge.py has them judged.
+
+DATA=data/instruct/mt_bench                       # with FastChat's question.jsonl
+python scripts/mt_bench.py runs/SIGNATURE --data $DATA --template alpaca        # into runs/SIGNATURE/mt_bench.jsonl
+python scripts/mt_bench.py runs/SIGNATURE --data $DATA --untouched              # the same model without its adapter
+python scripts/mt_bench.py runs/SIGNATURE --questions validation.jsonl          # other questions, of one turn or two
+
+Questions may be preference rows with a column `prompt`, such as the held-out pairs of task=dpo. Words such as
+model.path=FOLDER say where a run's files are on this machine; mt_bench.KEY=VALUE changes a value of the template's
+file, such as mt_bench.generation.batch_size=32. A killed command continues where it was.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments.judge.answers import answer_all, answer_settings
+from experiments.judge.prompts import load_questions
+from lorta.harness.cli import CONF
+from lorta.harness.reload import reload_run
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="+", metavar="RUN|KEY=VALUE", help="run folders, and where their files are")
+    parser.add_argument("--data", type=Path, default=Path("."), help="folder with question.jsonl")
+    parser.add_argument("--questions", type=Path, help="a file of questions, instead")
+    parser.add_argument("--template", default="alpaca", help="a name of conf/mt_bench/")
+    parser.add_argument("--untouched", action="store_true", help="leave the adapter out")
+    return parser.parse_intermixed_args()
+
+
+def main() -> int:
+    """Answer for every run; 2 for what cannot be done."""
+    arguments = parse_arguments()
+    ours = [word for word in arguments.words if word.startswith("mt_bench.")]
+    words = [word for word in arguments.words if "=" in word and word not in ours]
+    suffix = "-untouched" if arguments.untouched else ""
+    try:
+        questions = load_questions(arguments.questions or arguments.data / "question.jsonl")
+        settings = answer_settings(arguments.template, CONF / "mt_bench", ours)
+        for folder in (Path(word) for word in arguments.words if "=" not in word):
+            run = reload_run(folder, CONF, words, arguments.untouched)
+            file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"
+            count = answer_all(run.model, run.backbone.tokenizer, questions, settings, file, folder.name + suffix)
+            print(f"{file}: {count} answers written, {len(questions) - count} were there")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

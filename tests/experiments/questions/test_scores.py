@@ -1,0 +1,128 @@
+"""Numbers, options and short answers read from what a model wrote."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lm_eval.tasks.qasper.metrics import normalize_answer
+
+from experiments.questions.scores import (
+    METRICS,
+    first_number,
+    named_option,
+    normalised,
+    number_after,
+    numbers,
+    overlap_f1,
+    score,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("so 3 and 4", [3.0, 4.0]),
+        ("it costs $1,234.50.", [1234.5]),
+        ("-7 degrees, not 7.", [-7.0, 7.0]),
+        ("none", []),
+        ("1,000,000 or 2.", [1000000.0, 2.0]),
+    ],
+)
+def test_numbers_are_read_with_signs_commas_and_decimals(text, found):
+    assert numbers(text) == found
+
+
+@given(st.floats(-1e9, 1e9).map(lambda value: round(value, 3)))
+def test_any_written_number_is_read_back(value):
+    assert first_number(f"the answer is {value:,.3f}") == pytest.approx(value, abs=1e-3)
+
+
+@given(st.text())
+def test_no_text_breaks_the_reading(text):
+    rows = [{"text": text, "references": ["1"], "mark": "####", "names": ["a"], "correct": [0]}]
+    for scoring in ("number", "option", "reading"):
+        assert all(0.0 <= found.value <= 1.0 for found in score(scoring, rows).values())
+
+
+def test_the_number_behind_the_mark_counts_and_the_last_one_is_another_metric():
+    rows = [
+        {"text": "3 + 4 = 7\n#### 7", "references": ["7"], "mark": "####"},
+        {"text": "#### 7\nor perhaps 8", "references": ["7"], "mark": "####"},
+        {"text": "it is 7", "references": ["7"], "mark": "####"},
+        {"text": "#### seven", "references": ["7"], "mark": "####"},
+        {"text": "#### 1,200", "references": ["1200"], "mark": "####"},
+    ]
+    found = score("number", rows)
+    assert found["accuracy"].value == pytest.approx(3 / 5)
+    assert found["accuracy_last_number"].value == pytest.approx(3 / 5)
+    assert found["unparsed"].value == pytest.approx(2 / 5)
+
+
+def test_another_mark_is_looked_for():
+    text = "The final answer is: 12 because 13"
+    assert number_after(text, "The final answer is: ") == 12.0
+    assert number_after(text, "####") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("the correct answer is true", 0),
+        ("false, not true", 1),
+        ("untrue", None),
+        ("", None),
+    ],
+)
+def test_the_first_option_named_as_a_word_is_the_choice(text, place):
+    assert named_option(text, ["true", "false"]) == place
+
+
+def test_a_longer_name_is_not_taken_for_a_shorter_one():
+    assert named_option("answer10", ["answer1", "answer10"]) == 1
+
+
+def test_options_are_scored_by_name_and_unnamed_ones_counted():
+    names = {"names": ["answer1", "answer2"]}
+    rows = [{"text": "answer2", "correct": [1], **names}, {"text": "nothing", "correct": [0], **names}]
+    found = score("option", rows)
+    assert (found["accuracy"].value, found["unparsed"].value) == (0.5, 0.5)
+
+
+def test_any_right_option_is_right():
+    rows = [{"scores": [-1.0, -2.0, -0.5], "correct": [0, 2]}, {"scores": [-1.0, -2.0, -0.5], "correct": [0, 1]}]
+    assert score("likelihood", rows)["accuracy"].value == 0.5
+
+
+def test_log_probabilities_that_are_no_numbers_say_so():
+    found = score("likelihood", [{"scores": [float("nan"), 0.0], "correct": [0]}])["accuracy"]
+    assert found.value is None and found.reason == "1 of 1 rows have a log-probability that is NaN"
+
+
+@pytest.mark.parametrize("scoring", METRICS)
+def test_no_rows_is_a_reason_not_a_zero(scoring):
+    assert all(found.value is None and found.reason for found in score(scoring, []).values())
+
+
+@given(st.text())
+def test_normal_form_is_that_of_squad(text):
+    assert normalised(text) == normalize_answer(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "f1"),
+    [
+        ("The cat.", "cat", 1.0),
+        ("a black cat", "cat", 2 / 3),
+        ("dog", "cat", 0.0),
+        ("", "cat", 0.0),
+        ("cat cat", "cat", 2 / 3),
+    ],
+)
+def test_f1_is_of_shared_words(text, reference, f1):
+    assert overlap_f1(text, reference) == pytest.approx(f1)
+
+
+def test_the_best_reference_counts():
+    rows = [{"text": "black cat", "references": ["dog", "the cat"]}]
+    found = score("reading", rows)
+    assert found["f1"].value == pytest.approx(2 / 3)
+    assert found["exact_match"].value == 0.0
