@@ -140,7 +140,8 @@ def _gaps(residues: list[Residue], declared: str | None, remarks: list[str]) -> 
     counts = [max(two.number - one.number - 1, 0) * broken for (one, two), broken in zip(pairwise(residues), breaks)]  # noqa: B905
     gaps, rest = [UNKNOWN * count for count in counts], 0
     if declared:
-        if found := _place(residues, breaks, counts, declared):
+        known = "".join(letter if letter in ATOMS else UNKNOWN for letter in declared.upper())
+        if found := _place(residues, breaks, counts, known):
             gaps, rest = found
         else:
             remarks.append("The declared sequence does not contain the observed residues; it is not used.")

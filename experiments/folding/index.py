@@ -1,8 +1,9 @@
 """The structures of a local folder: FOLDER/protein, with or without an index, checked file by file while planning.
 
 With `protein/index.tsv` (tab-separated) each row is one target: `file` (relative to `protein`) and `chain` are needed,
-`sequence` (that may have more than the observed residues) and `sha256` are checked where they are given. Without it,
-each chain of each structure file below `protein` is one. No torch.
+`sequence` (that may have more than the observed residues) and `sha256` are checked where they are given, and `split`
+(train or validation) takes the place of a split by identity. Without an index, each chain of each structure file below
+`protein` is one. No torch.
 """
 
 import csv
@@ -18,6 +19,7 @@ from experiments.folding.target import Target
 
 FOLDER, INDEX = "protein", "index.tsv"
 NEEDED = ("file", "chain")
+SIDES = ("train", "validation")
 LONGEST = 1024  # residues; the tokens that ESM-2 was trained with (Lin et al. 2023, supplementary A.1.1)
 
 
@@ -28,6 +30,7 @@ class Row(NamedTuple):
     chain: str | None  # the author's name; None for every chain
     sequence: str | None
     sha256: str | None
+    split: str | None = None
 
 
 class Planned(NamedTuple):
@@ -36,6 +39,7 @@ class Planned(NamedTuple):
     targets: tuple[Target, ...]
     refused: tuple[tuple[str, str], ...]  # (file, sentence that names it): not a target
     remarks: tuple[tuple[str, str], ...]  # (target's name, sentence): a target, but not without a decision
+    split: tuple[str, ...] | None = None  # train or validation for each target, where the index says so
 
 
 def plan_targets(root: str, longest: int = LONGEST) -> Planned:
@@ -89,18 +93,22 @@ def _index_rows(index: Path) -> Iterator[Row]:
     missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
     if missing:
         raise ValueError(f"{index}: no column {' and no column '.join(missing)}; they are separated by tabs.")
-    rows = 0
-    for rows, cells in enumerate(reader, 1):
-        if not cells["file"]:
-            raise ValueError(f"{index}, line {rows + 1}: no file.")
-        yield Row(cells["file"], cells["chain"] or None, cells.get("sequence") or None, cells.get("sha256") or None)
-    if not rows:
+    line = 1
+    for line, cells in enumerate(reader, 2):
+        file, *rest = (cells.get(name) or None for name in Row._fields)
+        if file is None:
+            raise ValueError(f"{index}, line {line}: no file.")
+        if "split" in cells and cells["split"] not in SIDES:
+            raise ValueError(f"{index}, line {line}: split must be {' or '.join(SIDES)}, got {cells['split']!r}.")
+        yield Row(file, *rest)
+    if line == 1:
         raise ValueError(f"{index}: no rows.")
 
 
 @lru_cache(maxsize=4)  # a plan is made once for each run of a sweep; `stamps` tell whether a file has changed
 def _read(folder: Path, rows: tuple[Row, ...], stamps: tuple[tuple[int, int] | None, ...], longest: int) -> Planned:
     targets: dict[str, Target] = {}
+    sides: list[str | None] = []
     refused: list[tuple[str, str]] = []
     remarks: list[tuple[str, str]] = []
     for row in rows:
@@ -111,8 +119,10 @@ def _read(folder: Path, rows: tuple[Row, ...], stamps: tuple[tuple[int, int] | N
                 refused.append((row.file, f"{row.file}: a target of the name {name} was there before."))
             else:
                 targets[name], said = found
+                sides.append(row.split)
                 remarks += [(name, f"{row.file}: {sentence}") for sentence in said]
-    return Planned(tuple(targets.values()), tuple(refused), tuple(remarks))
+    given = tuple(side for side in sides if side is not None)
+    return Planned(tuple(targets.values()), tuple(refused), tuple(remarks), given or None)
 
 
 def _row_targets(folder: Path, row: Row, longest: int) -> Iterator[tuple[str, tuple[Target, list[str]] | str]]:
