@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.folding.superposition import FEWEST_RESIDUES, distances
+from experiments.folding.target import WIDEST
 from lorta.harness.sections import Score
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ TM_D0_LEAST = 0.5  # angstrom; of the TM-score program, where the formula has no
 def chain_scores(reference: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return every score of `METRICS` for CA coordinates (L, 3), angstrom; NaN rows of `reference` are not compared.
 
-    Raises ValueError for shapes that differ, fewer than three residues to compare, or a predicted value not finite.
+    Raises ValueError for shapes that differ, fewer than three residues to compare, a reference wider than `WIDEST`, or
+    a predicted value not finite.
     """
     known, made = _compared(reference, predicted)
     return {"lddt_ca": lddt_ca(reference, predicted), **_superposed_scores(known, made), "rmsd_ca": _rmsd(known, made)}
@@ -105,6 +107,8 @@ def _compared(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray,
     known, made = (chain[present].astype(np.float64) for chain in (reference, predicted))
     if len(known) < FEWEST_RESIDUES:
         raise ValueError(f"a comparison needs {FEWEST_RESIDUES} residues with a CA atom, got {len(known)}.")
+    if (spread := float(np.ptp(known, axis=0).max())) > WIDEST:
+        raise ValueError(f"the reference is spread over {spread:.0f} angstrom, more than {WIDEST:.0f}.")
     if bad := int((~np.isfinite(made)).any(axis=1).sum()):
         raise ValueError(f"{bad} of {len(made)} predicted CA atoms are NaN or infinite.")
     return known - known.mean(axis=0), made - made.mean(axis=0)  # biotite computes in float32
