@@ -6,17 +6,14 @@ entity_poly) or how many (residue numbers); those beyond the ends are left out.
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.folding.structures import UNKNOWN, letter_of
+from experiments.folding.structures import UNKNOWN, Atoms, letter_of
 from experiments.folding.superposition import FEWEST_RESIDUES
 from experiments.folding.target import WIDEST, Target
 from lorta.embedded.amino_acids import ATOM_ORDER, ATOMS, ONE_LETTER
-
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
 
 PEPTIDE_BOND = 2.0  # angstrom; C to N is 1.33, no contact that is no bond comes under 2.5
 BONDED_CA = (2.8, 4.5)  # angstrom; cis 2.9, trans 3.8
@@ -33,9 +30,7 @@ class Residue(NamedTuple):
     atoms: dict[str, np.ndarray]  # name -> (3,), angstrom
 
 
-def to_target(
-    name: str, atoms: "AtomArray", declared: str | None, complete: bool, longest: int
-) -> tuple[Target, list[str]]:
+def to_target(name: str, atoms: Atoms, declared: str | None, complete: bool, longest: int) -> tuple[Target, list[str]]:
     """Return the target of one chain and a sentence for each thing that was decided on the way.
 
     `declared` is its full sequence, if known; `complete` says whether the file has an end mark. Raises ValueError, one
@@ -61,7 +56,7 @@ def _too_long(length: int, longest: int) -> str:
     return f"it has {length} residues, more than the {longest} that are allowed."
 
 
-def _residues(atoms: "AtomArray") -> tuple[list[Residue], list[str]]:
+def _residues(atoms: Atoms) -> tuple[list[Residue], list[str]]:
     """Return the amino acids that are bonded into the chain, in the file's order."""
     from biotite.structure import filter_amino_acids, get_residue_starts
 
@@ -75,7 +70,7 @@ def _residues(atoms: "AtomArray") -> tuple[list[Residue], list[str]]:
     return kept, [f"Residues read as others: {', '.join(changed)}."] if changed else []
 
 
-def _residue(part: "AtomArray") -> Residue:
+def _residue(part: Atoms) -> Residue:
     name = str(part.res_name[0])
     letter = letter_of(name)
     own = {atom.name for atom in ATOMS[letter]} if letter != UNKNOWN else set(UNKNOWN_ATOMS)

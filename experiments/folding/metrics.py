@@ -14,16 +14,13 @@ tm and gdt_ts are searched for (`superposition`), so both are lower bounds.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.folding.superposition import FEWEST_RESIDUES, distances
 from experiments.folding.target import WIDEST
 from lorta.harness.sections import Score
-
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
 
 METRICS = ("lddt_ca", "tm", "gdt_ts", "rmsd_ca")  # the first is the one that tables show
 GDT_TS = (1.0, 2.0, 4.0, 8.0)  # angstrom
@@ -97,7 +94,7 @@ def coordinates(points: Sequence[Sequence[float] | None]) -> np.ndarray:
 
 
 def _present(reference: np.ndarray) -> np.ndarray:
-    return np.isfinite(reference).all(axis=1)
+    return np.asarray(np.isfinite(reference).all(axis=1))
 
 
 def _compared(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,10 +111,10 @@ def _compared(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray,
     return known - known.mean(axis=0), made - made.mean(axis=0)  # biotite computes in float32
 
 
-def _alphas(points: np.ndarray) -> "AtomArray":
+def _alphas(points: np.ndarray) -> Any:
     from biotite.structure import AtomArray
 
-    chain = AtomArray(len(points))
+    chain: Any = AtomArray(len(points))
     chain.coord, chain.res_id = points, np.arange(1, len(points) + 1)
     chain.atom_name[:], chain.element[:], chain.res_name[:], chain.chain_id[:] = "CA", "C", "ALA", "A"
     return chain

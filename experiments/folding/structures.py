@@ -8,15 +8,13 @@ import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lorta.embedded.amino_acids import ONE_LETTER
 
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
-
+Atoms = Any  # a `biotite` AtomArray: its annotations are made at run time, without types
 PDB_ENDINGS, CIF_ENDINGS = (".pdb", ".ent"), (".cif", ".mmcif")
 END_MARKS = ("TER", "END", "MASTER", "CONECT")  # what a complete PDB file has behind its last atom
 COORDINATES_END = 54  # columns of an ATOM record up to z
@@ -27,7 +25,7 @@ ONE_LOCATION = ("", " ", ".", "?")  # how the formats say that an atom has no ot
 class Structure(NamedTuple):
     """What one file holds: chains by their author's name, in the file's order."""
 
-    chains: dict[str, "AtomArray"]  # first model, one location a residue; water, ligands and all still there
+    chains: dict[str, Atoms]  # first model, one location a residue; water, ligands and all still there
     declared: dict[str, str]  # the full sequence, unobserved residues included, of chains for which the file has one
     complete: bool  # whether the file ends as a complete one does
     remarks: tuple[str, ...]  # one sentence for each thing that was decided
@@ -130,9 +128,9 @@ def _read_cif(text: str) -> Structure:
     return _structure(array, get_model_count(file), declared, text.rstrip().endswith("#"))
 
 
-def _structure(array: "AtomArray", models: int, declared: dict[str, str], complete: bool) -> Structure:
+def _structure(array: Atoms, models: int, declared: dict[str, str], complete: bool) -> Structure:
     remarks = [f"There are {models} models; the first is used."] if models > 1 else []
-    chains: dict[str, AtomArray] = {}
+    chains: dict[str, Atoms] = {}
     several = 0
     for name in dict.fromkeys(array.chain_id.tolist()):
         chain = array[array.chain_id == name]
@@ -143,7 +141,7 @@ def _structure(array: "AtomArray", models: int, declared: dict[str, str], comple
     return Structure(chains, declared, complete, tuple(remarks))
 
 
-def _one_location_each(chain: "AtomArray") -> tuple[np.ndarray, int]:
+def _one_location_each(chain: Atoms) -> tuple[np.ndarray, int]:
     """Return which atoms to keep, (atoms,) bool, and how many residues are in several locations, or of several kinds.
 
     Of each residue the location of highest mean occupancy is kept, the first of equals, with the atoms that have only

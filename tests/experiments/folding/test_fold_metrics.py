@@ -100,7 +100,7 @@ def tm_at(motion, made):
 def test_no_superposition_found_by_optimisation_beats_the_search(made):
     random = np.random.default_rng(0)
     best_tm, counts = 0.0, np.zeros(4)
-    for anchor in random.integers(len(KNOWN), size=20):
+    for anchor in random.integers(len(KNOWN), size=12):
         start = Rotation.random(rng=random)
         motion = np.concatenate([start.as_rotvec(), KNOWN[anchor] - start.apply(made[anchor])])
         found = minimize(lambda m: -tm_at(m, made), motion, method="L-BFGS-B", options={"maxiter": 60})

@@ -1,7 +1,10 @@
 """What a run leaves: structures that read back, rows that score, and a table that drops no target."""
 
 import csv
+import importlib.util
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from experiments.folding.plots import plot_target
 from experiments.folding.target import Target
 from experiments.folding.writing import prediction_row, write_structure, write_table
 
+ROOT = Path(__file__).parents[3]
 CONFIDENCE = np.linspace(10.0, 99.5, len(SEQUENCE))
 
 
@@ -91,6 +95,25 @@ def test_a_picture_depends_on_the_row_only(tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     plot_target(row | {"plddt": [50.0] * len(SEQUENCE)}, tmp_path / "other.png")
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+
+
+@pytest.fixture
+def plot_folds():
+    spec = importlib.util.spec_from_file_location("plot_folds", ROOT / "scripts" / "plot_folds.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("wanted", "status"), [("one_A", 0), ("two_A", 1), ("three_A", 2)])
+def test_the_script_draws_the_wanted_targets_of_a_run(plot_folds, tmp_path, monkeypatch, capsys, wanted, status):
+    rows = [prediction_row(target(name), POSITIONS * by, CONFIDENCE) for name, by in (("one_A", 1), ("two_A", np.nan))]
+    (tmp_path / "predictions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["plot_folds.py", str(tmp_path), "--targets", wanted])
+    assert plot_folds.main() == status
+    assert [file.name for file in tmp_path.glob("figures/*")] == (["one_A.png"] if status == 0 else [])
+    assert (wanted in capsys.readouterr().err) == (status > 0)
 
 
 def test_a_row_that_cannot_be_scored_gives_no_picture(tmp_path):

@@ -1,6 +1,7 @@
 """Broken structure files: one sentence that names the file, and the others go on."""
 
 import hashlib
+import sys
 
 import pytest
 from structure_files import SEQUENCE, residue, write_cif, write_pdb
@@ -189,6 +190,12 @@ def test_a_folder_without_structures_is_refused(tmp_path):
     (tmp_path / "protein").mkdir()
     with pytest.raises(ValueError, match=r"no index\.tsv and no structure file"):
         plan_targets(str(tmp_path))
+
+
+def test_without_biotite_the_remedy_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "biotite", None)
+    with pytest.raises(ValueError, match=r"with biotite: pip install 'lorta\[folding\]'"):
+        plan_targets(str(folder.parent))
 
 
 def test_a_changed_file_is_read_again(folder):
