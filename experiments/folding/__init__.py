@@ -1,0 +1,1 @@
+"""Folding: structures in, structures out, and how near they are."""
