@@ -8,11 +8,11 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lorta.geometry import Geometry
-from lorta.harness.spec import ModelSettings
+from lorta.harness.spec import ModelSettings, Quantization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,12 +22,13 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model's files are, and what fixes their content."""
+    """Where a model's files are, what fixes their content, and in how many bits the weights are held."""
 
     location: str  # a folder, or a hub repository
     revision: str | None
     fingerprint: str
     config: dict[str, Any]  # the content of config.json
+    quantization: Quantization | None = None  # None: as they are
 
 
 @dataclass
@@ -44,6 +45,10 @@ class Backbone:
 
 def find_model(settings: ModelSettings) -> ModelFiles:
     """Return the files of `conf/model`'s choice. Raises ValueError with the remedy when they are out of reach."""
+    if settings.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"model.quantization={settings.quantization} needs bitsandbytes: pip install 'lorta[quantised]'"
+        )
     if settings.path is None and settings.hub_id is None:
         raise ValueError(f"model={settings.name}: set model.path=FOLDER or model.hub_id=ORGANISATION/NAME")
     folder = _folder(settings.path) if settings.path else None
@@ -75,7 +80,7 @@ def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
         config = json.loads(config_file.read_text())
     except ValueError as error:
         raise ValueError(f"model={settings.name}: {config_file} is not JSON ({error})") from error
-    return ModelFiles(str(folder), None, _fingerprint(folder), config)
+    return ModelFiles(str(folder), None, _fingerprint(folder), config, settings.quantization)
 
 
 def _fingerprint(folder: Path) -> str:
@@ -106,7 +111,7 @@ def _hub_files(settings: ModelSettings) -> ModelFiles:
         cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
     config = json.loads(Path(cached).read_text())
     fingerprint = f"{settings.hub_id}@{settings.revision}"
-    return ModelFiles(settings.hub_id, settings.revision, fingerprint, config)
+    return ModelFiles(settings.hub_id, settings.revision, fingerprint, config, settings.quantization)
 
 
 def require_hub(what: str, remedy: str) -> None:
@@ -124,7 +129,7 @@ def require_hub(what: str, remedy: str) -> None:
     if reason:
         raise ValueError(
             f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny (embedded), model=minilm (a Python package), "
+            "or use what needs none: model=tiny or tiny_llama (embedded), model=minilm (a Python package), "
             "model=custom model.path=FOLDER, data.root=FOLDER"
         )
 
@@ -167,3 +172,40 @@ def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
     return Backbone(model, tokenizer, Geometry.from_config(files.config), files)
+
+
+def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", "right"] = "right") -> Backbone:
+    """Return the model as a causal language model; `dtype` (fp32 or bf16) is also what a quantised base computes in.
+
+    `padding_side` is "right" for training and scoring, "left" for generation in batches. A tokenizer without a padding
+    token pads with its end-of-text token: attention and losses go by position, never by this id.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(files)
+    tokenizer.padding_side = padding_side
+    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    model = AutoModelForCausalLM.from_pretrained(
+        files.location,
+        revision=files.revision or "main",
+        quantization_config=_quantization(files.quantization, torch_dtype),
+        dtype=torch_dtype,
+        trust_remote_code=False,
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return Backbone(model, tokenizer, Geometry.from_config(files.config), files)
+
+
+def _quantization(bits: Quantization | None, compute: Any) -> Any:
+    """Return bitsandbytes' settings: LLM.int8() (arXiv:2208.07339), or QLoRA's nf4 (arXiv:2305.14314), not nested."""
+    if bits is None:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if bits == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)

@@ -55,6 +55,12 @@ def is_head(parameter_name: str, architecture: Architecture) -> bool:
     return path.split(".")[0] in architecture.head
 
 
+def weights_in(parameter: "nn.Parameter") -> int:
+    """Return the number of weights in a parameter; bitsandbytes' 4-bit ones lie two to a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
+
+
 def count_parameters(model: "nn.Module", architecture: Architecture) -> Parameters:
     """Count scalars, shared ones once. Adapter, head, and what else the method trains (norms) are kept apart."""
     counts = {"adapter": 0, "head": 0, "other_trainable": 0}
@@ -62,7 +68,7 @@ def count_parameters(model: "nn.Module", architecture: Architecture) -> Paramete
     for name, parameter in model.named_parameters():
         if ".original_module." in name:  # PEFT keeps the frozen original beside a trained copy: the same weights twice
             continue
-        total += parameter.numel()
+        total += weights_in(parameter)
         if parameter.requires_grad:
             copied = ".modules_to_save." in name
             kind = "head" if is_head(name, architecture) else "other_trainable" if copied else "adapter"

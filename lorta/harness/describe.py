@@ -9,7 +9,7 @@ from lorta.harness import provenance
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, ModelFiles, tokenizer_sha256
 from lorta.harness.build import build
-from lorta.harness.cost import Stopwatch, rounded
+from lorta.harness.cost import Stopwatch, rounded, weights_in
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import (
     AdapterSection,
@@ -127,10 +127,12 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         id=model.hub_id or model.name,
         revision=model.revision or files.fingerprint,
         dtype=model.dtype,
-        parameters_total=sum(weight.numel() for weight in backbone.model.parameters()),
+        parameters_total=sum(weights_in(weight) for weight in backbone.model.parameters()),
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         padding_side=tokenizer.padding_side,
         pad_token_id=tokenizer.pad_token_id,
+        pad_token=tokenizer.pad_token,
+        quantization=model.quantization,
         weights_sha256=None,
     )
 

@@ -124,6 +124,8 @@ class _Run:
         import torch
 
         section = describe.model_section(self.spec, backbone, files)
+        if self.settings.model.gradient_checkpointing:  # reentrant, it asks for inputs that need a gradient
+            backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
         model = self.adapter.attach(backbone, self.task.peft_task_type)
         params = count_parameters(model, backbone.geometry.architecture)
         self.record = replace(self.record, model=section, params=params)

@@ -78,6 +78,8 @@ class ModelSection:
     padding_side: str
     pad_token_id: int | None
     weights_sha256: str | None = None
+    pad_token: str | None = field(default=None, metadata={"added": True})
+    quantization: str | None = field(default=None, metadata={"added": True})  # None: weights as they are
 
 
 @dataclass(frozen=True, kw_only=True)

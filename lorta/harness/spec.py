@@ -13,11 +13,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Positive = Annotated[int, Field(ge=1)]
+Quantization = Literal["8bit", "4bit"]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 # of an adapter: formulas, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
 UNSIGNED = ("count", "refuses", "changed", "learning_rate", "head_learning_rate")
+
+
+# of a model: keys younger than the first records, left out of a cell where they are off so that identities stay
+ADDED_MODEL_KEYS = ("quantization", "gradient_checkpointing")
 
 
 class Settings(BaseModel):
@@ -66,6 +71,8 @@ class ModelSettings(Settings):
     revision: str | None
     data: Literal["embedded", "hub"]
     dtype: Literal["fp32", "bf16"]
+    quantization: Quantization | None  # of the frozen weights, by bitsandbytes
+    gradient_checkpointing: bool  # compute activations twice rather than keep them
 
 
 class RuntimeSettings(Settings):
@@ -143,6 +150,7 @@ class RunSpec:
         """Everything that can move a number, except the seed. Where a file lies or a formula is written cannot."""
         adapter = {key: value for key, value in self.settings.adapter.items() if key not in UNSIGNED}
         model = self.settings.model.model_dump(exclude={"path", "data"})
+        model = {key: value for key, value in model.items() if value or key not in ADDED_MODEL_KEYS}
         return {
             "adapter": adapter,
             "model": model,

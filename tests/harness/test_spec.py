@@ -30,6 +30,8 @@ def signature(*overrides: str) -> str:
         "data.max_train_samples=10",
         "data.max_length=32",
         "trainer.selection=best",
+        "model.quantization=4bit",
+        "model.gradient_checkpointing=true",
     ],
 )
 def test_what_can_move_a_number_changes_the_signature(override):
@@ -106,6 +108,11 @@ def test_the_signature_does_not_depend_on_the_hash_seed():
         for env in environments
     }
     assert found == {signature()}
+
+
+def test_keys_added_to_models_later_leave_the_identity_of_older_runs_alone():
+    """The signature that this run had before there were quantization and gradient_checkpointing."""
+    assert signature() == "cc8e519e245a"
 
 
 def test_canonical_json_refuses_nan():

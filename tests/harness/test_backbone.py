@@ -1,0 +1,73 @@
+"""A decoder is loaded in the precision and the number of bits that its settings say."""
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from lorta.embedded import tasks
+from lorta.harness import backbone
+from lorta.harness.backbone import find_model, load_causal_lm
+from lorta.harness.cost import weights_in
+from lorta.harness.spec import ModelSettings
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Llama of random weights with the embedded tokenizer, without a padding token."""
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = AutoTokenizer.from_pretrained(tasks.FINGERPRINTS.with_name("weights") / "tiny")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def settings(folder, quantization=None):
+    return ModelSettings(
+        name="custom",
+        path=str(folder),
+        hub_id=None,
+        revision=None,
+        data="embedded",
+        dtype="fp32",
+        quantization=quantization,
+        gradient_checkpointing=False,
+    )
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_weights_are_held_in_the_dtype_asked_for(folder, dtype, expected):
+    model = load_causal_lm(find_model(settings(folder)), dtype).model
+    assert {weight.dtype for weight in model.parameters()} == {expected}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_tokenizer_without_padding_token_pads_with_its_end_of_text_on_the_side_asked_for(folder, side):
+    loaded = load_causal_lm(find_model(settings(folder)), "fp32", padding_side=side)
+    assert loaded.tokenizer.pad_token == loaded.tokenizer.eos_token
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.eos_token_id
+    rows = loaded.tokenizer(["dogs chase cats", "dogs"], padding=True)["attention_mask"]
+    assert rows[1][-1 if side == "right" else 0] == 0
+
+
+@pytest.mark.parametrize(("bits", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
+def test_projections_are_quantised_and_still_counted_one_by_one(folder, bits, kind):
+    plain, held = (load_causal_lm(find_model(settings(folder, how)), "fp32").model for how in (None, bits))
+    assert type(held.model.layers[0].self_attn.q_proj).__name__ == kind
+    counts = [sum(weights_in(weight) for weight in model.parameters()) for model in (plain, held)]
+    assert counts[0] == counts[1]
+
+
+def test_quantisation_without_bitsandbytes_is_refused_before_anything_is_loaded(folder, monkeypatch):
+    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"model.quantization=4bit needs bitsandbytes: pip install 'lorta\[quantised"):
+        find_model(settings(folder, "4bit"))
