@@ -7,7 +7,7 @@ A `config` below is the content of a model's `config.json`, as a mapping.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")  # the canonical order; LoRTA's matrix mode is indexed by it
 
@@ -35,9 +35,10 @@ class Architecture:
     fused: Literal["roles", "heads"] = "roles"
     keys: Mapping[str, str] = field(
         default_factory=dict[str, str]
-    )  # our name -> name in config.json, where it is unusual
+    )  # our name -> name in config.json, where it is unusual; with dots inside a nested one
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
     cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
+    prompts: bool = True  # the model can be given embeddings, virtual tokens among them
 
     def paths(self, role: str) -> tuple[str, ...]:
         """Return the module paths of a role, one per stack of layers."""
@@ -130,6 +131,29 @@ ARCHITECTURES: dict[str, Architecture] = {
         biases=None,
     ),
     "esm": Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None),
+    "esmfold": Architecture(
+        {role: f"esm.{path}" for role, path in _BERT.items()},
+        (),
+        r"esm\..*(LayerNorm|emb_layer_norm_\w+)",
+        biases=None,
+        prompts=False,
+    ),
+    "esmfold-trunk": Architecture(  # ESMFold whose config says adapted_part: trunk
+        _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
+        (),
+        r"trunk\.blocks\..*(layernorm(_\w+)?|layer_norm(_\w+)?|mlp\.0)",
+        biases=None,
+        prompts=False,
+        fused="heads",
+        keys={
+            "hidden": "esmfold_config.trunk.sequence_state_dim",
+            "heads": "",
+            "kv_heads": "",
+            "head_dim": "esmfold_config.trunk.sequence_head_width",
+            "intermediate": "",
+            "layers": "esmfold_config.trunk.num_blocks",
+        },
+    ),
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -169,17 +193,16 @@ class Geometry:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Geometry":
         """Read a model's `config.json`. Raises ValueError for an architecture that has no row."""
-        model_type = str(config.get("model_type"))
-        gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
-        row = f"{model_type}-gated" if gated else model_type
+        model_type, row = str(config.get("model_type")), _row(config)
         if row not in ARCHITECTURES:
             raise ValueError(
                 f"no row for model_type '{row}' in lorta/geometry.py: add one to ARCHITECTURES "
                 f"(module paths of {', '.join(ROLES)}, and the head); known: {', '.join(ARCHITECTURES)}"
             )
         architecture = ARCHITECTURES[row]
-        value = {name: config.get(key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
-        heads, hidden = int(value["heads"] or 0), int(value["hidden"] or 0)
+        value = {name: _value(config, key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
+        hidden = int(value["hidden"] or 0)
+        heads = int(value["heads"] or hidden // int(value["head_dim"] or hidden))
         sizes = tuple(int(config[key]) for key in architecture.stacks) or (int(value["layers"] or 0),)
         return cls(
             model_type=model_type,
@@ -188,7 +211,7 @@ class Geometry:
             heads=heads,
             kv_heads=int(value["kv_heads"] or heads),
             head_dim=int(value["head_dim"] or hidden // heads),
-            intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty
+            intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty, ESMFold has no key
             architecture=architecture,
             stack_sizes=sizes,
         )
@@ -261,6 +284,24 @@ class Geometry:
                 if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
                     return sum(self.stack_sizes[:stack]) + int(match.group(1)), self.architecture.sharing(role)
         return None
+
+
+def _row(config: Mapping[str, Any]) -> str:
+    """Return the key of ARCHITECTURES for a `config.json`: its model_type, or a variant of it."""
+    model_type = str(config.get("model_type"))
+    if config.get("is_folding_model"):
+        return "esmfold-trunk" if config.get("adapted_part") == "trunk" else "esmfold"
+    gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
+    return f"{model_type}-gated" if gated else model_type
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """Return what a key, with dots inside a nested one, holds; None where there is no such key."""
+    first, _, rest = key.partition(".")
+    found = config.get(first)
+    if not rest:
+        return found
+    return _value(cast(Mapping[str, Any], found), rest) if isinstance(found, Mapping) else None
 
 
 def largest_divisor(number: int, at_most: float) -> int:

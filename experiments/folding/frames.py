@@ -12,6 +12,7 @@ from transformers.models.esm.openfold_utils import Rigid
 from transformers.models.esm.openfold_utils import residue_constants as constants
 
 N, CA, C, CB, O = (constants.atom_order[name] for name in ("N", "CA", "C", "CB", "O"))  # noqa: E741
+LONGEST_BOND = 2.0  # angstrom between C and the next N; 1.33 in a chain without a gap
 TORSIONS = ("omega", "phi", "psi", "chi1", "chi2", "chi3", "chi4")  # the order of the model's angles
 
 
@@ -27,11 +28,13 @@ def backbone_frames(positions: Tensor, mask: Tensor) -> tuple[Rigid, Tensor]:
 def torsion_angles(positions: Tensor, mask: Tensor, residues: Tensor) -> tuple[Tensor, Tensor]:
     """Return (sine, cosine) (B, L, 7, 2) of omega, phi, psi and chi1 to chi4, and where they are defined.
 
-    omega and phi are those before a residue, so the first residue has none; neighbours are taken to be bonded. psi is
+    omega and phi are those before a residue: the first one has none, nor has one behind a gap in the chain. psi is
     read off the residue's own O, which lies opposite to the next N. Supplement, 1.8.1, table 2.
     """
     before, before_mask = positions.roll(1, dims=1), mask.roll(1, dims=1)
-    before_mask = torch.cat([torch.zeros_like(before_mask[:, :1]), before_mask[:, 1:]], dim=1)
+    bond = (positions[..., N, :] - before[..., C, :]).norm(dim=-1)
+    bonded = (bond < LONGEST_BOND) & (torch.arange(bond.shape[1], device=bond.device) > 0)
+    before_mask = before_mask * bonded[..., None]
     both, both_mask = torch.cat([before, positions], dim=-2), torch.cat([before_mask, mask], dim=-1)
     atoms = _torsion_atoms(residues.device)[residues]  # (B, L, 7, 4)
     points = both.gather(-2, atoms.flatten(-2)[..., None].expand(-1, -1, -1, 3)).unflatten(-2, (7, 4))
