@@ -6,8 +6,8 @@ A `config` below is the content of a model's `config.json`, as a mapping.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")  # the canonical order; LoRTA's matrix mode is indexed by it
 
@@ -35,7 +35,7 @@ class Architecture:
     fused: Literal["roles", "heads"] = "roles"
     keys: Mapping[str, str] = field(
         default_factory=dict[str, str]
-    )  # our name -> name in config.json, where it is unusual; with dots inside a nested one
+    )  # our name -> name in config.json, where it is unusual
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
     cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
     prompts: bool = True  # the model can be given embeddings, virtual tokens among them
@@ -119,6 +119,16 @@ _GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
 _LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False)
+_ESM = Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None)
+_FOLDING_TRUNK = Architecture(
+    _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
+    (),
+    r"trunk\.blocks\..*(layer_?norm(_\w+)?|mlp\.0)",
+    biases=None,
+    prompts=False,
+    fused="heads",
+    keys={"hidden": "sequence_state_dim", "head_dim": "sequence_head_width", "layers": "num_blocks"},
+)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(_BERT, ("classifier",), r".*LayerNorm"),
@@ -130,30 +140,15 @@ ARCHITECTURES: dict[str, Architecture] = {
         r".*LayerNorm",
         biases=None,
     ),
-    "esm": Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None),
-    "esmfold": Architecture(
-        {role: f"esm.{path}" for role, path in _BERT.items()},
-        (),
-        r"esm\..*(LayerNorm|emb_layer_norm_\w+)",
-        biases=None,
+    "esm": _ESM,
+    "esmfold": replace(
+        _ESM,
+        modules={role: f"esm.{path}" for role, path in _BERT.items()},
+        head=(),
+        norms=rf"esm\.{_ESM.norms}",
         prompts=False,
     ),
-    "esmfold-trunk": Architecture(  # ESMFold whose config says adapted_part: trunk
-        _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
-        (),
-        r"trunk\.blocks\..*(layernorm(_\w+)?|layer_norm(_\w+)?|mlp\.0)",
-        biases=None,
-        prompts=False,
-        fused="heads",
-        keys={
-            "hidden": "esmfold_config.trunk.sequence_state_dim",
-            "heads": "",
-            "kv_heads": "",
-            "head_dim": "esmfold_config.trunk.sequence_head_width",
-            "intermediate": "",
-            "layers": "esmfold_config.trunk.num_blocks",
-        },
-    ),
+    "esmfold-trunk": _FOLDING_TRUNK,  # ESMFold whose config says adapted_part: trunk
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -200,7 +195,9 @@ class Geometry:
                 f"(module paths of {', '.join(ROLES)}, and the head); known: {', '.join(ARCHITECTURES)}"
             )
         architecture = ARCHITECTURES[row]
-        value = {name: _value(config, key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
+        if row == "esmfold-trunk":
+            config = config["esmfold_config"]["trunk"]
+        value = {name: config.get(key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
         hidden = int(value["hidden"] or 0)
         heads = int(value["heads"] or hidden // int(value["head_dim"] or hidden))
         sizes = tuple(int(config[key]) for key in architecture.stacks) or (int(value["layers"] or 0),)
@@ -293,15 +290,6 @@ def _row(config: Mapping[str, Any]) -> str:
         return "esmfold-trunk" if config.get("adapted_part") == "trunk" else "esmfold"
     gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
     return f"{model_type}-gated" if gated else model_type
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    """Return what a key, with dots inside a nested one, holds; None where there is no such key."""
-    first, _, rest = key.partition(".")
-    found = config.get(first)
-    if not rest:
-        return found
-    return _value(cast(Mapping[str, Any], found), rest) if isinstance(found, Mapping) else None
 
 
 def largest_divisor(number: int, at_most: float) -> int:

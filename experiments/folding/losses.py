@@ -6,7 +6,7 @@ alignment, the side chains' FAPE, and the violations that it adds at the end of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from transformers.models.esm.modeling_esmfold import EsmForProteinFoldingOutput
 from transformers.models.esm.openfold_utils import Rigid
 
 from experiments.folding.frames import CA, backbone_frames, equal_angles, pseudo_beta, torsion_angles
+from experiments.folding.task import LossWeights
 
 CLAMP = 10.0  # angstrom, algorithm 28
 UNIT = 10.0  # angstrom that count as 1, algorithm 28
@@ -24,17 +25,6 @@ CONFIDENCE_BINS = 50  # of lDDT from 0 to 1: 1.9.6
 INCLUSION_RADIUS = 15.0  # angstrom, lDDT's: Mariani et al. 2013
 THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # angstrom, lDDT's
 FAPE_EPSILON = 1e-4  # square angstrom: keeps the root's gradient finite, OpenFold's `eps`
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each term of the loss counts; the values and their sources are in `conf/task/folding.yaml`."""
-
-    backbone_fape: float
-    torsion: float
-    angle_norm: float
-    distogram: float
-    plddt: float
 
 
 def loss_terms(found: EsmForProteinFoldingOutput, batch: Mapping[str, Tensor], clamped_share: float) -> dict[str, Any]:

@@ -5,12 +5,25 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import EsmConfig, EsmForProteinFolding
-from transformers.models.esm.modeling_esmfold import EsmForProteinFoldingOutput, categorical_lddt
+from transformers.models.esm.modeling_esmfold import (
+    EsmFoldTriangularSelfAttentionBlock,
+    EsmForProteinFoldingOutput,
+    categorical_lddt,
+)
 
 from lorta.harness.backbone import ModelFiles
 
-BEHIND_THE_LANGUAGE_MODEL = ("esm_s_mlp", "embedding", "trunk", "distogram_head", "lddt_head")  # what a target reaches
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class RecomputedBlock(EsmFoldTriangularSelfAttentionBlock):
+    """A block of the trunk whose activations are computed again in the backward pass."""
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        """Return what the parent's forward does."""
+        if not torch.is_grad_enabled():
+            return super().forward(*arguments, **named)
+        return checkpoint(super().forward, *arguments, use_reentrant=False, **named)
 
 
 class TrainableFold(EsmForProteinFolding):
@@ -56,38 +69,24 @@ class TrainableFold(EsmForProteinFolding):
             plddt=categorical_lddt(confidence[-1], bins=self.lddt_bins),
         )
 
+    def activation_checkpointing_enable(self, *arguments: Any, **named: Any) -> None:
+        """Recompute the layers of the language model, as any model of transformers does, and the trunk's blocks.
+
+        Pairs cost most: what they keep grows with the third power of the length.
+        """
+        super().activation_checkpointing_enable(*arguments, **named)
+        for block in self.trunk.blocks:
+            block.__class__ = RecomputedBlock  # transformers has no checkpoints there
+
 
 def load_folding_model(files: ModelFiles, dtype: str) -> TrainableFold:
     """Return an ESMFold; `dtype` (fp32, bf16) is that of its language model, the trunk computes in float32.
 
-    Nothing in it requires a gradient. Raises ValueError when the checkpoint has no folding trunk.
+    Nothing in it requires a gradient.
     """
-    if not files.config.get("is_folding_model"):
-        raise ValueError(
-            f"task=folding needs an ESMFold checkpoint, and {files.location} (model_type "
-            f"{files.config.get('model_type')}) has no folding trunk: use model=tiny_esmfold or model=esmfold_v1"
-        )
     revision = files.revision or "main"
     config = EsmConfig.from_pretrained(files.location, revision=revision)
     config.esmfold_config.fp16_esm = False  # its half precision overflows in training; bfloat16 below does not
     model = TrainableFold.from_pretrained(files.location, config=config, revision=revision, dtype=torch.float32)
     model.esm.to(DTYPES[dtype])
     return model.requires_grad_(False)
-
-
-def checkpoint_blocks(model: TrainableFold) -> None:
-    """Recompute every block of language model and trunk in the backward pass instead of keeping its activations.
-
-    Pairs cost most: a block of ESMFold's trunk keeps about 2 GB for 256 residues.
-    """
-    for block in [*model.esm.encoder.layer, *model.trunk.blocks]:
-        block.forward = _recomputed(block.forward)
-
-
-def _recomputed(forward: Any) -> Any:
-    def recompute(*arguments: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*arguments, **named)
-        return checkpoint(forward, *arguments, use_reentrant=False, **named)
-
-    return recompute

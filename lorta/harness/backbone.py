@@ -144,8 +144,10 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Return the hash of a fast tokenizer: vocabulary, merges, normalisation, special tokens.
 
-    Padding and truncation are left out: calling a tokenizer changes them.
+    Padding and truncation are left out: calling a tokenizer changes them. Of a slow one (ESM's) it is the vocabulary's.
     """
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

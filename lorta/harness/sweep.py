@@ -12,7 +12,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
-from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
+from lorta.harness.spec import RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
 
 
@@ -63,7 +63,7 @@ class _Planner:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
-        geometry = self._once("geometry", settings.model.model_dump(), lambda: _geometry(model, settings.model))
+        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings))
         task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
         data = self._once("data", task_key, lambda: _plan_data(settings))
         if adapter is None or model is None or geometry is None or data is None:
@@ -74,7 +74,7 @@ class _Planner:
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model, or None."""
         adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
-        return adapter.unsupported(self._once("geometry", spec.settings.model.model_dump(), lambda: None))
+        return adapter.unsupported(self._once("geometry", _adapted(spec.settings), lambda: None))
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
         key = f"{kind} {canonical_json(node)}"
@@ -88,13 +88,18 @@ class _Planner:
         return self._seen[key]
 
 
-def _geometry(files: ModelFiles | None, settings: ModelSettings) -> Geometry | None:
+def _adapted(settings: RunSettings) -> dict[str, Any]:
+    return {"model": settings.model.model_dump(), "task": settings.task}
+
+
+def _geometry(files: ModelFiles | None, settings: RunSettings) -> Geometry | None:
     if files is None:
         return None
+    read = getattr(build(settings.task), "geometry", Geometry.from_config)  # most tasks adapt what the row says
     try:
-        return Geometry.from_config(files.config)
+        return read(files.config)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"model={settings.name}: {error}") from error
+        raise ValueError(f"model={settings.model.name}: {error}") from error
 
 
 def _plan_data(settings: RunSettings) -> DataPlan:

@@ -39,7 +39,11 @@ class DataSplits:
 
 
 class Task(Protocol):
-    """One task. `protocol` is raised when a change of its code moves the numbers."""
+    """One task. `protocol` is raised when a change of its code moves the numbers.
+
+    A task that adapts another part of a model than its row in `lorta.geometry` says, or other models than their class
+    allows, also has `geometry(config) -> Geometry`: the same that its Backbone has, or ValueError.
+    """
 
     name: str
     protocol: int
