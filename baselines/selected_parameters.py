@@ -45,7 +45,9 @@ class SelectedParameters:
         if self.selects == "biases" and geometry.architecture.biases is False:
             return f"{self.name} trains biases, and {geometry.model_type} has none: choose another adapter."
         if self.selects == "nothing" and not geometry.architecture.head:
-            return f"{self.name} trains a task's own head, and this task puts none on the model: choose another adapter."
+            return (
+                f"{self.name} trains a task's own head, and this task puts none on the model: choose another adapter."
+            )
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:

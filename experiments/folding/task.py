@@ -59,6 +59,8 @@ class FoldingTask:
     sampled_recycles: bool  # in training; if not, every batch has all of them
     clamped_share: float
     losses: Mapping[str, float]
+    identity: float  # of two sequences, above which they are on one side of the split
+    validation_share: float  # of the targets; both for local structures without a given split
     test_is_validation: bool
     primary: str = "lddt_ca"
     peft_task_type: str = "FEATURE_EXTRACTION"
@@ -75,12 +77,14 @@ class FoldingTask:
             "crop": self.crop >= 2,
             "recycles": self.recycles >= 0,
             "clamped_share": 0 <= self.clamped_share <= 1,
+            "identity": 0 < self.identity <= 1,
+            "validation_share": 0 < self.validation_share < 1,
         }
         wrong = [f"task.{key}={getattr(self, key)}" for key, fits in allowed.items() if not fits]
         if wrong:
             raise ValueError(
                 f"{', '.join(wrong)}: trunk is frozen or trained (trained only with adapted=language_model), adapted is "
-                "language_model or trunk, crop at least 2 residues, recycles at least 0, clamped_share from 0 to 1"
+                "language_model or trunk, crop at least 2 residues, recycles at least 0, the others fractions"
             )
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
@@ -96,7 +100,7 @@ class FoldingTask:
 
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every structure file. Raises ValueError when none is left."""
-        return plan(self.name, data, model_default)
+        return plan(self.name, data, model_default, self.identity, self.validation_share)
 
     def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
         """Return ESMFold, frozen; `dtype` is its language model's."""
@@ -111,7 +115,7 @@ class FoldingTask:
         self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
     ) -> DataSplits:
         """Return both splits as `TargetRows`. The model numbers residues itself, so the tokenizer is not asked."""
-        return read(self.name, plan, data)
+        return read(self.name, plan, data, self.identity, self.validation_share)
 
     def train(
         self,
