@@ -40,14 +40,20 @@ class SelectedParameters:
         if self.selects not in SELECTIONS:
             raise ValueError(f"{self.name}: selects must be one of {', '.join(SELECTIONS)}, got '{self.selects}'.")
 
-    def unsupported(self, geometry: Geometry) -> str | None:
-        """Return why the selection is empty on such a model, or None."""
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return why the selection is empty on such a model, or cannot be trained there, or None."""
+        if self.selects == "nothing" and (task_type == "CAUSAL_LM" or not geometry.architecture.head):
+            return f"{self.name} trains a classification head, and this task has none: choose another adapter."
+        if self.selects != "nothing" and quantization is not None:
+            return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
         if self.selects == "biases" and geometry.architecture.biases is False:
             return f"{self.name} trains biases, and {geometry.model_type} has none: choose another adapter."
-        if self.selects == "nothing" and not geometry.architecture.head:
-            return (
-                f"{self.name} trains a task's own head, and this task puts none on the model: choose another adapter."
-            )
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:

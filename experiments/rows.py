@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.harness.backbone import require_hub
@@ -19,6 +19,14 @@ from lorta.harness.task import DataPlan, Source
 
 Row = Mapping[str, Any]
 MOST_PROBLEMS_PER_FILE = 3
+
+
+class RowCheck(Protocol):
+    """Knows what a row must have."""
+
+    def problem(self, row: Any) -> str | None:
+        """Return what is wrong with a row, or None."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def plan_embedded(name: str, splits: Mapping[str, str]) -> DataPlan:
     return DataPlan("embedded", EMBEDDED_REVISION, prints)
 
 
-def plan_local(name: str, root: str, splits: Mapping[str, str], columns: Columns) -> DataPlan:
+def plan_local(name: str, root: str, splits: Mapping[str, str], columns: RowCheck) -> DataPlan:
     """Return the plan for local files, all of whose lines were checked. Raises ValueError, one problem a line."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -117,7 +125,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
         raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
 
 
-def _file_problems(file: Path, columns: Columns) -> list[str]:
+def _file_problems(file: Path, columns: RowCheck) -> list[str]:
     problems: list[str] = []
     rows = 0
     for number, row in read_lines(file):

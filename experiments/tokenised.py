@@ -32,12 +32,17 @@ def tokenise(
 
     `fingerprint` fixes the rows that `read` returns before `limit` is applied; lengths are in tokens.
     """
+    parts = [VERSION, fingerprint, columns, limit, tokenizer_sha256(tokenizer), max_length, regression]
+    return cached(parts, lambda: _encode(read(), columns, tokenizer, max_length, regression), cache)
+
+
+def cached(parts: Sequence[Any], make: Callable[[], dict[str, list[Any]]], cache: Path) -> "Dataset":
+    """Return the columns that `make` returns, which is called only where no earlier call had the same `parts`."""
     from datasets import Dataset
 
-    parts = [VERSION, fingerprint, columns, limit, tokenizer_sha256(tokenizer), max_length, regression]
     folder = cache / "tokenised" / hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:24]
     if not folder.is_dir():
-        _save(Dataset.from_dict(_encode(read(), columns, tokenizer, max_length, regression)), folder)
+        _save(Dataset.from_dict(make()), folder)
     return Dataset.load_from_disk(str(folder))
 
 

@@ -37,8 +37,8 @@ class Architecture:
         default_factory=dict[str, str]
     )  # our name -> name in config.json, where it is unusual
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
+    causal: bool = False  # whether the class predicts the next token: a decoder that can be trained to answer
     cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
-    prompts: bool = True  # the model can be given embeddings, virtual tokens among them
 
     def paths(self, role: str) -> tuple[str, ...]:
         """Return the module paths of a role, one per stack of layers."""
@@ -118,14 +118,13 @@ _VIT = {role: f"layers.{{}}.attention.{role}_proj" for role in "qkvo"} | {
 _GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
-_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False)
+_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True)
 _ESM = Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None)
 _FOLDING_TRUNK = Architecture(
     _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
     (),
     r"trunk\.blocks\..*(layer_?norm(_\w+)?|mlp\.0)",
     biases=None,
-    prompts=False,
     fused="heads",
     keys={"hidden": "sequence_state_dim", "head_dim": "sequence_head_width", "layers": "num_blocks"},
 )
@@ -146,15 +145,16 @@ ARCHITECTURES: dict[str, Architecture] = {
         modules={role: f"esm.{path}" for role, path in _BERT.items()},
         head=(),
         norms=rf"esm\.{_ESM.norms}",
-        prompts=False,
     ),
     "esmfold-trunk": _FOLDING_TRUNK,  # ESMFold whose config says adapted_part: trunk
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None),
-    "qwen3": Architecture(_DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False),
-    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False),
+    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None, causal=True),
+    "qwen3": Architecture(
+        _DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False, causal=True
+    ),
+    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True),
     "gpt2": Architecture(
         _GPT2,
         ("score",),
@@ -162,9 +162,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         embedding_norm=False,
         biases=None,
         keys={"hidden": "n_embd", "heads": "n_head", "layers": "n_layer", "intermediate": "n_inner"},
+        causal=True,
     ),
     "gpt_neox": Architecture(
-        _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads"
+        _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads", causal=True
     ),
     "t5": _t5({"up": "wi", "down": "wo"}),
     "t5-gated": _t5({"gate": "wi_0", "up": "wi_1", "down": "wo"}),  # model_type t5 with a gated feed_forward_proj

@@ -1,6 +1,7 @@
-"""Rebuild the embedded encoder from nothing: pre-train on the textbook and write weights, tokenizer and card.
+"""Rebuild an embedded backbone from nothing: pre-train on its textbook and write weights, tokenizer and card.
 
 python scripts/build_embedded.py                      # the shipped recipe, into lorta/embedded/weights/tiny
+python scripts/build_embedded.py --model tiny_llama   # the decoder, into lorta/embedded/weights/tiny_llama
 python scripts/build_embedded.py --steps 20           # only the first steps: prints their losses, writes nothing
 python scripts/build_embedded.py --fingerprints       # rewrite the fingerprints of the embedded rows
 """
@@ -12,16 +13,24 @@ from pathlib import Path
 
 import torch
 
-from lorta.embedded import tasks
-from lorta.embedded.pretraining import Recipe, pretrain, save_pretrained
+from lorta.embedded import causal_pretraining, instructions, pretraining, tasks
 
-WEIGHTS = Path(tasks.__file__).with_name("weights") / "tiny"
+WEIGHTS = Path(tasks.__file__).with_name("weights")
+MODELS = {  # recipe, steps, and what writes the result
+    "tiny": (pretraining.Recipe(), pretraining.pretrain, pretraining.save_pretrained),
+    "tiny_llama": (
+        causal_pretraining.CausalRecipe(),
+        causal_pretraining.pretrain_causal,
+        causal_pretraining.save_causal,
+    ),
+}
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for the weights")
+    parser.add_argument("--model", choices=MODELS, default="tiny", help="which backbone")
+    parser.add_argument("--out", type=Path, help="folder for the weights, instead of the package's own")
     parser.add_argument("--steps", type=int, help="stop after this many steps and write nothing")
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use; sums depend on it")
     parser.add_argument("--fingerprints", action="store_true", help="rewrite the rows' fingerprints, train nothing")
@@ -31,8 +40,12 @@ def parse_arguments() -> argparse.Namespace:
 def write_fingerprints() -> None:
     """Write the SHA-256 of every split of every task beside the task module."""
     prints = {
-        task: {split: tasks.rows_fingerprint(tasks.embedded_rows(task, split)) for split in tasks.SIZES}
-        for task in tasks.EMBEDDED_TASKS
+        name: {split: tasks.rows_fingerprint(rows(name, split)) for split in splits}
+        for rows, sizes in (
+            (tasks.embedded_rows, dict.fromkeys(tasks.EMBEDDED_TASKS, tasks.SIZES)),
+            (instructions.text_rows, instructions.SIZES),
+        )
+        for name, splits in sizes.items()
     }
     tasks.FINGERPRINTS.write_text(json.dumps(prints, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -43,14 +56,14 @@ def main() -> None:
     if arguments.fingerprints:
         return write_fingerprints()
     torch.set_num_threads(arguments.threads)
-    recipe, losses, start = Recipe(), [], time.perf_counter()
-    model = None
+    recipe, pretrain, save = MODELS[arguments.model]
+    losses, start, model = [], time.perf_counter(), None
     for loss, model in pretrain(recipe, stop_after=arguments.steps):  # noqa: B007
         losses.append(loss)
         if arguments.steps or len(losses) % 200 == 0:
             print(f"step {len(losses):6d}  loss {loss:.6f}  {time.perf_counter() - start:7.1f} s", flush=True)
     if model is not None and not arguments.steps:
-        save_pretrained(model, losses, recipe, arguments.out)
+        save(model, losses, recipe, arguments.out or WEIGHTS / arguments.model)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,16 @@ class DynamicSubset:
             if getattr(self, key) not in known:
                 raise ValueError(f"{self.name}: {key} must be one of {', '.join(known)}, got '{getattr(self, key)}'.")
 
-    def unsupported(self, geometry: Geometry) -> str | None:
-        """Return None: every model has weights."""
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return the sentence for weights that are frozen, or None: every other model has some to train."""
+        if quantization is not None:
+            return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:

@@ -58,8 +58,16 @@ class Pela:
         if not self.ratio > 0:
             raise ValueError(f"{self.name}: ratio must be above 0, got {self.ratio}.")
 
-    def unsupported(self, geometry: Geometry) -> str | None:
-        """Return the sentence for a ratio that leaves a projection no rank, or None."""
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return the sentence for a ratio that leaves a projection no rank, or for frozen weights, or None."""
+        if quantization is not None:
+            return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
         empty = [role for role, rank in ranks(geometry, self.ratio).items() if rank < 1]
         if empty:
             return f"{self.name} at ratio {self.ratio} leaves {', '.join(empty)} no rank: lower adapter.ratio."

@@ -12,7 +12,13 @@ from statistics import fmean
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizer, get_linear_schedule_with_warmup
+from transformers import (
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaTokenizer,
+    get_linear_schedule_with_warmup,
+)
 
 from lorta.embedded import tasks, textbook
 from lorta.embedded.vocabulary import BEGIN, END, MASK, PADDING, SPACE, build_tokenizer
@@ -130,8 +136,12 @@ def pretrain(recipe: Recipe, stop_after: int | None = None) -> Iterator[tuple[fl
 
 def save_pretrained(model: RobertaForMaskedLM, losses: list[float], recipe: Recipe, folder: Path) -> None:
     """Write config.json, model.safetensors (bf16), the tokenizer's files and card.json into a folder."""
-    tokenizer = build_tokenizer(textbook.words(), MAX_LENGTH)
-    tokenizer.save_pretrained(folder)
+    build_tokenizer(textbook.words(), MAX_LENGTH).save_pretrained(folder)
+    save_with_card(model, losses, asdict(recipe), tasks.EMBEDDED_REVISION, folder)
+
+
+def save_with_card(model: PreTrainedModel, losses: list[float], recipe: dict, revision: str, folder: Path) -> None:
+    """Write config.json, model.safetensors (bf16) and card.json: how the weights were made, and their hashes."""
     model.bfloat16().save_pretrained(folder)
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     config = json.loads(config_file.read_text(encoding="utf-8"))
@@ -139,8 +149,8 @@ def save_pretrained(model: RobertaForMaskedLM, losses: list[float], recipe: Reci
     _write_json(config_file, config)
     card = {
         "script": "scripts/build_embedded.py",
-        "recipe": asdict(recipe),
-        "textbook_revision": tasks.EMBEDDED_REVISION,
+        "recipe": recipe,
+        "textbook_revision": revision,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "transformers")},
         "parameters": model.num_parameters(),
         "first_losses": [round(loss, 6) for loss in losses[:CARD_LOSSES]],

@@ -37,8 +37,14 @@ class Adapter(Protocol):
     rank: int | None
     identity_at_start: bool
 
-    def unsupported(self, geometry: Geometry) -> str | None:
-        """Return why the method cannot attach to such a model, one sentence, or None."""
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return why the method cannot attach to such a model for such a task, one sentence, or None."""
         ...
 
     def parameters(self, geometry: Geometry) -> int | None:
@@ -75,7 +81,8 @@ class PeftAdapter:
     Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
     `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
     In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles, and
-    `sizes` is both lists together.
+    `sizes` is both lists together. `refuses` also knows task_type (PEFT's), quantization (None, "8bit", "4bit") and
+    gradient_checkpointing.
     """
 
     name: str
@@ -102,7 +109,13 @@ class PeftAdapter:
         if unknown:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
-    def unsupported(self, geometry: Geometry) -> str | None:
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
         """Return the sentence for a projection that the architecture lacks, or that `call` or `refuses` excludes."""
         try:
             roles = geometry.roles(tuple(self.projections))
@@ -111,6 +124,11 @@ class PeftAdapter:
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
         names = self._names(geometry, self.fitted(geometry))
+        names |= {
+            "task_type": task_type,
+            "quantization": quantization,
+            "gradient_checkpointing": gradient_checkpointing,
+        }
         for condition, sentence in self.refuses.items():
             if self._evaluate(condition, names):
                 return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"

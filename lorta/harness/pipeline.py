@@ -38,6 +38,12 @@ def execute(spec: RunSpec) -> RunRecord:
     return _mirror(record, spec, store)
 
 
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _failed(run: "_Run", error: Exception) -> RunRecord:
     write_atomically(run.folder / TRACEBACK, traceback.format_exc())
     failure = Failure(
@@ -86,6 +92,8 @@ class _Run:
         with self.watch.phase("data"):
             data = self._load_data(backbone, files)
             backbone.rows, backbone.cache = data.train, Path(self.settings.runtime.cache)
+        with self.watch.phase("eval"):
+            self._look_at(backbone, data)
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
         self._train(model, backbone, data)
@@ -114,6 +122,14 @@ class _Run:
         self.record = describe.with_rows(self.record, data)
         return data
 
+    def _look_at(self, backbone: Backbone, data: DataSplits) -> None:
+        """Let the task predict with the backbone as it is, if it wants that beside the adapted model's predictions."""
+        predict_untouched = getattr(self.task, "predict_untouched", None)
+        if predict_untouched is not None:
+            if backbone.files is None or backbone.files.quantization is None:  # those are on their device already
+                backbone.model.to(_device())
+            backbone.untouched = predict_untouched(backbone, data, self.settings.trainer)
+
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:
         found = {**plan.fingerprints, "model": files.fingerprint}
         changed = [name for name, value in self.spec.fingerprints.items() if found.get(name) != value]
@@ -121,15 +137,13 @@ class _Run:
             raise ValueError(f"{', '.join(changed)} changed on disk after the sweep was planned: start the sweep again")
 
     def _attach(self, backbone: Backbone, files: ModelFiles) -> Any:
-        import torch
-
         section = describe.model_section(self.spec, backbone, files)
         if self.settings.model.gradient_checkpointing:  # reentrant, it asks for inputs that need a gradient
             backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
         model = self.adapter.attach(backbone, self.task.peft_task_type)
         params = count_parameters(model, backbone.geometry.architecture)
         self.record = replace(self.record, model=section, params=params)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model.to(_device())
 
     def _train(self, model: Any, backbone: Backbone, data: DataSplits) -> None:
         baseline, trainer = reset_memory(), self.settings.trainer

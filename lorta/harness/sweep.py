@@ -72,9 +72,13 @@ class _Planner:
         return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
 
     def sentence(self, spec: RunSpec) -> str | None:
-        """Return why the run's adapter cannot attach to its model, or None."""
+        """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
         adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
-        return adapter.unsupported(self._once("geometry", _adapted(spec.settings), lambda: None))
+        task, model = build(spec.settings.task), spec.settings.model
+        geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
+        if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
+            return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
+        return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
         key = f"{kind} {canonical_json(node)}"

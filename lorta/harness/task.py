@@ -41,6 +41,9 @@ class DataSplits:
 class Task(Protocol):
     """One task. `protocol` is raised when a change of its code moves the numbers.
 
+    A task may also have `predict_untouched(backbone, data, settings)`: called before an adapter is attached, its result
+    is then in `backbone.untouched`, so that predictions can hold the backbone's own answers beside the adapted ones.
+
     A task that adapts another part of a model than its row in `lorta.geometry` says, or other models than their class
     allows, also has `geometry(config) -> Geometry`: the same that its Backbone has, or ValueError.
     """

@@ -1,0 +1,184 @@
+"""Instruction tuning: answers to instructions, learnt by supervised fine-tuning. Alpaca: Taori et al. 2023.
+
+Scores are on held-out rows: loss per answer token, perplexity, token accuracy, and the same for the backbone before an
+adapter is attached. The protocol is docs/protocols/instruct.md. Importing this module loads no torch.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from experiments.prompts import Request, Template, encode
+from experiments.rows import Row, cap
+from experiments.texts import TextSource, plan_texts, read_texts, text_problem
+from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, tokenizer_sha256
+from lorta.harness.sections import Score
+from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.task import DataPlan, DataSplits
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from experiments.supervised import AnswerScore
+    from lorta.harness.training import TrainingOutcome
+
+GENERATIONS = "generations.jsonl"
+VERSION = 1  # of the tokenised columns
+
+
+@dataclass(frozen=True)
+class InstructTask:
+    """Instructions with answers. Raises ValueError for a template or a target of the loss that does not exist."""
+
+    name: str
+    protocol: int
+    template: Template
+    loss_on: Literal["answer", "all"]  # which tokens are learnt; scores are always of the answer
+    primary: str
+    source: Mapping[str, Any]  # fields of experiments.texts.TextSource
+    max_length: int  # tokens, unless data.max_length says otherwise
+    generations: int  # how many held-out instructions are answered, into generations.jsonl
+    max_new_tokens: int
+    test_is_validation: bool
+    peft_task_type: str = "CAUSAL_LM"
+    higher_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        for key, known in (("template", ("alpaca", "chat", "plain", "llama2")), ("loss_on", ("answer", "all"))):
+            if getattr(self, key) not in known:
+                raise ValueError(f"task.{key} must be one of {', '.join(known)}, got '{getattr(self, key)}'")
+
+    def problem(self, row: Any) -> str | None:
+        """Return what is wrong with a row, or None. An empty output stays: its answer is the end mark alone."""
+        return text_problem(row, ("instruction", "output"), optional=("input",), empty=("output",))
+
+    def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
+        """Choose the source and check every line of local files. Raises ValueError, one problem a line."""
+        return plan_texts(self.name, TextSource(**self.source), self, data, model_default)
+
+    def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
+        """Return the causal language model."""
+        return load_causal_lm(files, dtype)
+
+    def load_data(
+        self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
+    ) -> DataSplits:
+        """Return both splits as input_ids, labels and idx, from the cache where they are there.
+
+        Rows whose prompt alone fills data.max_length are left out; the record says how many rows there are.
+        """
+        from experiments.tokenised import cached
+
+        def split(use: str, name: str, most: int | None) -> Any:
+            on_prompt = self.loss_on == "all" and use == "train"
+            parts = [VERSION, "instruct", plan.fingerprints[use], self.template, on_prompt, most, data.max_length]
+            parts += [tokenizer_sha256(tokenizer), tokenizer.chat_template, self.source.get("keep")]
+
+            def make() -> dict[str, list[Any]]:
+                rows = read_texts(plan, TextSource(**self.source), data, name, self)
+                return self._encoded(cap(rows, most, self.name), tokenizer, data.max_length, on_prompt)
+
+            return cached(parts, make, cache)
+
+        return DataSplits(
+            train=split("train", "train", data.max_train_samples),
+            evaluation=split("evaluation", "validation", data.max_eval_samples),
+        )
+
+    def _encoded(self, rows: Sequence[Row], tokenizer: Any, max_length: int, on_prompt: bool) -> dict[str, list[Any]]:
+        from experiments.supervised import labelled
+
+        columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "idx": []}
+        for position, row in enumerate(rows):
+            request = Request(row["instruction"], row.get("input") or "")
+            encoded = encode(self.template, request, row["output"], "", tokenizer)
+            if len(encoded.prompt) < max_length:
+                found = labelled(encoded, max_length, on_prompt) | {"idx": row.get("idx", position)}
+                for name, values in columns.items():
+                    values.append(found[name])
+        if not columns["idx"]:
+            raise ValueError(f"data.max_length={max_length}: no prompt of {len(rows)} is shorter; raise it")
+        return columns
+
+    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "list[AnswerScore]":
+        """Return how the backbone takes the held-out answers."""
+        return self._scores(backbone.model, backbone, data, settings)
+
+    def _scores(self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> Any:
+        from experiments.supervised import answer_scores
+
+        padding = int(backbone.tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
+        size, precision = settings.per_device_eval_batch_size, settings.precision
+        return answer_scores(model, padding, data.evaluation, size, precision)
+
+    def train(
+        self,
+        model: "nn.Module",
+        backbone: Backbone,
+        data: DataSplits,
+        settings: TrainerSettings,
+        seed: int,
+        callbacks: "Sequence[TrainerCallback]",
+        folder: Path,
+    ) -> "TrainingOutcome":
+        """Train with trl.SFTTrainer; the best epoch is that with the lowest loss on the held-out rows."""
+        from experiments.supervised import train_supervised
+
+        def epoch_score() -> float:
+            loss = self.score(self._rows(model, backbone, data, settings))[self.primary].value
+            return float("-inf") if loss is None else -loss
+
+        return train_supervised(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
+
+    def predict(
+        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
+    ) -> list[dict[str, Any]]:
+        """Return the log-probability of every held-out answer; write the first answers to generations.jsonl."""
+        from experiments.answers import write_answers
+
+        rows = data.evaluation.select(range(min(self.generations, len(data.evaluation))))
+        write_answers(model, backbone, rows, settings, self.max_new_tokens, folder / GENERATIONS)
+        return self._rows(model, backbone, data, settings)
+
+    def _rows(
+        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings
+    ) -> list[dict[str, Any]]:
+        found = self._scores(model, backbone, data, settings)
+        untouched = backbone.untouched or [None] * len(found)
+        return [
+            {"idx": idx, **asdict(score), **_base(base)}
+            for idx, score, base in zip(data.evaluation["idx"], found, untouched, strict=True)
+        ]
+
+    def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+        """Return loss (nats per answer token), perplexity and token accuracy, and the backbone's. Pure."""
+        n, tokens = len(predictions), sum(row["tokens"] for row in predictions)
+        scores: dict[str, Score] = {}
+        for prefix in ("", "base_"):
+            sums = [row[f"{prefix}log_probability"] for row in predictions]
+            if None in sums or not tokens:
+                reason = "the backbone was not asked" if tokens else "no answer token"
+                found = dict.fromkeys(("loss", "perplexity", "token_accuracy"), Score(value=None, n=n, reason=reason))
+            else:
+                right = sum(row[f"{prefix}correct"] for row in predictions)
+                found = _means(-math.fsum(sums) / tokens, right / tokens, n)
+            scores |= {f"{prefix}{name}": value for name, value in found.items()}
+        return scores
+
+
+def _base(score: "AnswerScore | None") -> dict[str, Any]:
+    if score is None:
+        return {"base_log_probability": None, "base_correct": None}
+    return {"base_log_probability": score.log_probability, "base_correct": score.correct}
+
+
+def _means(loss: float, accuracy: float, n: int) -> dict[str, Score]:
+    if not math.isfinite(loss):
+        broken = Score(value=None, n=n, reason=f"the loss is {loss}")
+        return {"loss": broken, "perplexity": broken, "token_accuracy": Score(value=accuracy, n=n)}
+    large = loss > math.log(1e300)
+    perplexity = Score(value=None, n=n, reason="too large for a number") if large else Score(value=math.exp(loss), n=n)
+    return {"loss": Score(value=loss, n=n), "perplexity": perplexity, "token_accuracy": Score(value=accuracy, n=n)}

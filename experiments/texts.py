@@ -1,0 +1,130 @@
+"""Where the rows of a decoder's task come from: the embedded texts, local JSON lines, or one file of a hub dataset.
+
+No torch. Hub datasets of this family have one split; which rows of it are held out is written in the task's YAML.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from simpleeval import InvalidExpression, simple_eval
+
+from experiments.rows import Row, RowCheck, choose_source, local_file, plan_local, read_lines
+from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
+from lorta.harness.backbone import require_hub
+from lorta.harness.spec import DataSettings
+from lorta.harness.task import DataPlan
+
+SPLITS = {"train": "train", "evaluation": "validation"}
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """The three places of a task's rows. `keep` is a condition on a row's columns; None keeps all rows."""
+
+    embedded: str  # kind of lorta.embedded.instructions
+    local: str  # folder below data.root, with train.jsonl and validation.jsonl, or .jsonl.gz
+    hub_id: str
+    revision: str | None  # None: no public source quotes one
+    hub_file: str  # JSON (a list of rows) or Parquet
+    held_out: float  # of the hub's rows: how many (above 1), or which fraction
+    held_out_from: Literal["shuffle", "start"]  # shuffle: drawn without regard to the run's seed
+    keep: str | None = None
+
+
+def plan_texts(name: str, source: TextSource, check: RowCheck, data: DataSettings, model_default: str) -> DataPlan:
+    """Choose the source and check every line of local files. Raises ValueError, one problem a line."""
+    chosen = choose_source(data, model_default)
+    if chosen == "embedded":
+        prints = {use: text_fingerprint(source.embedded, split) for use, split in SPLITS.items()}
+        return DataPlan("embedded", INSTRUCT_REVISION, prints)
+    if chosen == "local":
+        return plan_local(source.local, data.root or "", SPLITS, check)
+    if source.revision is None:
+        raise ValueError(
+            f"task={name}: no commit of {source.hub_id} is pinned: set task.source.revision=COMMIT, "
+            "or data.root=FOLDER for local files, or data.source=embedded"
+        )
+    _require_file(name, source)
+    pinned = f"{source.hub_id}@{source.revision}/{source.hub_file} {source.held_out} {source.held_out_from}"
+    return DataPlan("hub", source.revision, {use: f"{pinned} {split}" for use, split in SPLITS.items()})
+
+
+def _require_file(name: str, source: TextSource) -> None:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(source.hub_id, source.hub_file, repo_type="dataset", revision=source.revision)
+    if not isinstance(cached, str):
+        remedy = f"hf download {source.hub_id} {source.hub_file} --repo-type dataset --revision {source.revision}"
+        require_hub(f"task={name} ({source.hub_id})", remedy)
+
+
+def read_texts(plan: DataPlan, source: TextSource, data: DataSettings, split: str, check: RowCheck) -> list[Row]:
+    """Return a split's rows, filtered, in the source's order. Raises ValueError for a hub row that lacks something."""
+    if plan.source == "embedded":
+        return _kept(text_rows(source.embedded, split), source.keep)
+    if plan.source == "local":
+        assert data.root is not None
+        file = local_file(Path(data.root).expanduser(), source.local, split)
+        return _kept([row for _, row in read_lines(file)], source.keep)
+    rows = _kept(_hub_rows(source), source.keep)
+    for number, row in enumerate(rows):
+        if problem := check.problem(row):
+            raise ValueError(f"{source.hub_id}@{source.revision}, kept row {number}: {problem}")
+    return held_out(rows, source)[split]
+
+
+def _hub_rows(source: TextSource) -> list[Row]:
+    from huggingface_hub import hf_hub_download
+    from pyarrow import parquet
+
+    file = hf_hub_download(source.hub_id, source.hub_file, repo_type="dataset", revision=source.revision)
+    if source.hub_file.endswith(".parquet"):
+        return parquet.read_table(file).to_pylist()
+    return json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+def held_out(rows: Sequence[Row], source: TextSource) -> dict[str, list[Row]]:
+    """Return train and validation rows of a dataset with one split, each in the source's order."""
+    count = int(source.held_out if source.held_out > 1 else source.held_out * len(rows))
+    order = list(range(len(rows)))
+    if source.held_out_from == "shuffle":
+        random.Random(f"lorta {source.hub_id}").shuffle(order)
+    chosen = set(order[:count])
+    return {
+        "train": [row for number, row in enumerate(rows) if number not in chosen],
+        "validation": [row for number, row in enumerate(rows) if number in chosen],
+    }
+
+
+def _kept(rows: Sequence[Row], condition: str | None) -> list[Row]:
+    """Return the rows that meet the condition. Raises ValueError when it names what a row lacks, or none is left."""
+    if condition is None:
+        return list(rows)
+    try:
+        kept = [row for row in rows if simple_eval(condition, names=dict(row))]
+    except (InvalidExpression, SyntaxError, TypeError) as error:
+        raise ValueError(f"task.source.keep='{condition}': {error}; columns: {', '.join(rows[0])}") from error
+    if not kept:
+        raise ValueError(f"task.source.keep='{condition}' keeps none of {len(rows)} rows")
+    return kept
+
+
+def text_problem(
+    row: Any, needed: Sequence[str], optional: Sequence[str] = (), empty: Sequence[str] = ()
+) -> str | None:
+    """Return what is wrong with a row of texts, or None; only those of `empty` and `optional` may be empty."""
+    if not isinstance(row, dict):
+        return f"a JSON object is needed, found {type(row).__name__}"
+    missing = [name for name in needed if name not in row]
+    if missing:
+        return f"column {', '.join(missing)} is missing; it has {', '.join(row)}"
+    wrong = [name for name in needed if not isinstance(row[name], str)]
+    wrong += [name for name in optional if not isinstance(row.get(name) or "", str)]
+    if wrong:
+        return f"column {', '.join(wrong)} must be text"
+    bare = [name for name in needed if name not in empty and not row[name].strip()]
+    return f"column {', '.join(bare)} is empty" if bare else None
