@@ -8,8 +8,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from transformers.models.esm.openfold_utils import Rigid
 from transformers.models.esm.openfold_utils import residue_constants as constants
+from transformers.models.esm.openfold_utils.rigid_utils import Rigid
 
 N, CA, C, CB, O = (constants.atom_order[name] for name in ("N", "CA", "C", "CB", "O"))  # noqa: E741
 LONGEST_BOND = 2.0  # angstrom between C and the next N; 1.33 in a chain without a gap

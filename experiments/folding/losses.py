@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers.models.esm.modeling_esmfold import EsmForProteinFoldingOutput
-from transformers.models.esm.openfold_utils import Rigid
+from transformers.models.esm.openfold_utils.rigid_utils import Rigid
 
 from experiments.folding.frames import CA, backbone_frames, equal_angles, pseudo_beta, torsion_angles
 from experiments.folding.task import LossWeights
@@ -27,8 +26,8 @@ THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # angstrom, lDDT's
 FAPE_EPSILON = 1e-4  # square angstrom: keeps the root's gradient finite, OpenFold's `eps`
 
 
-def loss_terms(found: EsmForProteinFoldingOutput, batch: Mapping[str, Tensor], clamped_share: float) -> dict[str, Any]:
-    """Return term -> (B,) under the names of LossWeights; `batch` has input_ids, positions and atom_mask."""
+def loss_terms(found: Any, batch: Mapping[str, Tensor], clamped_share: float) -> dict[str, Tensor]:
+    """Return term -> (B,) under the names of LossWeights, for the model's output on one of `batches`' batches."""
     residues, positions, mask = batch["input_ids"], batch["positions"], batch["atom_mask"]
     frames, frames_mask = backbone_frames(positions, mask)
     true_angles, angles_mask = torsion_angles(positions, mask, residues)

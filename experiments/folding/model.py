@@ -45,6 +45,7 @@ class TrainableFold(EsmForProteinFolding):
         The parent's aligned errors, TM-score and masked-residue logits are left out: nothing here trains or reads
         them, and its TM-score is one number for a whole batch, padding included.
         """
+        settings: Any = self.config.esmfold_config
         batch, length = input_ids.shape
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if position_ids is None:
@@ -52,9 +53,9 @@ class TrainableFold(EsmForProteinFolding):
         layers = self.compute_language_model_representations(self.af2_idx_to_esm_idx(input_ids, mask))
         layers = layers.to(self.esm_s_combine.dtype)  # (batch, residues, layers, hidden); the parent detaches it here
         single = self.esm_s_mlp((self.esm_s_combine.softmax(0).unsqueeze(0) @ layers).squeeze(2))
-        if self.config.esmfold_config.embed_aa:
+        if settings.embed_aa:
             single = single + self.embedding(input_ids)
-        pair = single.new_zeros(batch, length, length, self.config.esmfold_config.trunk.pairwise_state_dim)
+        pair = single.new_zeros(batch, length, length, settings.trunk.pairwise_state_dim)
         found: dict = self.trunk(single, pair, input_ids, position_ids, mask, no_recycles=num_recycles)
         distogram = self.distogram_head(found["s_z"])
         confidence = self.lddt_head(found["states"]).unflatten(-1, (-1, self.lddt_bins))
@@ -85,8 +86,9 @@ def load_folding_model(files: ModelFiles, dtype: str) -> TrainableFold:
     Nothing in it requires a gradient.
     """
     revision = files.revision or "main"
-    config = EsmConfig.from_pretrained(files.location, revision=revision)
+    config: Any = EsmConfig.from_pretrained(files.location, revision=revision)
     config.esmfold_config.fp16_esm = False  # its half precision overflows in training; bfloat16 below does not
     model = TrainableFold.from_pretrained(files.location, config=config, revision=revision, dtype=torch.float32)
-    model.esm.to(DTYPES[dtype])
+    language_model: Any = model.esm
+    language_model.to(DTYPES[dtype])
     return model.requires_grad_(False)

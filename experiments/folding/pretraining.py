@@ -3,18 +3,14 @@
 Sizes and recipe are our own; the real ones are in Lin et al. 2023, Science 379:1123, supplement A.1 and A.3.
 """
 
-import hashlib
-import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from typing import Any, cast
 
 import torch
-from transformers import EsmConfig, EsmTokenizer, get_cosine_schedule_with_warmup
+from transformers import EsmConfig, EsmForProteinFolding, EsmTokenizer, get_cosine_schedule_with_warmup
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 from transformers.models.esm.openfold_utils import residue_constants as constants
 
@@ -24,9 +20,12 @@ from experiments.folding.model import TrainableFold
 from experiments.folding.target import Target
 from experiments.folding.task import LossWeights
 from lorta.embedded.folds import FOLDS_REVISION, fold_rows
+from lorta.embedded.pretraining import save_with_card
 
-CARD_LOSSES = 100  # how many first losses the card keeps, and how many last ones its loss averages
 OWN_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>", "<eos>")  # after the residues, in ESMFold's published vocabulary
+
+
+WEIGHTS = LossWeights(backbone_fape=0.5, torsion=0.5, angle_norm=0.01, distogram=0.3, plddt=0.01)  # conf/task/folding
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,15 @@ class Recipe:
     """The pre-training recipe. Batch sizes in chains, learning rate per step of AdamW, losses as in conf/task."""
 
     seed: int = 0
-    steps: int = 1500
-    batch_size: int = 16
+    steps: int = 1200
+    batch_size: int = 8
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     recycles: int = 1
-    clamped_share: float = 0.3
-    weights: LossWeights = LossWeights(backbone_fape=0.5, torsion=0.5, angle_norm=0.01, distogram=0.3, plddt=0.01)
+    clamped_share: float = 0.9
+    weights: LossWeights = WEIGHTS
 
 
 def tiny_config() -> EsmConfig:
@@ -129,24 +128,7 @@ def save_pretrained(model: TrainableFold, losses: list[float], recipe: Recipe, f
     """Write config.json, model.safetensors (bf16), the tokenizer's files and card.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer(folder).save_pretrained(folder)
-    model.bfloat16().save_pretrained(folder)
-    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    config["dtype"] = "float32"  # stored in bf16, used in float32: from_pretrained follows this key
-    config["architectures"] = ["EsmForProteinFolding"]
-    _write_json(config_file, config)
-    card = {
-        "script": "scripts/build_embedded.py --model tiny_esmfold",
-        "recipe": asdict(recipe),
-        "folds_revision": FOLDS_REVISION,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "transformers")},
-        "parameters": model.num_parameters(),
-        "first_losses": [round(loss, 6) for loss in losses[:CARD_LOSSES]],
-        "loss": round(fmean(losses[-CARD_LOSSES:]), 4),
-        "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (config_file, weights_file)},
-    }
-    _write_json(folder / "card.json", card)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    cast(
+        Any, model
+    ).__class__ = EsmForProteinFolding  # the name in config.json: the weights are those of the published class
+    save_with_card(model, losses, asdict(recipe), FOLDS_REVISION, folder)

@@ -49,5 +49,6 @@ def read(name: str, plan: DataPlan, data: DataSettings, identity: float, share: 
     else:
         planned = plan_targets(data.root or "")
         refused, remarks = planned.refused, planned.remarks
-        train, evaluation, _ = (list(side) for side in split_targets(planned, identity, share))
+        split = split_targets(planned, identity, share)
+        train, evaluation = list(split.train), list(split.validation)
     return DataSplits(rows(train, data.max_train_samples), rows(evaluation, data.max_eval_samples))

@@ -1,9 +1,8 @@
-"""Folding: ESMFold learns to fold chains of another kind. The paper's protocol is not published: docs/protocols/folding.md.
+"""Folding: ESMFold learns to fold chains of another kind. The paper has no protocol, ours: docs/protocols/folding.md.
 
 Values and their sources are in `conf/task/folding.yaml`. Importing this module loads no torch.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from lorta.geometry import Geometry
 from lorta.harness.backbone import Backbone, ModelFiles
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.store import write_atomically
 from lorta.harness.task import DataPlan, DataSplits
 
 if TYPE_CHECKING:
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
     from lorta.harness.training import TrainingOutcome
 
 TRUNK = ("esm_s_mlp", "trunk", "distogram_head", "lddt_head")  # what `trunk: trained` trains, at the head's rate
-STRUCTURES, BEFORE = "structures", "before_training.json"
-LOSS = "loss_"
+STRUCTURES, LOSS = "structures", "loss_"
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class FoldingTask:
         wrong = [f"task.{key}={getattr(self, key)}" for key, fits in allowed.items() if not fits]
         if wrong:
             raise ValueError(
-                f"{', '.join(wrong)}: trunk is frozen or trained (trained only with adapted=language_model), adapted is "
+                f"{', '.join(wrong)}: trunk is frozen or trained (only with adapted=language_model), adapted is "
                 "language_model or trunk, crop at least 2 residues, recycles at least 0, the others fractions"
             )
 
@@ -103,10 +100,12 @@ class FoldingTask:
         return plan(self.name, data, model_default, self.identity, self.validation_share)
 
     def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
-        """Return ESMFold, frozen; `dtype` is its language model's."""
+        """Return ESMFold, frozen; `dtype` is its language model's. Raises ValueError for a quantised one."""
         from experiments.folding.model import load_folding_model
         from lorta.harness.backbone import load_tokenizer
 
+        if files.quantization is not None:
+            raise ValueError(f"task={self.name} has no {files.quantization} models: set model.quantization=null")
         model = load_folding_model(files, dtype)
         model.config.adapted_part = self.adapted  # read by methods that look at the model's geometry themselves
         return Backbone(model, load_tokenizer(files), self.geometry(files.config), files)
@@ -127,12 +126,9 @@ class FoldingTask:
         callbacks: "Sequence[TrainerCallback]",
         folder: Path,
     ) -> "TrainingOutcome":
-        """Fold the evaluation chains as the model is, for the record, then train."""
+        """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation chains."""
         from experiments.folding.batches import TrainingBatches
         from experiments.folding.training import train_folding
-
-        before = self._rows(self._fold(model, data, settings), data)
-        write_atomically(folder / BEFORE, json.dumps({row["name"]: row["predicted_ca"] for row in before}))
 
         def epoch_score() -> float:
             value = self.score(self._rows(self._fold(model, data, settings), data))[self.primary].value
@@ -154,18 +150,22 @@ class FoldingTask:
             folder,
         )
 
+    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> dict[str, Any]:
+        """Return where ESMFold puts the CA before an adapter is attached: name -> (L, 3), angstrom."""
+        rows = self._rows(self._fold(backbone.model, data, settings), data)
+        return {row["name"]: row["predicted_ca"] for row in rows}
+
     def predict(
         self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
     ) -> list[dict[str, Any]]:
-        """Return a row per chain: `prediction_row`'s, the losses, and where CA were before training.
+        """Return a row per chain: `prediction_row`'s, the losses, and where the model alone, frozen, puts the CA.
 
         Writes structures/NAME.pdb with confidence as B-factors, and targets.csv, which also names refused files.
         """
         folded = self._fold(model, data, settings)
         rows = self._rows(folded, data)
-        if (folder / BEFORE).is_file():
-            before = json.loads((folder / BEFORE).read_text())
-            rows = [row | {"before_ca": before[row["name"]]} for row in rows]
+        if backbone.untouched is not None:
+            rows = [row | {"base_ca": backbone.untouched[row["name"]]} for row in rows]
         remarks = [*data.evaluation.remarks]
         for row, made in zip(rows, folded, strict=True):
             file = folder / STRUCTURES / f"{row['name']}.pdb"
@@ -177,15 +177,15 @@ class FoldingTask:
         return rows
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-        """Return means over chains of `metrics`, of the losses, and the primary metric before training. Pure."""
+        """Return means over chains of `metrics` and of the losses, and the frozen model's primary metric. Pure."""
         scores = metrics.score(predictions)
         for name in (*asdict(LossWeights(**self.losses)), "total"):
             key = LOSS + name
             if all(key in row for row in predictions) and predictions:
                 scores[key] = _mean([row[key] for row in predictions])
-        if predictions and all("before_ca" in row for row in predictions):
-            before = [{**row, "predicted_ca": row["before_ca"]} for row in predictions]
-            scores[f"base_{self.primary}"] = metrics.score(before)[self.primary]
+        if predictions and all("base_ca" in row for row in predictions):
+            base = [{**row, "predicted_ca": row["base_ca"]} for row in predictions]
+            scores[f"base_{self.primary}"] = metrics.score(base)[self.primary]
         return scores
 
     def _fold(self, model: "nn.Module", data: DataSplits, settings: TrainerSettings) -> "list[Folded]":

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.models.esm.openfold_utils import atom14_to_atom37, make_atom14_masks
+from transformers.models.esm.openfold_utils.data_transforms import make_atom14_masks
+from transformers.models.esm.openfold_utils.feats import atom14_to_atom37
 
 from experiments.folding.batches import TargetRows, TrainingBatches, collate
 from experiments.folding.frames import CA
@@ -59,8 +60,8 @@ def train_folding(
         loss = {"weights": weights, "clamped_share": clamped_share}
         return FoldingTrainer(args=TrainingArguments(**arguments), train_dataset=train, **loss, **parts)
 
-    architecture = backbone.geometry.architecture
-    return train_model(model, architecture, make_trainer, batches, settings, seed, callbacks, score, folder)
+    architecture, collate = backbone.geometry.architecture, cast(Any, batches)
+    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
 
 
 class Folded:
