@@ -6,17 +6,14 @@ entity_poly) or how many (residue numbers); those beyond the ends are left out.
 
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.folding.structures import UNKNOWN, letter_of
+from experiments.folding.structures import UNKNOWN, Atoms, letter_of
 from experiments.folding.superposition import FEWEST_RESIDUES
-from experiments.folding.target import Target
+from experiments.folding.target import WIDEST, Target
 from lorta.embedded.amino_acids import ATOM_ORDER, ATOMS, ONE_LETTER
-
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
 
 PEPTIDE_BOND = 2.0  # angstrom; C to N is 1.33, no contact that is no bond comes under 2.5
 BONDED_CA = (2.8, 4.5)  # angstrom; cis 2.9, trans 3.8
@@ -33,9 +30,7 @@ class Residue(NamedTuple):
     atoms: dict[str, np.ndarray]  # name -> (3,), angstrom
 
 
-def to_target(
-    name: str, atoms: "AtomArray", declared: str | None, complete: bool, longest: int
-) -> tuple[Target, list[str]]:
+def to_target(name: str, atoms: Atoms, declared: str | None, complete: bool, longest: int) -> tuple[Target, list[str]]:
     """Return the target of one chain and a sentence for each thing that was decided on the way.
 
     `declared` is its full sequence, if known; `complete` says whether the file has an end mark. Raises ValueError, one
@@ -61,38 +56,21 @@ def _too_long(length: int, longest: int) -> str:
     return f"it has {length} residues, more than the {longest} that are allowed."
 
 
-def _residues(atoms: "AtomArray") -> tuple[list[Residue], list[str]]:
+def _residues(atoms: Atoms) -> tuple[list[Residue], list[str]]:
     """Return the amino acids that are bonded into the chain, in the file's order."""
     from biotite.structure import filter_amino_acids, get_residue_starts
 
     atoms = atoms[filter_amino_acids(atoms) | (atoms.res_name == "UNK")]
     starts = [*get_residue_starts(atoms).tolist(), atoms.array_length()]
     parts = [atoms[start:end] for start, end in pairwise(starts)]
-    single = _one_kind_each(parts)
-    found = [_residue(part) for part in single]
-    loose = [not hetero or _is_bonded(found, place) for place, hetero in enumerate(part.hetero[0] for part in single)]
-    kept = [residue for residue, bonded in zip(found, loose, strict=True) if bonded]
-    remarks = [f"{len(parts) - len(single)} residues have two kinds: the more occupied is used."] * (
-        len(parts) > len(single)
-    )
+    found = [_residue(part) for part in parts]
+    inside = [not part.hetero[0] or _is_bonded(found, place) for place, part in enumerate(parts)]
+    kept = [residue for residue, bonded in zip(found, inside, strict=True) if bonded]
     changed = [f"{one.name} {one.number} as {one.letter}" for one in kept if one.name not in ONE_LETTER]
-    return kept, remarks + ([f"Residues read as others: {', '.join(changed)}."] if changed else [])
+    return kept, [f"Residues read as others: {', '.join(changed)}."] if changed else []
 
 
-def _one_kind_each(parts: list["AtomArray"]) -> list["AtomArray"]:
-    """Return one part for each residue number: two neighbours of one number are two kinds of one residue."""
-    kept: list[AtomArray] = []
-    for part in parts:
-        here = part.res_id[0], part.ins_code[0]
-        if kept and here == (kept[-1].res_id[0], kept[-1].ins_code[0]):
-            if part.occupancy.mean() > kept[-1].occupancy.mean():
-                kept[-1] = part
-        else:
-            kept.append(part)
-    return kept
-
-
-def _residue(part: "AtomArray") -> Residue:
+def _residue(part: Atoms) -> Residue:
     name = str(part.res_name[0])
     letter = letter_of(name)
     own = {atom.name for atom in ATOMS[letter]} if letter != UNKNOWN else set(UNKNOWN_ATOMS)
@@ -125,9 +103,11 @@ def _check(residues: list[Residue], longest: int) -> None:
     alphas = [one for one in residues if "CA" in one.atoms]
     if len(alphas) < FEWEST_RESIDUES:
         raise ValueError(f"{len(alphas)} of its {len(residues)} residues have a CA atom; {FEWEST_RESIDUES} are needed.")
-    bad = sum(not np.isfinite(point).all() for one in residues for point in one.atoms.values())
-    if bad:
+    points = np.array([point for one in residues for point in one.atoms.values()])
+    if bad := int((~np.isfinite(points)).any(axis=1).sum()):
         raise ValueError(f"{bad} atoms have coordinates that are no numbers.")
+    if (spread := float(np.ptp(points, axis=0).max())) > WIDEST:
+        raise ValueError(f"its atoms are spread over {spread:.0f} angstrom, more than {WIDEST:.0f}.")
     steps = [_apart(one, "CA", two, "CA") for one, two in pairwise(alphas)]
     near = sum(BONDED_CA[0] < step < BONDED_CA[1] for step in steps)
     if 2 * near < len(steps):

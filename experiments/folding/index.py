@@ -20,7 +20,7 @@ from experiments.folding.target import Target
 FOLDER, INDEX = "protein", "index.tsv"
 NEEDED = ("file", "chain")
 SIDES = ("train", "validation")
-LONGEST = 1024  # residues; the tokens that ESM-2 was trained with (Lin et al. 2023, supplementary A.1.1)
+LONGEST = 1024  # residues; ESM-2 was trained on crops of 1,024 tokens (Lin et al. 2023, doi:10.1126/science.ade2574)
 
 
 class Row(NamedTuple):
@@ -51,7 +51,7 @@ def plan_targets(root: str, longest: int = LONGEST) -> Planned:
     folder = Path(root).expanduser() / FOLDER
     if not folder.is_dir():
         raise ValueError(f"data.root={root}: there is no folder {folder}; put structure files there.")
-    _require_biotite()
+    require_biotite()
     rows = _rows(folder)
     stamps = tuple(_stamp(folder / row.file) for row in rows)
     planned = _read(folder, rows, stamps, longest)
@@ -60,7 +60,8 @@ def plan_targets(root: str, longest: int = LONGEST) -> Planned:
     return planned
 
 
-def _require_biotite() -> None:
+def require_biotite() -> None:
+    """Raise ValueError with the remedy where `biotite` is missing: reading and scoring structures both need it."""
     from importlib.util import find_spec
 
     if find_spec("biotite") is None:

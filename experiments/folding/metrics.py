@@ -14,15 +14,13 @@ tm and gdt_ts are searched for (`superposition`), so both are lower bounds.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.folding.superposition import FEWEST_RESIDUES, distances
+from experiments.folding.target import WIDEST
 from lorta.harness.sections import Score
-
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
 
 METRICS = ("lddt_ca", "tm", "gdt_ts", "rmsd_ca")  # the first is the one that tables show
 GDT_TS = (1.0, 2.0, 4.0, 8.0)  # angstrom
@@ -32,7 +30,8 @@ TM_D0_LEAST = 0.5  # angstrom; of the TM-score program, where the formula has no
 def chain_scores(reference: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return every score of `METRICS` for CA coordinates (L, 3), angstrom; NaN rows of `reference` are not compared.
 
-    Raises ValueError for shapes that differ, fewer than three residues to compare, or a predicted value not finite.
+    Raises ValueError for shapes that differ, fewer than three residues to compare, a reference wider than `WIDEST`, or
+    a predicted value not finite.
     """
     known, made = _compared(reference, predicted)
     return {"lddt_ca": lddt_ca(reference, predicted), **_superposed_scores(known, made), "rmsd_ca": _rmsd(known, made)}
@@ -95,7 +94,7 @@ def coordinates(points: Sequence[Sequence[float] | None]) -> np.ndarray:
 
 
 def _present(reference: np.ndarray) -> np.ndarray:
-    return np.isfinite(reference).all(axis=1)
+    return np.asarray(np.isfinite(reference).all(axis=1))
 
 
 def _compared(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,15 +104,17 @@ def _compared(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray,
     known, made = (chain[present].astype(np.float64) for chain in (reference, predicted))
     if len(known) < FEWEST_RESIDUES:
         raise ValueError(f"a comparison needs {FEWEST_RESIDUES} residues with a CA atom, got {len(known)}.")
+    if (spread := float(np.ptp(known, axis=0).max())) > WIDEST:
+        raise ValueError(f"the reference is spread over {spread:.0f} angstrom, more than {WIDEST:.0f}.")
     if bad := int((~np.isfinite(made)).any(axis=1).sum()):
         raise ValueError(f"{bad} of {len(made)} predicted CA atoms are NaN or infinite.")
     return known - known.mean(axis=0), made - made.mean(axis=0)  # biotite computes in float32
 
 
-def _alphas(points: np.ndarray) -> "AtomArray":
+def _alphas(points: np.ndarray) -> Any:
     from biotite.structure import AtomArray
 
-    chain = AtomArray(len(points))
+    chain: Any = AtomArray(len(points))
     chain.coord, chain.res_id = points, np.arange(1, len(points) + 1)
     chain.atom_name[:], chain.element[:], chain.res_name[:], chain.chain_id[:] = "CA", "C", "ALA", "A"
     return chain

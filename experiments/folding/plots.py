@@ -50,7 +50,8 @@ def _draw_distances(axes: "list[Axes]", reference: np.ndarray, predicted: np.nda
     maps = [np.linalg.norm(chain[:, None] - chain[None], axis=-1) for chain in (reference, predicted)]
     most = max(float(np.nanmax(values)) for values in maps)
     for axis, values, title in zip(axes, maps, ("known", "predicted"), strict=True):
-        image = axis.imshow(values, vmin=0, vmax=most, cmap="viridis", origin="lower")
+        edges = (0.5, len(values) + 0.5, 0.5, len(values) + 0.5)
+        image = axis.imshow(values, vmin=0, vmax=most, cmap="viridis", origin="lower", extent=edges)
         axis.set(title=f"{title}: CA to CA", xlabel="residue", ylabel="residue")
     axes[-1].figure.colorbar(image, ax=axes, label="Å", shrink=0.8)
 

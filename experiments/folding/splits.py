@@ -42,14 +42,14 @@ def split_targets(planned: Planned, threshold: float, share: float) -> Split:
         members = clusters(tuple(target.sequence for target in targets), threshold)
         inside = _choose(members, [target.sequence for target in targets], share)
         numbers = {targets[place].name: number for number, places in enumerate(members) for place in places}
-    sides = [tuple(one for place, one in enumerate(targets) if (place in inside) == of) for of in (False, True)]
-    if not all(sides):
-        empty = "validation" if sides[0] else "training"
+    train, validation = (tuple(targets[place] for place in side) for side in _sides(len(targets), inside))
+    if not (train and validation):
+        empty = "validation" if train else "training"
         raise ValueError(
             f"protein: no target is left for {empty}: the {len(targets)} targets are {len(set(numbers.values()))} "
             f"clusters at an identity of {threshold:.0%}; add structures, or a column `split` to the index."
         )
-    return Split(*sides, numbers)
+    return Split(train, validation, numbers)
 
 
 def fingerprints(planned: Planned, threshold: float, share: float) -> dict[str, str]:
@@ -81,12 +81,20 @@ def clusters(sequences: tuple[str, ...], threshold: float) -> tuple[tuple[int, .
 def identity(one: str, two: str) -> float:
     """Return identical residues of the best alignment over the length of the shorter sequence, 0 to 1."""
     from biotite.sequence import ProteinSequence
-    from biotite.sequence.align import SubstitutionMatrix, align_optimal, get_sequence_identity
+    from biotite.sequence.align import (
+        SubstitutionMatrix,
+        align_optimal,  # pyright: ignore[reportAttributeAccessIssue]  # compiled
+        get_sequence_identity,
+    )
 
     matrix = SubstitutionMatrix.std_protein_matrix()
     pair = (ProteinSequence(text) for text in sorted((one, two)))  # the same alignment in either order
     found = align_optimal(*pair, matrix, gap_penalty=GAP, terminal_penalty=False, max_number=1)
     return float(get_sequence_identity(found[0], mode="shortest"))
+
+
+def _sides(count: int, inside: set[int]) -> tuple[list[int], list[int]]:
+    return [place for place in range(count) if place not in inside], sorted(inside)
 
 
 def _choose(members: Sequence[Sequence[int]], sequences: Sequence[str], share: float) -> set[int]:

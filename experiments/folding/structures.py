@@ -6,26 +6,26 @@ Every fault of a file becomes a ValueError of one sentence without the file's na
 import gzip
 import io
 import warnings
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lorta.embedded.amino_acids import ONE_LETTER
 
-if TYPE_CHECKING:
-    from biotite.structure import AtomArray
-
+Atoms = Any  # a `biotite` AtomArray: its annotations are made at run time, without types
 PDB_ENDINGS, CIF_ENDINGS = (".pdb", ".ent"), (".cif", ".mmcif")
 END_MARKS = ("TER", "END", "MASTER", "CONECT")  # what a complete PDB file has behind its last atom
 COORDINATES_END = 54  # columns of an ATOM record up to z
 UNKNOWN = "X"
+ONE_LOCATION = ("", " ", ".", "?")  # how the formats say that an atom has no other
 
 
 class Structure(NamedTuple):
     """What one file holds: chains by their author's name, in the file's order."""
 
-    chains: dict[str, "AtomArray"]  # first model, one alternate location a residue; water, ligands and all still there
+    chains: dict[str, Atoms]  # first model, one location a residue; water, ligands and all still there
     declared: dict[str, str]  # the full sequence, unobserved residues included, of chains for which the file has one
     complete: bool  # whether the file ends as a complete one does
     remarks: tuple[str, ...]  # one sentence for each thing that was decided
@@ -84,16 +84,22 @@ def _read_pdb(text: str) -> Structure:
     from biotite.structure.io.pdb import PDBFile
 
     lines = text.splitlines()
-    atoms = [number for number, line in enumerate(lines, 1) if line.startswith(("ATOM", "HETATM"))]
+    atoms = [number for number, line in enumerate(lines) if line.startswith(("ATOM", "HETATM"))]
     if not atoms:
         raise ValueError("there is no ATOM record")
     for number in atoms:
-        if len(lines[number - 1].rstrip()) < COORDINATES_END:
-            raise ValueError(f"the atom of line {number} is cut short")
-    file = PDBFile.read(io.StringIO(text))
+        if len(lines[number].rstrip()) < COORDINATES_END:
+            raise ValueError(f"the atom of line {number + 1} is cut short")
+        lines[number] = _filled(lines[number])
+    file = PDBFile.read(io.StringIO("\n".join(lines)))
     array = file.get_structure(model=1, altloc="all", extra_fields=["occupancy"])
-    complete = any(line.startswith(END_MARKS) for line in lines[atoms[-1] :])
+    complete = any(line.startswith(END_MARKS) for line in lines[atoms[-1] + 1 :])
     return _structure(array, file.get_model_count(), _seqres(lines), complete)
+
+
+def _filled(line: str) -> str:
+    """Return an ATOM record with the occupancy and the B-factor that some programs leave out."""
+    return f"{line[:54]}{line[54:60].strip() or '1.00':>6}{line[60:66].strip() or '0.00':>6}{line[66:]}"
 
 
 def _seqres(lines: list[str]) -> dict[str, str]:
@@ -109,8 +115,12 @@ def _read_cif(text: str) -> Structure:
     from biotite.structure.io.pdbx import CIFFile, get_model_count, get_sequence, get_structure
 
     file = CIFFile.read(io.StringIO(text))
-    array = get_structure(file, model=1, altloc="all", extra_fields=["occupancy"])
-    array.set_annotation("altloc_id", array.label_alt_id)
+    columns = file.block["atom_site"]
+    fields, altloc = ["occupancy"] * ("occupancy" in columns), "all" if "label_alt_id" in columns else "first"
+    array = get_structure(file, model=1, altloc=altloc, extra_fields=fields)
+    for name, value in (("altloc_id", ""), ("occupancy", 1.0)):
+        if name not in array.get_annotation_categories():
+            array.set_annotation(name, np.full(array.array_length(), value))
     try:
         declared = {chain: str(sequence) for chain, sequence in get_sequence(file).items()}
     except (KeyError, ValueError):  # no entity_poly, as in files that programs write
@@ -118,15 +128,35 @@ def _read_cif(text: str) -> Structure:
     return _structure(array, get_model_count(file), declared, text.rstrip().endswith("#"))
 
 
-def _structure(array: "AtomArray", models: int, declared: dict[str, str], complete: bool) -> Structure:
-    from biotite.structure import filter_highest_occupancy_altloc
-
+def _structure(array: Atoms, models: int, declared: dict[str, str], complete: bool) -> Structure:
     remarks = [f"There are {models} models; the first is used."] if models > 1 else []
-    kept = array[filter_highest_occupancy_altloc(array, array.altloc_id, array.occupancy)]
-    if places := len({(atom.chain_id, atom.res_id, atom.ins_code) for atom in array[~np.isin(array.altloc_id, _ONE)]}):
-        remarks.append(f"Alternate locations in {places} residues: the one of highest occupancy is used.")
-    chains = {name: kept[kept.chain_id == name] for name in dict.fromkeys(kept.chain_id.tolist())}
+    chains: dict[str, Atoms] = {}
+    several = 0
+    for name in dict.fromkeys(array.chain_id.tolist()):
+        chain = array[array.chain_id == name]
+        chosen, more = _one_location_each(chain)
+        chains[name], several = chain[chosen], several + more
+    if several:
+        remarks.append(f"Alternate locations in {several} residues: the one of highest occupancy is used.")
     return Structure(chains, declared, complete, tuple(remarks))
 
 
-_ONE = ("", " ", ".", "?")  # how the formats say that an atom has one location only
+def _one_location_each(chain: Atoms) -> tuple[np.ndarray, int]:
+    """Return which atoms to keep, (atoms,) bool, and how many residues are in several locations, or of several kinds.
+
+    Of each residue the location of highest mean occupancy is kept, the first of equals, with the atoms that have only
+    one. (`biotite`'s filter takes sums, drops locations that are digits, and does not choose between kinds.)
+    """
+    changes = (chain.res_id[1:] != chain.res_id[:-1]) | (chain.ins_code[1:] != chain.ins_code[:-1])
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist(), chain.array_length()]
+    kept, several = np.ones(chain.array_length(), dtype=bool), 0
+    for start, end in pairwise(starts):
+        inside = slice(start, end)
+        for labels, fixed in ((chain.altloc_id[inside], ONE_LOCATION), (chain.res_name[inside], ())):
+            moving = kept[inside] & ~np.isin(labels, fixed)
+            names = list(dict.fromkeys(labels[moving].tolist()))
+            if len(names) > 1:
+                means = [chain.occupancy[inside][moving & (labels == name)].mean() for name in names]
+                kept[inside] &= ~moving | (labels == names[int(np.argmax(means))])
+                several += 1
+    return kept, several

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+WIDEST = 3000.0  # angstrom; far beyond any folded chain, and where `biotite`'s grid for lDDT still fits in memory
+
 
 class Target(NamedTuple):
     """One chain of L residues, in AlphaFold's atom37 order (`lorta.embedded.amino_acids.ATOM_TYPES`)."""

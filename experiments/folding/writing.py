@@ -15,7 +15,7 @@ from lorta.embedded.amino_acids import ATOM_ORDER, ATOM_TYPES, THREE_LETTERS
 
 CA = ATOM_ORDER["CA"]
 TABLE = "targets.csv"
-COLUMNS = ("name", "status", "residues", "compared", *METRICS, "plddt", "remark")
+COLUMNS: tuple[str, ...] = ("name", "status", "residues", "compared", *METRICS, "plddt", "remark")
 UNKNOWN = "UNK"
 
 
@@ -52,7 +52,7 @@ def write_structure(
     from biotite.structure.io.pdb import PDBFile
 
     residues, kinds = np.nonzero(mask)
-    atoms = AtomArray(len(residues))
+    atoms: Any = AtomArray(len(residues))
     atoms.coord = positions[residues, kinds]
     if not np.isfinite(atoms.coord).all() or np.abs(atoms.coord).max(initial=0) >= 1000 or len(sequence) > 9999:
         raise ValueError(f"{file.name}: a PDB file holds finite coordinates under 1000 angstrom and 9,999 residues.")

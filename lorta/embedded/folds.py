@@ -49,8 +49,8 @@ MEMBERS = {"H": "EMALKQHR", "E": "VIYFWTC", "T": "NGPDS"}  # what a segment is w
 EXCHANGED = {"A": "V", "E": "I", "L": "Y", "G": "D"}  # the second family: each takes the other's role
 ROLES = {letter: letter for letter in PROPENSITIES} | EXCHANGED | {two: one for one, two in EXCHANGED.items()}
 SEGMENTS = {"H": (6, 9), "E": (4, 6), "T": (3, 4)}  # residues
-# Degrees. Helix: Pauling's; strand: between the parallel and the antiparallel sheet's (IUPAC-IUB 1970, Voet). Turns:
-# left-handed helix, second residue of a type I turn, polyproline II.
+# Phi and psi, degrees, as textbooks have them. Strand: the mean of the parallel (-119, 113) and the antiparallel sheet
+# (-139, 135). Turns: left-handed helix, second residue of a type I turn, polyproline II.
 ANGLES = {"H": (-57.8, -47.0), "E": (-129.0, 124.0)}
 TURN_ANGLES = {"G": (57.0, 47.0), "N": (57.0, 47.0), "D": (-90.0, 0.0), "S": (-90.0, 0.0), "P": (-75.0, 145.0)}
 OTHER_TURN = (-90.0, 0.0)

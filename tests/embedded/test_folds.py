@@ -30,7 +30,7 @@ def test_atoms_are_in_the_order_of_alphafold():
 
 
 def test_letters_are_those_of_alphafold():
-    assert ONE_LETTER == alphafold.restype_3to1
+    assert alphafold.restype_3to1 == ONE_LETTER
 
 
 @pytest.mark.parametrize("letter", EVERY_LETTER)
