@@ -77,7 +77,7 @@ def test_a_saved_adapter_folds_as_it_did(tmp_path):
     method, rows = adapter("adapter=lorta", "rank=4"), batch(1)
     model = method.attach(task_and_backbone()[1], "FEATURE_EXTRACTION")
     with torch.no_grad():
-        for path, weight in model.named_parameters():
+        for weight in model.parameters():
             if weight.requires_grad:
                 weight.add_(0.1 * torch.randn_like(weight))
         before = model.eval()(input_ids=rows["input_ids"], num_recycles=0).positions
