@@ -11,7 +11,7 @@ from lorta.harness.spec import RunSettings
 from lorta.harness.task import Task
 
 SUITES = ("glue",)
-TASKS = [name for name in group_options(CONF)["task"] if name not in SUITES]
+TASKS = [name for name in group_options(CONF)["task"] if name.startswith("glue/")]
 
 
 def task(name: str) -> tuple[Task, RunSettings]:

@@ -20,6 +20,9 @@ from lorta.harness.sweep import make_plan
         "adapter=lora adapter.config.lora_alpha=3.5 trainer.max_grad_norm=1.0 data.max_train_samples=7",
         "experiment=lorta/glue_base task=glue/stsb",
         "++rank=16 tracking=wandb_offline",
+        "task=folding",
+        "task=folding model=tiny trainer=smoke adapter=lora",
+        "task=folding experiment=lorta/esmfold",
     ],
 )
 def test_a_cell_is_what_hydra_composes(line):
@@ -67,6 +70,7 @@ def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
 
 def test_every_experiment_plans_on_the_embedded_default():
     for name in group_options(CONF)["experiment"]:
-        plan = make_plan([f"experiment={name}", "model=tiny", "data.root=null"], True, CONF)
+        model = {"lorta/esmfold": "tiny_esmfold"}.get(name, "tiny")
+        plan = make_plan([f"experiment={name}", f"model={model}", "data.root=null"], True, CONF)
         assert plan.problems == (), name
         assert plan.specs, name
