@@ -48,7 +48,7 @@ class SelectedParameters:
         gradient_checkpointing: bool = False,
     ) -> str | None:
         """Return why the selection is empty on such a model, or cannot be trained there, or None."""
-        if self.selects == "nothing" and task_type != "SEQ_CLS":
+        if self.selects == "nothing" and (task_type == "CAUSAL_LM" or not geometry.architecture.head):
             return f"{self.name} trains a classification head, and this task has none: choose another adapter."
         if self.selects != "nothing" and quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."

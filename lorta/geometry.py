@@ -6,7 +6,7 @@ A `config` below is the content of a model's `config.json`, as a mapping.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down")  # the canonical order; LoRTA's matrix mode is indexed by it
@@ -119,6 +119,15 @@ _GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
 _LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True)
+_ESM = Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None)
+_FOLDING_TRUNK = Architecture(
+    _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
+    (),
+    r"trunk\.blocks\..*(layer_?norm(_\w+)?|mlp\.0)",
+    biases=None,
+    fused="heads",
+    keys={"hidden": "sequence_state_dim", "head_dim": "sequence_head_width", "layers": "num_blocks"},
+)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(_BERT, ("classifier",), r".*LayerNorm"),
@@ -130,7 +139,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         r".*LayerNorm",
         biases=None,
     ),
-    "esm": Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None),
+    "esm": _ESM,
+    "esmfold": replace(
+        _ESM,
+        modules={role: f"esm.{path}" for role, path in _BERT.items()},
+        head=(),
+        norms=rf"esm\.{_ESM.norms}",
+    ),
+    "esmfold-trunk": _FOLDING_TRUNK,  # ESMFold whose config says adapted_part: trunk
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -173,17 +189,18 @@ class Geometry:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Geometry":
         """Read a model's `config.json`. Raises ValueError for an architecture that has no row."""
-        model_type = str(config.get("model_type"))
-        gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
-        row = f"{model_type}-gated" if gated else model_type
+        model_type, row = str(config.get("model_type")), _row(config)
         if row not in ARCHITECTURES:
             raise ValueError(
                 f"no row for model_type '{row}' in lorta/geometry.py: add one to ARCHITECTURES "
                 f"(module paths of {', '.join(ROLES)}, and the head); known: {', '.join(ARCHITECTURES)}"
             )
         architecture = ARCHITECTURES[row]
+        if row == "esmfold-trunk":
+            config = config["esmfold_config"]["trunk"]
         value = {name: config.get(key) for name, key in (USUAL_KEYS | dict(architecture.keys)).items()}
-        heads, hidden = int(value["heads"] or 0), int(value["hidden"] or 0)
+        hidden = int(value["hidden"] or 0)
+        heads = int(value["heads"] or hidden // int(value["head_dim"] or hidden))
         sizes = tuple(int(config[key]) for key in architecture.stacks) or (int(value["layers"] or 0),)
         return cls(
             model_type=model_type,
@@ -192,7 +209,7 @@ class Geometry:
             heads=heads,
             kv_heads=int(value["kv_heads"] or heads),
             head_dim=int(value["head_dim"] or hidden // heads),
-            intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty
+            intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty, ESMFold has no key
             architecture=architecture,
             stack_sizes=sizes,
         )
@@ -265,6 +282,15 @@ class Geometry:
                 if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
                     return sum(self.stack_sizes[:stack]) + int(match.group(1)), self.architecture.sharing(role)
         return None
+
+
+def _row(config: Mapping[str, Any]) -> str:
+    """Return the key of ARCHITECTURES for a `config.json`: its model_type, or a variant of it."""
+    model_type = str(config.get("model_type"))
+    if config.get("is_folding_model"):
+        return "esmfold-trunk" if config.get("adapted_part") == "trunk" else "esmfold"
+    gated = str(config.get("feed_forward_proj", "")).startswith("gated-")
+    return f"{model_type}-gated" if gated else model_type
 
 
 def largest_divisor(number: int, at_most: float) -> int:

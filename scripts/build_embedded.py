@@ -2,6 +2,7 @@
 
 python scripts/build_embedded.py                      # the shipped recipe, into lorta/embedded/weights/tiny
 python scripts/build_embedded.py --model tiny_llama   # the decoder, into lorta/embedded/weights/tiny_llama
+python scripts/build_embedded.py --model tiny_esmfold # ESMFold, on toy folds, into lorta/embedded/weights/tiny_esmfold
 python scripts/build_embedded.py --steps 20           # only the first steps: prints their losses, writes nothing
 python scripts/build_embedded.py --fingerprints       # rewrite the fingerprints of the embedded rows
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.folding import pretraining as folding
 from lorta.embedded import causal_pretraining, instructions, pretraining, questions, tasks
 
 WEIGHTS = Path(tasks.__file__).with_name("weights")
@@ -23,6 +25,7 @@ MODELS = {  # recipe, steps, and what writes the result
         causal_pretraining.pretrain_causal,
         causal_pretraining.save_causal,
     ),
+    "tiny_esmfold": (folding.Recipe(), folding.pretrain, folding.save_pretrained),
 }
 
 

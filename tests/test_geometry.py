@@ -8,6 +8,7 @@ from transformers import (
     AutoConfig,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    EsmForProteinFolding,
 )
 
 from lorta.geometry import ARCHITECTURES, ROLES, Geometry
@@ -15,12 +16,25 @@ from lorta.geometry import ARCHITECTURES, ROLES, Geometry
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "vocab_size": 20}
 GROUPED = SIZES | {"num_key_value_heads": 2, "head_dim": 8}
 T5 = {"d_model": 24, "d_kv": 5, "num_heads": 4, "d_ff": 40, "num_layers": 2, "num_decoder_layers": 3, "vocab_size": 20}
+FOLDING = {
+    "model_type": "esm",
+    "is_folding_model": True,
+    "pad_token_id": 1,
+    "mask_token_id": 32,
+    "vocab_size": 33,
+    "position_embedding_type": "rotary",
+    "esmfold_config": {
+        "trunk": {"num_blocks": 2, "sequence_state_dim": 24, "sequence_head_width": 6, "max_recycles": 1}
+    },
+}
 SETTINGS = {  # beside model_type, which is the row's name unless it is given
     "roberta": SIZES,
     "xlm-roberta": SIZES,
     "bert": SIZES,
     "deberta-v2": SIZES,
     "esm": SIZES | {"pad_token_id": 0, "mask_token_id": 1, "position_embedding_type": "rotary"},
+    "esmfold": SIZES | FOLDING,
+    "esmfold-trunk": SIZES | FOLDING | {"adapted_part": "trunk"},
     "vit": {key: SIZES[key] for key in SIZES if key != "vocab_size"} | {"image_size": 8, "patch_size": 4},
     "llama": GROUPED,
     "mistral": GROUPED,
@@ -32,7 +46,11 @@ SETTINGS = {  # beside model_type, which is the row's name unless it is given
     "t5": T5 | {"feed_forward_proj": "relu"},
     "t5-gated": T5 | {"feed_forward_proj": "gated-gelu", "model_type": "t5"},
 }
-FUSED = {"phi3": [("q", "k", "v"), ("gate", "up")], "gpt2": [("q", "k", "v")], "gpt_neox": [("q", "k", "v")]}
+FUSED = {"phi3": [("q", "k", "v"), ("gate", "up")], "gpt2": [("q", "k", "v")], "gpt_neox": [("q", "k", "v")]} | {
+    "esmfold-trunk": [("q", "k", "v")]
+}
+
+PARTS = {"esmfold": "esm.", "esmfold-trunk": "trunk.blocks."}  # of a model that is pre-trained whole, what is adapted
 
 
 def config_of(name):
@@ -47,6 +65,8 @@ def geometry_of(name):
 def model_of(name):
     family = AutoModelForImageClassification if name == "vit" else AutoModelForSequenceClassification
     with torch.device("meta"):
+        if name.startswith("esmfold"):
+            return EsmForProteinFolding(config_of(name))
         return family.from_config(config_of(name))
 
 
@@ -142,7 +162,8 @@ def test_roles_in_one_module_are_the_fused_ones(name):
 @pytest.mark.parametrize("name", FUSED)
 def test_a_part_of_a_fused_module_is_refused(name):
     with pytest.raises(
-        ValueError, match=rf"{name} has q, k, v in one module: take all of them or none, not q, v alone"
+        ValueError,
+        match=rf"{geometry_of(name).model_type} has q, k, v in one module: take all of them or none, not q, v alone",
     ):
         geometry_of(name).roles(["q", "v"])
 
@@ -162,10 +183,10 @@ def test_numbers_are_those_of_the_configuration(name):
     heads = (4, 2 if name in ("llama", "mistral", "qwen2", "qwen3", "phi3") else 4)
     head_dim = 5 if name.startswith("t5") else 8 if name in ("llama", "mistral", "qwen3", "phi3") else 6
     assert (geometry.hidden, geometry.heads, geometry.kv_heads, geometry.head_dim) == (24, *heads, head_dim)
-    assert geometry.intermediate == (96 if name == "gpt2" else 40)
+    assert geometry.intermediate == (96 if name in ("gpt2", "esmfold-trunk") else 40)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in PARTS])
 def test_the_head_is_what_the_backbone_lacks(name):
     model = model_of(name)
     names = [child for child, _ in model.named_children() if child not in (model.base_model_prefix, "dropout")]
@@ -176,7 +197,8 @@ def test_the_head_is_what_the_backbone_lacks(name):
 def test_the_norms_are_all_modules_of_a_norm_class(name):
     pattern = geometry_of(name).architecture.norms
     modules = dict(model_of(name).named_modules())
-    classes = {path for path, module in modules.items() if "Norm" in type(module).__name__}
+    adapted = {path: module for path, module in modules.items() if path.startswith(PARTS.get(name, ""))}
+    classes = {path for path, module in adapted.items() if "Norm" in type(module).__name__}
     assert classes == {path for path in modules if re.fullmatch(pattern, path)}
 
 

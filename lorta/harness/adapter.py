@@ -171,7 +171,7 @@ class PeftAdapter:
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
         """Return the PeftConfig with its targets for this model."""
         geometry = backbone.geometry
-        saved = list(geometry.architecture.head) if task_type == "SEQ_CLS" else []
+        saved = list(geometry.architecture.head) if task_type in ("SEQ_CLS", "FEATURE_EXTRACTION") else []
         saved += norm_paths(backbone) if self.norms else []
         targets: dict[str, Any] = {"task_type": task_type, "modules_to_save": saved or None}
         if self.projections:

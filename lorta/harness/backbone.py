@@ -130,7 +130,7 @@ def require_hub(what: str, remedy: str) -> None:
     if reason:
         raise ValueError(
             f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny or tiny_llama (embedded), model=minilm (a Python package), "
+            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python package), "
             "model=custom model.path=FOLDER, data.root=FOLDER"
         )
 
@@ -145,8 +145,10 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Return the hash of a fast tokenizer: vocabulary, merges, normalisation, special tokens.
 
-    Padding and truncation are left out: calling a tokenizer changes them.
+    Padding and truncation are left out: calling a tokenizer changes them. Of a slow one (ESM's) it is the vocabulary's.
     """
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
-from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
+from lorta.harness.spec import RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
 
 
@@ -63,7 +63,7 @@ class _Planner:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
-        geometry = self._once("geometry", settings.model.model_dump(), lambda: _geometry(model, settings.model))
+        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings))
         task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
         data = self._once("data", task_key, lambda: _plan_data(settings))
         if adapter is None or model is None or geometry is None or data is None:
@@ -75,7 +75,7 @@ class _Planner:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
         adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
         task, model = build(spec.settings.task), spec.settings.model
-        geometry: Geometry = self._once("geometry", model.model_dump(), lambda: None)
+        geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
         reversible = adapter.identity_at_start or getattr(adapter, "reversible", False)
@@ -95,13 +95,18 @@ class _Planner:
         return self._seen[key]
 
 
-def _geometry(files: ModelFiles | None, settings: ModelSettings) -> Geometry | None:
+def _adapted(settings: RunSettings) -> dict[str, Any]:
+    return {"model": settings.model.model_dump(), "task": settings.task}
+
+
+def _geometry(files: ModelFiles | None, settings: RunSettings) -> Geometry | None:
     if files is None:
         return None
+    read = getattr(build(settings.task), "geometry", Geometry.from_config)  # most tasks adapt what the row says
     try:
-        return Geometry.from_config(files.config)
+        return read(files.config)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"model={settings.name}: {error}") from error
+        raise ValueError(f"model={settings.model.name}: {error}") from error
 
 
 def _plan_data(settings: RunSettings) -> DataPlan:

@@ -44,6 +44,9 @@ class Task(Protocol):
     A task may also have `predict_untouched(backbone, data, settings)`: called before an adapter is attached, its result
     is then in `backbone.untouched`, so that predictions can hold the backbone's own answers beside the adapted ones.
     `compares_with_backbone` = True says that training itself needs the backbone back (a reference model).
+
+    A task that adapts another part of a model than its row in `lorta.geometry` says, or other models than their class
+    allows, also has `geometry(config) -> Geometry`: the same that its Backbone has, or ValueError.
     """
 
     name: str

@@ -24,6 +24,9 @@ from lorta.harness.sweep import make_plan
         "task=dpo model=minilm trainer=smoke data.max_length=99",
         "task=instruct experiment=minilm_glue",
         "experiment=lorta/dpo_llama2_7b",
+        "task=folding",
+        "task=folding model=tiny trainer=smoke adapter=lora",
+        "task=folding experiment=lorta/esmfold",
     ],
 )
 def test_a_cell_is_what_hydra_composes(line):
@@ -80,6 +83,7 @@ def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
 
 def test_every_experiment_plans_on_the_embedded_default():
     for name in group_options(CONF)["experiment"]:
-        plan = make_plan([f"experiment={name}", "model=tiny", "data.root=null"], True, CONF)
+        model = {"lorta/esmfold": "tiny_esmfold"}.get(name, "tiny")
+        plan = make_plan([f"experiment={name}", f"model={model}", "data.root=null"], True, CONF)
         assert plan.problems == (), name
         assert plan.specs, name

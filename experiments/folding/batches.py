@@ -1,0 +1,86 @@
+"""From chains to batches: crops, padding, and how often a training step recycles. Everything drawn is seeded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.models.esm.openfold_utils import residue_constants as constants
+
+from experiments.folding.target import Target
+
+UNKNOWN = constants.restype_order_with_x["X"]
+
+
+def residue_numbers(sequence: str) -> list[int]:
+    """Return AlphaFold's number of each residue, 0 to 20, which is what ESMFold reads; 20 for an unknown letter."""
+    return [constants.restype_order_with_x.get(letter, UNKNOWN) for letter in sequence]
+
+
+class TargetRows(Sequence[Target]):
+    """Chains as rows of a data set; `rows["input_ids"]` is the column that samplers and some methods read.
+
+    `refused` and `remarks` are (file or target, sentence): what the source could not read, or read otherwise.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        refused: Sequence[tuple[str, str]] = (),
+        remarks: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.targets, self.refused, self.remarks = list(targets), tuple(refused), tuple(remarks)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == "input_ids":
+            return [residue_numbers(target.sequence) for target in self.targets]
+        return self.targets[index]
+
+
+def collate(targets: Sequence[Target]) -> dict[str, Tensor]:
+    """Return a padded batch: input_ids and attention_mask (B, L), positions (B, L, 37, 3), atom_mask (B, L, 37)."""
+    longest = max(len(target.sequence) for target in targets)
+    batch = {
+        "input_ids": torch.zeros(len(targets), longest, dtype=torch.long),
+        "attention_mask": torch.zeros(len(targets), longest, dtype=torch.long),
+        "positions": torch.zeros(len(targets), longest, constants.atom_type_num, 3),
+        "atom_mask": torch.zeros(len(targets), longest, constants.atom_type_num),
+    }
+    for row, target in enumerate(targets):
+        length = len(target.sequence)
+        batch["input_ids"][row, :length] = torch.tensor(residue_numbers(target.sequence))
+        batch["attention_mask"][row, :length] = 1
+        batch["positions"][row, :length] = torch.from_numpy(target.positions)
+        batch["atom_mask"][row, :length] = torch.from_numpy(target.mask).float()
+    return batch
+
+
+class TrainingBatches:
+    """Collates training batches: a crop of each chain, and a number of recycles for the whole batch.
+
+    `crop` is in residues; `recycles` is the most, of which a batch gets 0 up to all with equal chance (Jumper et al.
+    2021, supplement, algorithm 31) if `sampled`, and always all if not.
+    """
+
+    def __init__(self, crop: int, recycles: int, sampled: bool, seed: int) -> None:
+        self.crop, self.recycles, self.sampled = crop, recycles, sampled
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, targets: Sequence[Target]) -> dict[str, Any]:
+        """Return `collate`'s batch of crops, and its num_recycles."""
+        batch = collate([self.cropped(target) for target in targets])
+        drawn = int(self._random.integers(self.recycles + 1)) if self.sampled else self.recycles
+        return batch | {"num_recycles": drawn}
+
+    def cropped(self, target: Target) -> Target:
+        """Return a stretch of at most `crop` residues, each with equal chance. The language model sees no more."""
+        excess = len(target.sequence) - self.crop
+        if excess <= 0:
+            return target
+        start = int(self._random.integers(excess + 1))
+        part = slice(start, start + self.crop)
+        return Target(target.name, target.sequence[part], target.positions[part], target.mask[part])

@@ -1,0 +1,103 @@
+"""Training and folding of chains: transformers.Trainer with the folding loss, and predictions chain by chain."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.models.esm.openfold_utils.data_transforms import make_atom14_masks
+from transformers.models.esm.openfold_utils.feats import atom14_to_atom37
+
+from experiments.folding.batches import TargetRows, TrainingBatches, collate
+from experiments.folding.frames import CA
+from experiments.folding.losses import loss_terms, total_loss
+from experiments.folding.target import Target
+from experiments.folding.task import LossWeights
+from lorta.harness.backbone import Backbone
+from lorta.harness.spec import TrainerSettings
+from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "num_recycles")
+
+
+class FoldingTrainer(OwnDataOrder):
+    """A Trainer whose loss is the weighted sum of `losses`."""
+
+    def __init__(self, *arguments: Any, weights: LossWeights, clamped_share: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.weights, self.clamped_share = weights, clamped_share
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss of a batch of `TrainingBatches`, with the model's outputs if they are asked for."""
+        found = model(**{name: inputs[name] for name in MODEL_INPUTS})
+        terms = loss_terms(found, inputs, self.clamped_share)
+        loss = total_loss(terms, self.weights, inputs["attention_mask"].sum(dim=1))
+        return (loss, found) if return_outputs else loss
+
+
+def train_folding(
+    model: nn.Module,
+    backbone: Backbone,
+    rows: TargetRows,
+    batches: TrainingBatches,
+    weights: LossWeights,
+    clamped_share: float,
+    settings: TrainerSettings,
+    seed: int,
+    callbacks: Sequence[TrainerCallback],
+    score: Callable[[], float],
+    folder: Path,
+) -> TrainingOutcome:
+    """Train what requires a gradient on crops of `rows`."""
+
+    def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
+        train: Any = rows
+        loss = {"weights": weights, "clamped_share": clamped_share}
+        return FoldingTrainer(args=TrainingArguments(**arguments), train_dataset=train, **loss, **parts)
+
+    architecture, collate = backbone.geometry.architecture, cast(Any, batches)
+    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+
+
+class Folded:
+    """One chain as a model folds it.
+
+    positions: (L, 37, 3) float32, angstrom; mask: (L, 37), the atoms that its residues have; confidence: the predicted
+    lDDT-Ca of each residue, (L,), 0 to 100; losses: the terms of `losses`.
+    """
+
+    def __init__(self, found: dict[str, torch.Tensor], losses: dict[str, float], length: int) -> None:
+        self.positions = atom14_to_atom37(found["positions"], found)[:length].cpu().numpy()
+        self.mask = found["atom37_atom_exists"][:length].bool().cpu().numpy()
+        self.confidence = 100 * found["plddt"][:length, CA].cpu().numpy().astype(np.float64)
+        self.losses = losses
+
+
+@torch.no_grad()
+def fold(
+    model: nn.Module, targets: Sequence[Target], batch_size: int, recycles: int, clamped_share: float
+) -> list[Folded]:
+    """Return the fold of every chain, whole, in their order; batches are made of chains of like length."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(targets)), key=lambda index: len(targets[index].sequence))
+    folded: dict[int, Folded] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = {name: tensor.to(device) for name, tensor in collate([targets[index] for index in chosen]).items()}
+        found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_recycles=recycles)
+        terms = loss_terms(found, batch, clamped_share)
+        parts = make_atom14_masks({"aatype": batch["input_ids"]})
+        parts |= {"positions": found.positions[-1].float(), "plddt": found.plddt.float()}
+        for row, index in enumerate(chosen):
+            losses = {name: float(term[row]) for name, term in terms.items()}
+            part = {name: tensor[row] for name, tensor in parts.items()}
+            folded[index] = Folded(part, losses, len(targets[index].sequence))
+    model.train(was_training)
+    return [folded[index] for index in range(len(targets))]
