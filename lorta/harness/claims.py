@@ -1,8 +1,8 @@
 """Who works on a run: claim files beside its record, so that two sweeps over one store never run a cell twice.
 
-A claim is a file `claim-N` that appears whole and once: a hard link to a finished file, which is atomic on NFS too, where
-locks cannot be relied on. Nobody deletes a dead holder's claim to take its place: contenders link `claim-(N+1)`, which
-only one of them can. Its holder touches a claim while it works. No torch.
+A claim is a file `claim-N` that appears whole and once: a hard link to a finished file, which is atomic on NFS too,
+where locks cannot be relied on. Nobody deletes a dead holder's claim to take its place: contenders link `claim-(N+1)`,
+which only one of them can. Its holder touches a claim while it works. No torch.
 """
 
 import json

@@ -3,6 +3,7 @@
 A process killed at any moment leaves the old file or the new one, never half of one. No torch.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -11,7 +12,8 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +21,25 @@ from lorta.harness.record import RunRecord, SideFile
 
 RECORD_NAME = "record.json"
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class StoreUnwritable(OSError):
+    """Nothing more can be written; `strerror` is one sentence with the remedy. No run can go on, so sweeps stop."""
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn an error that all later writes would meet too into StoreUnwritable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or isinstance(error, StoreUnwritable):
+            raise
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+        sentence = f"cannot write {path} ({error.strerror}): {remedy} and start the same command again"
+        raise StoreUnwritable(error.errno, sentence) from error
 
 
 class Store:
@@ -57,11 +78,15 @@ class Store:
 
     def finished(self, run_id: str) -> bool:
         """Return whether the run has a result, so that it need not run again; a torn record is no result."""
-        try:
-            record = self.read(run_id)
-        except ValueError:
-            return False
+        record = self.last(run_id)
         return record is not None and record.status == "success"
+
+    def last(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None where there is none that can be read."""
+        try:
+            return self.read(run_id)
+        except ValueError:
+            return None
 
     def records(self) -> list[RunRecord]:
         """Return every readable record, ordered by signature; one warning lists the files that are not records."""
@@ -98,7 +123,15 @@ class Store:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: readers see the old content or the new one, also after a power cut."""
+    """Replace a file in one step: readers see the old content or the new one, also after a power cut.
+
+    Raises StoreUnwritable for a disk that is full or cannot be written to.
+    """
+    with writing(path):
+        _replace(path, content)
+
+
+def _replace(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
