@@ -39,6 +39,7 @@ def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
             record = store.last(spec.signature)
             if record is not None and record.attempt > attempts_before and record.status in ENDED:
                 return record
+            store.tidy(spec.signature)
             return _execute(spec, claim)
 
 

@@ -94,6 +94,7 @@ class Checkpoints(TrainerCallback):
         cast(Any, trainer.optimizer).load_state_dict(saved["optimizer"])
         cast(Any, trainer.lr_scheduler).load_state_dict(saved["scheduler"])
         trainer.load_running_means(saved["means"])
+        state.log_history = saved["history"]  # Trainer's own file sorts the keys
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when one is due; at the end of an epoch only after others have done their part."""
@@ -151,6 +152,7 @@ class Checkpoints(TrainerCallback):
             "optimizer": trainer.optimizer.state_dict(),
             "scheduler": trainer.lr_scheduler.state_dict(),
             "means": trainer.running_means(),
+            "history": trainer.state.log_history,
             "generators": _generators(),
             "epochs_done": int(float(trainer.state.epoch)),
             "seconds": self.earlier_seconds + time.monotonic() - self._begun,

@@ -92,13 +92,13 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
             console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
         if todo and not _run(todo, parallel, console):
             return EXIT_STATUS
+        return _report(plan, store, console, bool(todo))
     except KeyboardInterrupt:
         console.print("interrupted; the same command continues with what is not finished")
         return 130
     except StoreUnwritable as error:
         console.print(f"stopped: {error.strerror}", markup=False)
         return 1
-    return _report(plan, store, console, bool(todo))
 
 
 def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:

@@ -89,6 +89,12 @@ class Store:
         except ValueError:
             return None
 
+    def tidy(self, run_id: str) -> None:
+        """Remove what killed processes left half-written in a run's folder; for the run's holder only."""
+        for path in self.folder(run_id).glob(".*"):
+            if path.is_file() and not path.name.startswith(".claim."):  # that may be another one asking
+                path.unlink(missing_ok=True)
+
     def records(self) -> list[RunRecord]:
         """Return every readable record, ordered by signature; one warning lists the files that are not records."""
         found: list[RunRecord] = []
