@@ -17,11 +17,11 @@ ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outco
 
 
 def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
-    """Return how often each run was started before, by signature."""
+    """Return how many attempts at each run have ended, by signature; one that goes on elsewhere has not."""
     found: dict[str, int] = {}
     for spec in specs:
         record = Store(spec.settings.runtime.runs).last(spec.signature)
-        found[spec.signature] = record.attempt if record else 0
+        found[spec.signature] = 0 if record is None else record.attempt - (record.status not in ENDED)
     return found
 
 

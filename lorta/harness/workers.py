@@ -17,6 +17,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from lorta.harness.attempt import attempt, attempts_so_far
+from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine, take
 from lorta.harness.preemption import asked_to_leave, patiently
 from lorta.harness.record import RunRecord
@@ -24,7 +25,17 @@ from lorta.harness.sections import Failure
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
 
-PRELOAD = ("torch", "transformers", "peft", "datasets", "evaluate", "lorta.harness.training", "lorta.harness.pipeline")
+PRELOAD = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "evaluate",
+    "scipy.stats",
+    "sklearn.metrics",  # what is imported after the fork is in memory once a worker, and takes time once a run
+    "lorta.harness.training",
+    "lorta.harness.pipeline",
+)
 POLL_S = 0.25
 
 
@@ -52,7 +63,7 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
         yield from _run_here(deque(specs), before)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, *_target_modules(specs)])
+    context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
     with ProcessPool(max_workers=workers, max_tasks=1, context=context) as pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
@@ -124,6 +135,13 @@ def _target_modules(specs: Sequence[RunSpec]) -> list[str]:
     nodes += [spec.settings.adapter.get("config") or {} for spec in specs]
     targets = {str(node["_target_"]).rpartition(".")[0] for node in nodes if "_target_" in node}
     return sorted(targets)
+
+
+def _model_modules(specs: Sequence[RunSpec]) -> list[str]:
+    """Return the modules of the models' classes; the server skips names that do not exist."""
+    settings = {spec.settings.model.model_dump_json(): spec.settings.model for spec in specs}
+    kinds = {find_model(model).config.get("model_type") for model in settings.values()}
+    return sorted(f"transformers.models.{kind}.modeling_{kind}" for kind in kinds if kind)
 
 
 def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> RunRecord | None:
