@@ -12,6 +12,8 @@ from peft import AdaLoraConfig
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of PEFT's RankAllocator
+
 
 def adalora_config(target_r: int, initial_factor: float, **settings: Any) -> AdaLoraConfig:
     """Return a config that starts at ceil(initial_factor * target_r) triplets a matrix and ends at target_r on average.
@@ -51,6 +53,20 @@ class AdaloraBudget(TrainerCallback):
     ) -> None:
         """Score the triplets and apply the budget; gradients are still there, and the step is not yet counted."""
         kwargs["model"].base_model.update_and_allocate(state.global_step + 1)
+
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return the running scores of the triplets and the pattern of the last cut, for a checkpoint."""
+        allocator = model.base_model.rankallocator
+        scores = {name: dict(getattr(allocator, name)) for name in SCORES}
+        return {"scores": scores, "rank_pattern": model.peft_config[model.active_adapter].rank_pattern}
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Go on from a checkpoint."""
+        weights = dict(model.get_base_model().named_parameters())
+        for name, scores in state["scores"].items():
+            moved = {path: score.to(weights[path].device) for path, score in scores.items()}
+            setattr(model.base_model.rankallocator, name, moved)
+        model.peft_config[model.active_adapter].rank_pattern = state["rank_pattern"]
 
 
 def schedule_in_steps(config: Mapping[str, Any], max_steps: int) -> dict[str, int]:

@@ -182,5 +182,12 @@ class Compression(TrainerCallback):
         batch = copy.copy(loader.collate_fn)(rows)  # a copy, as the harness's own counts what it collates
         compress(model, {name: value.to(args.device) for name, value in batch.items()})
 
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return nothing for a checkpoint: the frames are found again, and are weights where they are trained."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Go on from a checkpoint."""
+
 
 register_tuner("deep_lora", DeepLoraConfig, DeepLoraModel, DeepLoraModel.prefix)

@@ -177,5 +177,13 @@ class Sweeps(TrainerCallback):
         for core in sweep(model.base_model, model.active_adapter, rank):
             moments.pop(core, None)
 
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return the rank after the sweeps so far, for a checkpoint."""
+        return {"rank": model.peft_config[model.active_adapter].r}
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Go on from a checkpoint, whose cores are in the model already."""
+        model.peft_config[model.active_adapter].r = state["rank"]
+
 
 register_tuner("metatt", MetattConfig, MetattModel, MetattModel.prefix)

@@ -8,28 +8,29 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from lorta.harness import commands
+
 
 class Command(NamedTuple):
     """One subcommand."""
 
     help: str
     declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]  # raises ValueError or OSError with a sentence for bad input
+    run: Callable[[argparse.Namespace], int | None]  # the exit status; ValueError, OSError: a sentence for bad input
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status: 0, or 2 for a wrong command line or bad input."""
+    """Run one command and return its exit status: 0, 2 for a wrong command line or bad input, or what it says."""
     parsed = _parser().parse_args(arguments)
     try:
-        COMMANDS[parsed.command].run(parsed)
+        return COMMANDS[parsed.command].run(parsed) or 0
     except (ValueError, OSError) as error:
         print(f"lorta {parsed.command}: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lorta", description="Work on trained adapters.")
+    parser = argparse.ArgumentParser(prog="lorta", description="Plan and follow sweeps; work on trained adapters.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.declare(commands.add_parser(name, help=command.help, description=command.help))
@@ -80,5 +81,9 @@ def _fit(parsed: argparse.Namespace) -> None:
 
 COMMANDS = {
     "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
+    "plan": Command("Show what a sweep would run, and at what cost.", commands.declare_overrides, commands.plan),
+    "status": Command("Show how far a sweep, or a whole store, is.", commands.declare_store, commands.status),
+    "retry": Command("Run again what failed in a sweep.", commands.declare_retry, commands.retry),
+    "collect": Command("Export a sweep's records.", commands.declare_collect, commands.collect),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
 }

@@ -1,6 +1,8 @@
 """Make the report of finished runs: results/reports/NAME.{md,csv,runs.csv,tex} and results/figures/NAME.png.
 
-python scripts/make_tables.py [--name NAME] [--runs runs | --records results/records/NAME.jsonl] [--export]
+python scripts/make_tables.py [--name NAME] [--runs runs | --records results/records/NAME.jsonl]
+
+Records are exported by `lorta collect`.
 """
 
 import argparse
@@ -8,9 +10,7 @@ import sys
 from pathlib import Path
 
 from lorta.harness.report import write_report
-from lorta.harness.store import Store, export, read_export
-
-MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
+from lorta.harness.store import Store, read_export
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -23,9 +23,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--name", help="file name of the report, without an ending (default: that of the records, or runs)"
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
-    parser.add_argument(
-        "--export", action="store_true", help="also write the records to RESULTS/records/NAME.jsonl[.gz]"
-    )
     options = parser.parse_args(arguments)
     options.name = options.name or (options.records or options.runs).name.split(".")[0]
     if Path(options.name).name != options.name:
@@ -45,9 +42,6 @@ def main() -> int:
     except ValueError as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 2
-    if options.export:
-        ending = ".jsonl" if len(records) <= MOST_PLAIN_RECORDS else ".jsonl.gz"
-        export(records, options.results / "records" / f"{options.name}{ending}")
     return 0
 
 

@@ -111,3 +111,11 @@ class Projection(TrainerCallback):
         subset = kwargs["model"].moving_subset
         state.log_history[-1]["subset_entered"] = subset.entered
         subset.entered = 0
+
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return who is in the subset, for a checkpoint."""
+        return {"members": dict(model.moving_subset.members), "entered": model.moving_subset.entered}
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Go on from a checkpoint."""
+        model.moving_subset.members, model.moving_subset.entered = dict(state["members"]), state["entered"]

@@ -8,6 +8,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from baselines.sara.tuner import SaraConfig, sara_layers
 
+ENTRIES = ("sara_indices", "sara_frozen_indices", "sara_frozen_values")
+
 
 class SaraSchedule(TrainerCallback):
     """Adds the nuclear norm's gradient to every optimizer step, after clipping, and selects anew half-way."""
@@ -52,3 +54,15 @@ class SaraSchedule(TrainerCallback):
             moments = optimizer.state.pop(old, {})
             if settings[adapter].keep_state:
                 optimizer.state[new] = {k: v[kept] if v.shape == old.shape else v for k, v in moments.items()}
+
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return which entries train and what the frozen ones hold, for a checkpoint."""
+        return {
+            "entries": [[getattr(layer, name)[adapter] for name in ENTRIES] for layer, adapter in sara_layers(model)]
+        }
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Go on from a checkpoint, whose trained values are in the model already."""
+        for (layer, adapter), saved in zip(sara_layers(model), state["entries"], strict=True):
+            for name, entry in zip(ENTRIES, saved, strict=True):
+                getattr(layer, name)[adapter] = entry.to(layer.weight.device)

@@ -100,3 +100,16 @@ class StiefelAdam(TrainerCallback):
         moved = weight + weight @ (rate / (1 - betas[0] ** steps) * momentum / scale)
         left, _, right = torch.linalg.svd(moved)  # X (X^T X)^-1/2, which the release iterates for
         weight.copy_(left @ right)
+
+    def state_dict(self, model: nn.Module) -> dict[str, Any]:
+        """Return the moments and the number of steps of every rotation, for a checkpoint."""
+        paths = {weight: path for path, weight in model.named_parameters()}
+        return {paths[weight]: state for weight, state in self.states.items()}
+
+    def load_state_dict(self, state: dict[str, Any], model: nn.Module) -> None:
+        """Go on from a checkpoint."""
+        weights = dict(model.named_parameters())
+        self.states = {
+            weights[path]: (momentum.to(weights[path]), square.to(weights[path]), steps)
+            for path, (momentum, square, steps) in state.items()
+        }

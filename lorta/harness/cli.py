@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store
+from lorta.harness.store import Store, StoreUnwritable
 from lorta.harness.sweep import Plan, make_plan
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -31,7 +32,9 @@ HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
 groups  adapter, model, task, trainer, tracking, experiment: the files of conf/; glob(*) is all of them
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
-The same command again runs only what is missing. Exit status: 0, 1 when a run failed, 2 for a wrong command line."""
+The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
+failed, 2 for a wrong command line, 75 when asked to leave (SIGTERM, SIGUSR1) before all was done.
+`lorta plan|status|retry|collect` take the same words."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,14 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     multirun = bool({"-m", "--multirun"} & set(words))
     overrides = [word for word in words if word not in ("-m", "--multirun")]
+    plan = plan_or_explain(overrides, multirun)
+    return 2 if plan is None else run_plan(plan, Console(soft_wrap=True), parallel=multirun)
+
+
+def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
+    """Return the plan of a command line, or print everything that is wrong with it and return None."""
     flags = [word for word in overrides if word.startswith("-")]
     plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
     problems = [f"{flag}: no such flag; see --help" for flag in flags] + list(plan.problems)
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
-        return 2
-    return run_plan(plan, Console(soft_wrap=True), parallel=multirun)
+        return None
+    return plan
 
 
 def _hydra(words: list[str]) -> int:
@@ -77,20 +86,36 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
-    for spec in skipped:
-        _skip(spec, plan.unsupported[spec.signature], store)
-        console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
-    if todo:
-        from lorta.harness.progress import follow
-        from lorta.harness.workers import run_all, worker_count
+    try:
+        for spec in skipped:
+            _skip(spec, plan.unsupported[spec.signature], store)
+            console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
+        if todo and not _run(todo, parallel, console):
+            return EXIT_STATUS
+        return _report(plan, store, console, bool(todo))
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command continues with what is not finished")
+        return 130
+    except StoreUnwritable as error:
+        console.print(f"stopped: {error.strerror}", markup=False)
+        return 1
 
-        workers = worker_count(todo)
+
+def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:
+    """Run and return True, or False when the process was asked to leave before all was done."""
+    from lorta.harness.progress import follow
+    from lorta.harness.workers import run_all, worker_count
+
+    workers = worker_count(todo)
+    with listening():
         try:
-            follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
-        except KeyboardInterrupt:
-            console.print("interrupted; the same command continues with what is not finished")
-            return 130
-    return _report(plan, store, console, bool(todo))
+            records = follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
+        except Preempted:
+            records = []
+        if asked_to_leave() or any(record.status == "preempted" for record in records):
+            console.print(f"asked to leave; the same command continues with what is not finished ({EXIT_STATUS})")
+            return False
+    return True
 
 
 def _skip(spec: RunSpec, sentence: str, store: Store) -> None:

@@ -218,7 +218,12 @@ def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
-    config = base.copy()
+    """Return the plain resolved configuration; all assignments to one `base` set the same keys.
+
+    So a scalar can be set in place, for the next one to replace it; a list or mapping would be merged with it.
+    """
+    structured = any(isinstance(value, list | dict) for value in assignment.values())
+    config = base.copy() if structured else base
     try:
         for key, value in assignment.items():
             OmegaConf.update(config, key, value, merge=True, force_add=True)

@@ -1,5 +1,6 @@
 """What a run costs: parameters by kind, seconds by phase, bytes of memory and storage."""
 
+import gc
 import resource
 import statistics
 import sys
@@ -100,6 +101,15 @@ def reset_memory() -> int | None:
         return None
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_reserved()
+
+
+def release_memory() -> None:
+    """Give back what nobody refers to any more, the device's cache included."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def measure_storage(folder: Path) -> Storage:

@@ -1,7 +1,9 @@
 """One run from its spec to its record: seed, load, attach, train, predict, score. Every failure is a record too."""
 
+import shutil
 import traceback
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,32 +12,90 @@ from lorta.harness import describe, provenance
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, ModelFiles, find_model
 from lorta.harness.build import build
-from lorta.harness.cost import Stopwatch, count_parameters, measure_memory, measure_storage, reset_memory
+from lorta.harness.cost import (
+    Stopwatch,
+    count_parameters,
+    measure_memory,
+    measure_storage,
+    release_memory,
+    reset_memory,
+)
+from lorta.harness.preemption import Preempted
 from lorta.harness.record import RunRecord
+from lorta.harness.recovery import (
+    CHECKPOINT,
+    batch_section,
+    checkpoint_card,
+    halved,
+    newest_checkpoint,
+    settings_of_checkpoint,
+)
 from lorta.harness.sections import Failure, Tracking
-from lorta.harness.spec import RunSpec
-from lorta.harness.store import PROGRESS_NAME, Store, write_atomically
+from lorta.harness.spec import RunSpec, TrainerSettings
+from lorta.harness.store import PROGRESS_NAME, Store, write_atomically, writing
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 PREDICTIONS, HISTORY, TRACEBACK, ADAPTER = "predictions.jsonl", "history.jsonl", "traceback.txt", "adapter"
 
 
-def execute(spec: RunSpec) -> RunRecord:
-    """Run a spec and return its record, which is on disk as `running` before the work and final after it."""
+def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> RunRecord:
+    """Run a spec and return its record, which is on disk as `running` before the work and final after it.
+
+    When a micro-batch does not fit into memory, the run begins again with half of it, the batch of an optimizer step as
+    before. The final record is not written when the run is no longer `still_ours`. Raises StoreUnwritable.
+    """
     store = Store(spec.settings.runtime.runs)
-    record = describe.first_record(spec)
-    store.write(record)
-    run = _Run(spec, store, record)
+    previous = store.last(spec.signature)
+    record = replace(describe.first_record(spec), attempt=1 + (previous.attempt if previous else 0))
+    folder, asked = store.folder(spec.signature) / CHECKPOINT, spec.settings.trainer
+    trainer: TrainerSettings | None = settings_of_checkpoint(asked, newest_checkpoint(folder))
+    while trainer is not None:
+        record = replace(record, batch=batch_section(asked, trainer))
+        store.write(record)
+        record, trainer = _try(spec, store, record, trainer)
+    if still_ours():
+        (store.folder(spec.signature) / PROGRESS_NAME).unlink(missing_ok=True)
+        store.write(record)
+        if record.status == "success":
+            shutil.rmtree(folder, ignore_errors=True)
+    return _mirror(record, spec, store)
+
+
+def _try(
+    spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings
+) -> tuple[RunRecord, TrainerSettings | None]:
+    """Run with these settings; return the final record, or the one to begin again with and smaller settings."""
+    run = _Run(spec, store, record, trainer)
     try:
-        record = run.result()
+        return run.result(), None
     except KeyboardInterrupt:
         store.write(replace(record, status="cancelled", ended_at=describe.now()))
         raise
+    except Preempted as left:
+        return _preempted(run, left), None
     except Exception as error:
-        record = _failed(run, error)
-    (run.folder / PROGRESS_NAME).unlink(missing_ok=True)
-    store.write(record)
-    return _mirror(record, spec, store)
+        with writing(store.root):  # a full disk, wherever it was met
+            if isinstance(error, OSError):
+                raise
+        smaller = halved(trainer) if _out_of_memory_in_training(run, error) else None
+        if smaller is None:
+            return _failed(run, error), None
+        why = f"{smaller.per_device_train_batch_size} rows at a time, because more did not fit into memory"
+        record = replace(record, reasons={**record.reasons, "batch.micro": why})
+    del run
+    shutil.rmtree(store.folder(spec.signature) / CHECKPOINT, ignore_errors=True)
+    release_memory()
+    return record, smaller
+
+
+def _out_of_memory_in_training(run: "_Run", error: Exception) -> bool:
+    return run.watch.current == "train" and describe.failure_kind(error, "train") == "oom"
+
+
+def _preempted(run: "_Run", left: Preempted) -> RunRecord:
+    phase = run.watch.current
+    failure = Failure(kind="preempted", type="Preempted", message=str(left), phase=phase, step=left.step)
+    return replace(run.record, status="preempted", ended_at=describe.now(), failure=failure)
 
 
 def _device() -> str:
@@ -77,9 +137,9 @@ def _mirror(record: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
 class _Run:
     """The steps of one run; `record` is filled in as they are done, so that a failure keeps what was known."""
 
-    def __init__(self, spec: RunSpec, store: Store, record: RunRecord) -> None:
+    def __init__(self, spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings) -> None:
         self.spec, self.store, self.record = spec, store, record
-        self.settings, self.watch = spec.settings, Stopwatch()
+        self.settings, self.watch = spec.settings.model_copy(update={"trainer": trainer}), Stopwatch()
         self.folder = store.folder(spec.signature)
         self.adapter: Adapter = build(spec.settings.adapter)
         self.task: Task = build(spec.settings.task)
@@ -147,10 +207,9 @@ class _Run:
 
     def _train(self, model: Any, backbone: Backbone, data: DataSplits) -> None:
         baseline, trainer = reset_memory(), self.settings.trainer
+        callbacks = self._with_checkpoints(self.adapter.callbacks())
         with self.watch.phase("train"):
-            outcome = self.task.train(
-                model, backbone, data, trainer, self.settings.seed, self.adapter.callbacks(), self.folder
-            )
+            outcome = self.task.train(model, backbone, data, trainer, self.settings.seed, callbacks, self.folder)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
         params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
@@ -174,8 +233,23 @@ class _Run:
             nan_steps=0,
             hardware=provenance.hardware(),
             env_fingerprint=provenance.env_fingerprint(),
-            reasons=describe.reasons(memory, outcome.best_epoch),
+            reasons={**self.record.reasons, **describe.reasons(memory, outcome.best_epoch)},
         )
+
+    def _with_checkpoints(self, callbacks: list[Any]) -> list[Any]:
+        """Return the callbacks and the one that makes checkpoints, unless one of them could not be restored."""
+        from lorta.harness.checkpoint import Checkpoints, stateless
+
+        if unknown := stateless(callbacks):
+            because = f"no checkpoints were made: {', '.join(unknown)} cannot be restored"
+            self.record = replace(self.record, reasons={**self.record.reasons, "resumed_from_step": because})
+            return callbacks
+        runtime, card = self.settings.runtime, checkpoint_card(self.settings.trainer)
+        found = Checkpoints(self.folder / CHECKPOINT, card, runtime.checkpoint_steps, runtime.checkpoint_s)
+        reasons = self.record.reasons | ({"resumed_from_step": found.refused} if found.refused else {})
+        self.record = replace(self.record, resumed_from_step=found.step, reasons=reasons)
+        self.store.write(self.record)
+        return [*callbacks, found]
 
     def _write_files(self, predictions: list[dict[str, Any]], history: list[dict[str, Any]]) -> None:
         self.record = replace(

@@ -77,7 +77,8 @@ class RunRecord:
     overrides: tuple[str, ...]  # as typed on the command line
     choices: dict[str, str]  # configuration group -> chosen file
     schema_version: int = SCHEMA_VERSION
-    attempt: int = 1
+    attempt: int = 1  # how often the run was started
+    resumed_from_step: int | None = field(default=None, metadata={"added": True})  # None: from the first step
     started_at: str | None = None
     ended_at: str | None = None
     failure: Failure | None = None

@@ -162,8 +162,9 @@ class Batch:
     """Sentences per optimiser step: effective = micro * grad_accum * devices."""
 
     effective: int
-    micro: int
+    micro: int  # as used, smaller than requested after running out of memory
     grad_accum: int
+    micro_requested: int | None = field(default=None, metadata={"added": True})  # None in older records
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 A process killed at any moment leaves the old file or the new one, never half of one. No torch.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -11,14 +12,35 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from lorta.harness.record import RunRecord, SideFile
 
 RECORD_NAME = "record.json"
+MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class StoreUnwritable(OSError):
+    """Nothing more can be written; `strerror` is one sentence with the remedy. No run can go on, so sweeps stop."""
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn an error that all later writes would meet too into StoreUnwritable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE or isinstance(error, StoreUnwritable):
+            raise
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
+        sentence = f"cannot write {path} ({error.strerror}): {remedy} and start the same command again"
+        raise StoreUnwritable(error.errno, sentence) from error
 
 
 class Store:
@@ -57,11 +79,21 @@ class Store:
 
     def finished(self, run_id: str) -> bool:
         """Return whether the run has a result, so that it need not run again; a torn record is no result."""
-        try:
-            record = self.read(run_id)
-        except ValueError:
-            return False
+        record = self.last(run_id)
         return record is not None and record.status == "success"
+
+    def last(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None where there is none that can be read."""
+        try:
+            return self.read(run_id)
+        except ValueError:
+            return None
+
+    def tidy(self, run_id: str) -> None:
+        """Remove what killed processes left half-written in a run's folder; for the run's holder only."""
+        for path in self.folder(run_id).glob(".*"):
+            if path.is_file() and not path.name.startswith(".claim."):  # that may be another one asking
+                path.unlink(missing_ok=True)
 
     def records(self) -> list[RunRecord]:
         """Return every readable record, ordered by signature; one warning lists the files that are not records."""
@@ -98,7 +130,15 @@ class Store:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: readers see the old content or the new one, also after a power cut."""
+    """Replace a file in one step: readers see the old content or the new one, also after a power cut.
+
+    Raises StoreUnwritable for a disk that is full or cannot be written to.
+    """
+    with writing(path):
+        _replace(path, content)
+
+
+def _replace(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -126,6 +166,18 @@ def export(records: Iterable[RunRecord], path: Path) -> None:
     lines = [record.to_json() for record in sorted(records, key=lambda record: record.run_id)]
     content = "".join(f"{line}\n" for line in lines).encode()
     write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def export_suite(records: Sequence[RunRecord], results: Path, name: str) -> Path:
+    """Write records to RESULTS/records/NAME.jsonl, compressed when there are many, and return the path.
+
+    Raises ValueError for a name that is no file name.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"a suite's name must be a file name without folders, got {name!r}")
+    ending = ".jsonl" if len(records) <= MOST_PLAIN_RECORDS else ".jsonl.gz"
+    export(records, path := results / "records" / f"{name}{ending}")
+    return path
 
 
 def read_export(path: Path) -> list[RunRecord]:

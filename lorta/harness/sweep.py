@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,17 @@ def _geometry(files: ModelFiles | None, settings: RunSettings) -> Geometry | Non
 def _plan_data(settings: RunSettings) -> DataPlan:
     task: Task = build(settings.task)
     return task.plan_data(settings.data, settings.model.data)
+
+
+def cell_parameters(spec: RunSpec) -> int | None:
+    """Return the closed-form count of a run's adapter weights, head excluded, None where there is no form.
+
+    Raises ValueError for an adapter that cannot attach to the model.
+    """
+    adapter: Adapter = build(spec.settings.adapter)
+    return adapter.parameters(_geometry_of(canonical_json(spec.settings.model.model_dump())))
+
+
+@lru_cache
+def _geometry_of(model: str) -> Geometry:
+    return Geometry.from_config(find_model(ModelSettings.model_validate_json(model)).config)

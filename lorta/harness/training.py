@@ -1,6 +1,5 @@
 """Common training: any transformers or TRL trainer, with separate rates for adapter and head, and what records need."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,23 +13,15 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.geometry import Architecture
+from lorta.harness.checkpoint import Checkpoints, ResumableTrainer
 from lorta.harness.cost import is_head, quantile, synchronise
+from lorta.harness.observers import WARMUP_STEPS, BestEpoch, CountingCollator, Watch
 from lorta.harness.peak_memory import PeakMemory
+from lorta.harness.preemption import patiently
 from lorta.harness.spec import TrainerSettings
-from lorta.harness.store import PROGRESS_NAME, write_atomically
 
-WARMUP_STEPS = 3  # not timed: allocation, autotuning
 LOG_EVERY = 10  # optimiser steps
 NO_CLIPPING = 1e9  # measures the norm, changes no gradient
-PROGRESS_EVERY_S = 0.5
-
-
-class TrainingDiverged(ArithmeticError):
-    """The loss is no longer a number. `step` is the optimiser step at which that was seen."""
-
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the training loss is {loss} at step {step}: lower trainer.learning_rate")
-        self.step = step
 
 
 @dataclass
@@ -53,24 +44,7 @@ class TrainingOutcome:
     peak_tensor_bytes: int | None = None  # on a CPU
 
 
-class CountingCollator:
-    """Calls a collator, and counts rows, tokens and positions of the batches that it makes."""
-
-    def __init__(self, collate: Callable[[list[dict[str, Any]]], Any]) -> None:
-        self.collate = collate
-        self.rows = self.tokens = self.positions = 0
-
-    def __call__(self, features: list[dict[str, Any]]) -> Any:
-        """Return the collator's batch of `features`; its attention_mask tells tokens from padding."""
-        batch = self.collate(features)
-        self.rows += len(features)
-        if "attention_mask" in batch:
-            self.tokens += int(batch["attention_mask"].sum())
-            self.positions += batch["attention_mask"].numel()
-        return batch
-
-
-class OwnDataOrder(Trainer):
+class OwnDataOrder(ResumableTrainer):
     """Draws the data order from its own generator: every adapter sees the same batches for the same seed.
 
     TRL's trainers take it as a second base: `class Sft(OwnDataOrder, SFTTrainer)`.
@@ -86,60 +60,6 @@ class OwnDataOrder(Trainer):
             size = self.args.train_batch_size * self.args.gradient_accumulation_steps
             return LengthGroupedSampler(size, dataset=dataset, lengths=lengths, generator=generator)
         return torch.utils.data.RandomSampler(dataset, generator=generator)
-
-
-class Watch(TrainerCallback):
-    """Times steps, stops on NaN, and leaves the run's progress in a small file for whoever watches the sweep."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.step_seconds: list[float] = []
-        self._begun = self._reported = 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the step's clock."""
-        self._begun = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop the step's clock; report at most twice a second."""
-        synchronise()
-        now = time.perf_counter()
-        if state.global_step >= WARMUP_STEPS:
-            self.step_seconds.append(now - self._begun)
-        if now - self._reported > PROGRESS_EVERY_S:
-            self._reported = now
-            progress = {"step": state.global_step, "max_steps": state.max_steps}
-            write_atomically(self.folder / PROGRESS_NAME, json.dumps(progress))
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Raise TrainingDiverged when the mean loss since the last log is no number."""
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise TrainingDiverged(state.global_step, loss)
-
-
-class BestEpoch(TrainerCallback):
-    """Scores every epoch and keeps the trained weights of the best one (the earliest of equals)."""
-
-    def __init__(self, score: Callable[[], float]) -> None:
-        self.score = score
-        self.best: float | None = None
-        self.best_epoch: float | None = None
-        self.seconds = 0.0
-        self.weights: dict[str, torch.Tensor] = {}
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Score the model as it is now."""
-        begun = time.perf_counter()
-        value = self.score()
-        if self.best is None or value > self.best:
-            self.best, self.best_epoch = value, round(float(state.epoch), 3)
-            state_dict = model.state_dict(keep_vars=True)
-            trained = {name: tensor for name, tensor in state_dict.items() if tensor.requires_grad}
-            self.weights = {name: tensor.detach().clone() for name, tensor in trained.items()}
-        model.train()
-        synchronise()
-        self.seconds += time.perf_counter() - begun
 
 
 def parameter_groups(model: nn.Module, architecture: Architecture, settings: TrainerSettings) -> list[dict[str, Any]]:
@@ -228,23 +148,36 @@ def train_model(
     Raises TrainingDiverged when the loss is no number.
     """
     optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings))
-    collator, watch, best, memory = CountingCollator(collate), Watch(folder), BestEpoch(score), PeakMemory()
+    collator = CountingCollator(collate)
+    watch, best, memory = Watch(folder, collator), BestEpoch(score), PeakMemory()
+    checkpoints = next((found for found in callbacks if isinstance(found, Checkpoints)), None)
+    methods = [callback for callback in callbacks if callback is not checkpoints]
     extra = [best] if settings.selection == "best" else []
     parts = {
         "model": model,
         "data_collator": collator,
         "optimizers": (optimizer, None),
-        "callbacks": [watch, *callbacks, *extra, memory],
+        "callbacks": [watch, *methods, *extra, memory],
     }
     trainer = make_trainer(training_arguments(settings, seed, folder), parts)
     trainer.remove_callback(PrinterCallback)
     begun = time.perf_counter()
-    trainer.train()
+    _train(trainer, checkpoints)
     synchronise()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - begun + (checkpoints.earlier_seconds if checkpoints else 0.0)
     if best.weights:
         model.load_state_dict(best.weights, strict=False)
     return replace(_outcome(trainer, collator, watch, best, seconds), peak_tensor_bytes=memory.peak_bytes)
+
+
+def _train(trainer: Trainer, checkpoints: Checkpoints | None) -> None:
+    if checkpoints is None:
+        trainer.train()
+        return
+    assert isinstance(trainer, ResumableTrainer), "a task's trainer has OwnDataOrder as its first base"
+    checkpoints.follow(trainer)
+    with patiently():  # a request to leave waits for the next checkpoint
+        trainer.train(resume_from_checkpoint=str(checkpoints.resumed) if checkpoints.resumed else None)
 
 
 def _outcome(

@@ -5,7 +5,10 @@ A run that is killed, or takes too long, costs that run only; its record says so
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +16,26 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from lorta.harness.attempt import attempt, attempts_so_far
+from lorta.harness.backbone import find_model
+from lorta.harness.claims import holder, on_this_machine, take
+from lorta.harness.preemption import asked_to_leave, patiently
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Failure
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store
+from lorta.harness.store import Store, StoreUnwritable
 
-PRELOAD = ("torch", "transformers", "peft", "datasets", "evaluate", "lorta.harness.training", "lorta.harness.pipeline")
+PRELOAD = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "evaluate",
+    "scipy.stats",
+    "sklearn.metrics",  # what is imported after the fork is in memory once a worker, and takes time once a run
+    "lorta.harness.training",
+    "lorta.harness.pipeline",
+)
 POLL_S = 0.25
 
 
@@ -37,28 +54,20 @@ def worker_count(specs: Sequence[RunSpec]) -> int:
 def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None]:
     """Run specs and yield each record as it is finished, None about four times a second in between.
 
-    With `workers` = 0 the runs are done in this process, one after another.
+    With `workers` = 0 the runs are done in this process, one after another. Runs that another sweep has begun are left
+    to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
+    (`lorta.harness.preemption`), runs at work are too, and no more are begun. Raises StoreUnwritable.
     """
     _quieten_profiler()
-    from lorta.harness.pipeline import execute
-
+    before = attempts_so_far(specs)
     if workers == 0:
-        for spec in specs:
-            yield execute(spec)
+        yield from _run_here(deque(specs), before)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, *_target_modules(specs)])
-    with ProcessPool(max_workers=workers, max_tasks=1, context=context) as pool:
-        timeout = specs[0].settings.runtime.timeout_s
-        waiting: dict[Future[RunRecord], RunSpec] = {
-            pool.schedule(execute, [spec], timeout=timeout): spec for spec in specs
-        }
+    context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
+    with ProcessPool(max_workers=workers, max_tasks=1, context=context) as pool, patiently():
         try:
-            while waiting:
-                done, _ = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield _record(future, waiting.pop(future))
-                yield None
+            yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:
             pool.stop()
             raise
@@ -70,6 +79,63 @@ def _quieten_profiler() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
+    while queue and not asked_to_leave():
+        spec = queue.popleft()
+        record = attempt(spec, before[spec.signature])
+        if record is None:
+            queue.append(spec)
+            time.sleep(POLL_S)
+        yield record
+
+
+class _Dispatcher:
+    """Gives runs to a pool's workers, so many at a time, and asks those at work to leave when this process is."""
+
+    def __init__(self, pool: ProcessPool, workers: int, before: Mapping[str, int]) -> None:
+        self.pool, self.workers, self.before = pool, workers, before
+        self.running: dict[Future[RunRecord | None], RunSpec] = {}
+        self.told: set[int] = set()  # processes
+
+    def run(self, queue: deque[RunSpec]) -> Iterator[RunRecord | None]:
+        """Run until the queue is empty, or until those at work have left."""
+        while self.running or (queue and not asked_to_leave()):
+            if asked_to_leave():
+                self._ask_to_leave()
+            else:
+                self._start(queue)
+            done, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                spec = self.running.pop(future)
+                record = _record(future, spec, self.before[spec.signature])
+                if record is None:  # another sweep's
+                    queue.append(spec)
+                else:
+                    yield record
+            if not self.running and queue:
+                time.sleep(POLL_S)  # all that is left is held elsewhere
+            yield None
+
+    def _start(self, queue: deque[RunSpec]) -> None:
+        """Start runs that nobody holds while workers are free; a look at each run of the queue at most."""
+        for _ in range(len(queue)):
+            if len(self.running) >= self.workers:
+                return
+            spec = queue.popleft()
+            if holder(spec.folder) is not None:
+                queue.append(spec)
+                continue
+            timeout = spec.settings.runtime.timeout_s
+            self.running[self.pool.schedule(attempt, [spec, self.before[spec.signature]], timeout=timeout)] = spec
+
+    def _ask_to_leave(self) -> None:
+        for spec in self.running.values():
+            found = holder(spec.folder)
+            if found is not None and on_this_machine(found) and found.pid not in self.told:
+                self.told.add(found.pid)
+                os.kill(found.pid, signal.SIGUSR1)
+
+
 def _target_modules(specs: Sequence[RunSpec]) -> list[str]:
     """Return the modules of all classes that the specs name, so that they are imported once, before the fork."""
     nodes: list[Any] = [part for spec in specs for part in (spec.settings.task, spec.settings.adapter)]
@@ -78,30 +144,47 @@ def _target_modules(specs: Sequence[RunSpec]) -> list[str]:
     return sorted(targets)
 
 
-def _record(future: "Future[RunRecord]", spec: RunSpec) -> RunRecord:
-    """Return the run's record, writing the one that a killed process could not write."""
+def _model_modules(specs: Sequence[RunSpec]) -> list[str]:
+    """Return the modules of the models' classes; the server skips names that do not exist."""
+    settings = {spec.settings.model.model_dump_json(): spec.settings.model for spec in specs}
+    kinds = {find_model(model).config.get("model_type") for model in settings.values()}
+    return sorted(f"transformers.models.{kind}.modeling_{kind}" for kind in kinds if kind)
+
+
+def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> RunRecord | None:
+    """Return the run's record, writing the one that a killed process could not write. Raises StoreUnwritable."""
     try:
         return future.result()
+    except StoreUnwritable:
+        raise
     except TimeoutError:
         message = f"stopped after runtime.timeout_s={spec.settings.runtime.timeout_s} seconds"
-        return _lost(spec, "timeout", Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown"))
+        failure = Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
+        return _lost(spec, before, "timeout", failure)
     except ProcessExpired as error:
         killed = error.exitcode == -9
         message = f"the process ended with code {error.exitcode}" + (
             ": killed, often by the system when memory runs out" if killed else ""
         )
         failure = Failure(kind="oom" if killed else "infra", type="ProcessExpired", message=message, phase="unknown")
-        return _lost(spec, "failed", failure)
+        return _lost(spec, before, "failed", failure)
     except Exception as error:  # outside execute's own handling: its first record could not be written
         failure = Failure(kind="bug", type=type(error).__name__, message=str(error), phase="unknown")
-        return _lost(spec, "failed", failure)
+        return _lost(spec, before, "failed", failure)
 
 
-def _lost(spec: RunSpec, status: Any, failure: Failure) -> RunRecord:
+def _lost(spec: RunSpec, before: int, status: Any, failure: Failure) -> RunRecord | None:
+    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already."""
     from lorta.harness.describe import first_record, now
 
     store = Store(spec.settings.runtime.runs)
-    record = store.read(spec.signature) or first_record(spec)
-    record = replace(record, status=status, failure=failure, ended_at=now())
-    store.write(record)
+    claim = take(store.folder(spec.signature))
+    if claim is None:
+        return None
+    with claim:
+        record = store.last(spec.signature)
+        if record is None or record.attempt <= before:  # it died before its first record
+            record = replace(first_record(spec), attempt=before + 1)
+        record = replace(record, status=status, failure=failure, ended_at=now())
+        store.write(record)
     return record

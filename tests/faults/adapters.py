@@ -46,3 +46,34 @@ class NotANumber(Faulty):
 class Broken(Faulty):
     def go_wrong(self, model: torch.nn.Module) -> None:
         raise KeyError("a bug")
+
+
+class FitsTwoRows(Faulty):
+    """A device that has room for two rows at a time."""
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        def refuse(module: torch.nn.Module, arguments: Any, inputs: Any) -> None:
+            if module.training and len(inputs["input_ids"]) > 2:
+                raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+        model.register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+class Greedy(Faulty):
+    """Wants two GiB of the host's memory."""
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        torch.ones(2**29)
+
+
+class AsksToLeave(Faulty):
+    """Sends its own process the signal of a scheduler, at the seventh batch of an attempt."""
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        batches = iter(range(1000))
+
+        def ask(module: torch.nn.Module, inputs: Any) -> None:
+            if module.training and next(batches) == 6:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        model.register_forward_pre_hook(ask)

@@ -10,8 +10,9 @@ from transformers import DataCollatorWithPadding
 
 from experiments.classification import train_classifier
 from lorta.harness.cost import Stopwatch, is_head, quantile
+from lorta.harness.observers import CountingCollator, TrainingDiverged, Watch
 from lorta.harness.spec import TrainerSettings
-from lorta.harness.training import CountingCollator, OwnDataOrder, TrainingDiverged, Watch, parameter_groups
+from lorta.harness.training import OwnDataOrder, parameter_groups
 from tests.contract.backbones import adapter, backbone
 
 
@@ -161,7 +162,9 @@ def test_the_best_epoch_comes_back(rows, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_training(tmp_path):
     with pytest.raises(TrainingDiverged, match=r"at step 7: lower trainer\.learning_rate"):
-        Watch(tmp_path).on_log(None, SimpleNamespace(global_step=7), None, logs={"loss": float("nan")})
+        Watch(tmp_path, CountingCollator(dict)).on_log(
+            None, SimpleNamespace(global_step=7), None, logs={"loss": float("nan")}
+        )
 
 
 def test_clipping_off_changes_no_gradient_and_on_does(rows, tmp_path):

@@ -1,0 +1,58 @@
+"""One attempt at a run: claimed, unless someone else is at it or has been since the sweep began, and limited.
+
+No torch until the claim is there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorta.harness.claims import Claim, take
+from lorta.harness.preemption import Preempted, listening
+from lorta.harness.record import RunRecord
+from lorta.harness.recovery import limited_memory
+from lorta.harness.spec import RunSpec
+from lorta.harness.store import Store, writing
+
+ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
+
+
+def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
+    """Return how many attempts at each run have ended, by signature; one that goes on elsewhere has not."""
+    found: dict[str, int] = {}
+    for spec in specs:
+        record = Store(spec.settings.runtime.runs).last(spec.signature)
+        found[spec.signature] = 0 if record is None else record.attempt - (record.status not in ENDED)
+    return found
+
+
+def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
+    """Run a spec and return its record, another sweep's if it ended since; None while someone else is at it.
+
+    Raises StoreUnwritable.
+    """
+    store = Store(spec.settings.runtime.runs)
+    with listening():
+        claim = _claim(store.folder(spec.signature))
+        if claim is None:
+            return None
+        with claim:
+            record = store.last(spec.signature)
+            if record is not None and record.attempt > attempts_before and record.status in ENDED:
+                return record
+            store.tidy(spec.signature)
+            return _execute(spec, claim)
+
+
+def _claim(folder: Path) -> Claim | None:
+    try:
+        with writing(folder):
+            return take(folder)
+    except Preempted:
+        return None
+
+
+def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
+    from lorta.harness.pipeline import execute
+
+    with limited_memory(spec.settings.runtime.memory_limit_mib):
+        return execute(spec, still_ours=lambda: not claim.lost())

@@ -1,0 +1,179 @@
+"""Who works on a run: claim files beside its record, so that two sweeps over one store never run a cell twice.
+
+A claim is a file `claim-N` that appears whole and once: a hard link to a finished file, which is atomic on NFS too,
+where locks cannot be relied on. Nobody deletes a dead holder's claim to take its place: contenders link `claim-(N+1)`,
+which only one of them can. Its holder touches a claim while it works. No torch.
+"""
+
+import json
+import os
+import platform
+import re
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+HEARTBEAT_S = 10.0
+STALE_S = 120.0  # without a heartbeat, when the holder's process cannot be seen from here
+NAME = re.compile(r"claim-(\d{4,})")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process behind a claim."""
+
+    host: str
+    machine: str  # boot and process namespace: where `pid` means something
+    pid: int
+    started: str  # tells the process from a later one of the same number
+
+
+class Claim:
+    """A claim that this process holds; as a context manager it is touched now and then, and released at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Claim":
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def lost(self) -> bool:
+        """Return whether another process took over, because this one was stopped for longer than STALE_S."""
+        return not self.path.exists() or _claims(self.path.parent)[-1] != self.path
+
+    def release(self) -> None:
+        """Remove the claim, after those of the dead holders before it."""
+        self._ended.set()
+        for path in _claims(self.path.parent):
+            if _number(path) <= _number(self.path):
+                path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            try:
+                os.utime(self.path)
+            except OSError:  # taken over and released, or the disk is away: `lost` tells
+                continue
+
+
+def take(folder: Path) -> Claim | None:
+    """Return a new claim on the run of a folder, or None while another process holds one. Raises OSError.
+
+    None may also mean that two processes met and both stood back: ask again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    claims = _claims(folder)
+    if any(_alive(path) for path in claims):
+        return None
+    claim = Claim(folder / f"claim-{_number(claims[-1]) + 1 if claims else 1:04d}")
+    if not _link(claim.path, json.dumps(asdict(_this_process()))):
+        return None
+    if any(_alive(path) for path in _claims(folder) if path != claim.path):  # linked since we looked
+        claim.path.unlink(missing_ok=True)
+        return None
+    return claim
+
+
+def holder(folder: Path) -> Holder | None:
+    """Return the living process that holds the run of a folder, or None."""
+    alive = [path for path in _claims(folder) if _alive(path)]
+    return _read(alive[-1]) if alive else None
+
+
+def on_this_machine(process: Holder) -> bool:
+    """Return whether a holder's process can be seen, and signalled, from here."""
+    return process.machine == _machine()
+
+
+def _claims(folder: Path) -> list[Path]:
+    try:
+        paths = [Path(entry) for entry in os.scandir(folder) if NAME.fullmatch(entry.name)]
+    except FileNotFoundError:
+        return []
+    return sorted(paths, key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.removeprefix("claim-"))
+
+
+def _link(path: Path, text: str) -> bool:
+    """Make `path` with its whole content, and return False when it is there already."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".claim.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        return os.stat(temporary).st_nlink == 2  # NFS: linked, but the answer was lost and the request repeated
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # released since, or cut off by a crash of the machine
+        return None
+
+
+def _alive(path: Path) -> bool:
+    """Return whether a claim's holder still works: its process exists, or was heard of lately from elsewhere."""
+    found = _read(path)
+    if found is not None and on_this_machine(found):
+        return _start_of(found.pid) == found.started
+    try:
+        return _time_of(path.parent) - path.stat().st_mtime < STALE_S
+    except FileNotFoundError:
+        return False
+
+
+def _time_of(folder: Path) -> float:
+    """Return the file system's clock, which need not be this machine's."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".claim.", dir=folder) as probe:
+            return os.stat(probe.name).st_mtime
+    except OSError:  # who may only read asks for a status
+        return time.time()
+
+
+def _this_process() -> Holder:
+    return Holder(platform.node(), _machine(), os.getpid(), _start_of(os.getpid()) or "")
+
+
+@cache
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return f"{platform.node()} {psutil.boot_time():.0f}"
+
+
+def _start_of(pid: int) -> str | None:
+    """Return when a process began, None for one that is gone or only waits to be reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # proc(5): state and starttime, in ticks since boot
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+    except psutil.Error:
+        return None

@@ -1,0 +1,10 @@
+"""Imported last by the process that workers are forked from: what is in memory by then stays shared with all of them.
+
+Garbage collection writes into the header of every object it visits, and a page written to is a page copied; frozen
+objects are not visited any more. Workers would otherwise each copy most of what the imports brought.
+"""
+
+import gc
+
+gc.collect()
+gc.freeze()

@@ -1,0 +1,51 @@
+"""Print the memory (proportional set size) of a sweep's processes on MiniLM with one worker and with several.
+
+python scripts/measure_workers.py [--workers 4]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from lorta.harness.store import PROGRESS_NAME
+
+RUN = Path(__file__).parents[1] / "run.py"
+CELL = ("adapter=lora", "model=minilm", "task=glue/sst2", "data.source=embedded", "trainer.max_steps=100000")
+SAMPLES = 10  # how often memory is read, once a second
+
+
+def memory_of(workers: int) -> float:
+    """Return the largest MiB of a sweep and its processes while so many workers train."""
+    with tempfile.TemporaryDirectory() as folder:
+        places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
+        words = [*places, "-m", *CELL, f"seed={','.join(map(str, range(workers)))}", f"runtime.workers={workers}"]
+        sweep, found = subprocess.Popen([sys.executable, str(RUN), *words], stdout=subprocess.DEVNULL), [0.0]
+        try:
+            while sweep.poll() is None and len(list(Path(folder).glob(f"runs/*/{PROGRESS_NAME}"))) < workers:
+                time.sleep(1)
+            for _ in range(SAMPLES):
+                family = [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]
+                found.append(sum(process.memory_full_info().pss for process in family) / 2**20)
+                time.sleep(1)
+        finally:
+            sweep.terminate()
+            sweep.wait()
+    return max(found)
+
+
+def main() -> None:
+    """Measure one worker and several."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=4)
+    workers = parser.parse_args().workers
+    one, several = memory_of(1), memory_of(workers)
+    print(f"one worker {one:.0f} MiB, {workers} workers {several:.0f} MiB: {several / one:.2f} times")
+
+
+if __name__ == "__main__":
+    main()

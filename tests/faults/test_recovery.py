@@ -1,0 +1,150 @@
+"""What a run does about trouble by itself: less at a time, a limit, a checkpoint and a good-bye, or one sentence."""
+
+import errno
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from lorta.harness import store as stores
+from lorta.harness.cli import run_plan
+from lorta.harness.preemption import EXIT_STATUS, Preempted, listening
+from lorta.harness.recovery import halved, limited_memory, settings_of_checkpoint, with_micro_batch
+from lorta.harness.store import Store, StoreUnwritable, write_atomically
+from lorta.harness.sweep import Plan
+from lorta.harness.workers import run_all
+from tests.faults.sweeps import plan
+from tests.harness.test_training import settings
+
+
+def with_fault(spec, fault: str):
+    """The spec with one of the adapters that go wrong."""
+    adapter = spec.settings.adapter | {"_target_": f"tests.faults.adapters.{fault}"}
+    return replace(spec, settings=spec.settings.model_copy(update={"adapter": adapter}))
+
+
+def run(*specs, workers: int = 0):
+    return [record for record in run_all(specs, workers) if record is not None]
+
+
+@pytest.mark.parametrize(
+    ("micro", "accumulation", "smaller"),
+    [(32, 1, (16, 2)), (3, 2, (1, 6)), (6, 2, (3, 4)), (5, 1, (1, 5)), (2, 3, (1, 6))],
+)
+def test_half_a_micro_batch_keeps_the_batch(micro, accumulation, smaller):
+    trainer = settings(per_device_train_batch_size=micro, gradient_accumulation_steps=accumulation)
+    found = halved(trainer)
+    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == smaller
+
+
+def test_one_row_cannot_be_halved():
+    assert halved(settings(per_device_train_batch_size=1)) is None
+
+
+def test_a_checkpoint_remembers_the_micro_batch_that_fitted(tmp_path):
+    (tmp_path / "card.json").write_text('{"micro_batch": 2}')
+    asked = settings(per_device_train_batch_size=8)
+    assert settings_of_checkpoint(asked, tmp_path) == with_micro_batch(asked, 2)
+    assert settings_of_checkpoint(asked, None) == asked
+
+
+def test_out_of_memory_in_training_halves_the_micro_batch_until_it_fits(tmp_path):
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")  # eight rows at a time
+    (record,) = run(with_fault(spec, "FitsTwoRows"))
+    assert record.status == "success", record.failure
+    assert (record.batch.effective, record.batch.micro, record.batch.grad_accum) == (8, 2, 4)
+    assert record.batch.micro_requested == 8
+    assert record.reasons["batch.micro"] == "2 rows at a time, because more did not fit into memory"
+
+
+def test_out_of_memory_elsewhere_is_a_failure(tmp_path):
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")
+    (record,) = run(with_fault(spec, "OutOfMemory"))
+    assert (record.status, record.failure.kind, record.failure.phase) == ("failed", "oom", "setup")
+
+
+def test_a_run_beyond_its_memory_fails_alone(tmp_path):
+    greedy, sound = plan(tmp_path / "a", "adapter=head_only", "seed=0,1", "runtime.memory_limit_mib=300")
+    records = {record.run_id: record for record in run(with_fault(greedy, "Greedy"), sound, workers=1)}
+    failed = records[with_fault(greedy, "Greedy").signature]
+    assert (failed.status, failed.failure.kind) == ("failed", "oom")
+    assert records[sound.signature].status == "success"
+
+
+def test_the_limit_ends_with_the_block():
+    size = 200 * 2**20
+    with limited_memory(64), pytest.raises(MemoryError):
+        bytearray(size)
+    assert len(bytearray(size)) == size
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_asked_to_leave_goes_on_where_it_was(tmp_path, workers):
+    (sound,) = plan(tmp_path / "a", "adapter=head_only", f"runtime.workers={workers}")
+    (whole,) = run(sound)
+    spec = with_fault(sound, "AsksToLeave")
+    answers = []
+    for _ in range(2):
+        status = run_plan(Plan(specs=(spec,)), Console(quiet=True), parallel=True)
+        answers.append((status, Store(spec.settings.runtime.runs).read(spec.signature)))
+    (first, left), (second, done) = answers
+    assert (first, left.status, left.failure.kind, left.failure.step) == (EXIT_STATUS, "preempted", "preempted", 7)
+    assert (second, done.status, done.attempt, done.resumed_from_step) == (0, "success", 2, 7)
+    assert done.predictions_file == whole.predictions_file
+    assert done.history_file == whole.history_file
+
+
+def test_a_request_to_leave_outside_of_training_is_obeyed_at_once():
+    with listening(), pytest.raises(Preempted):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_store_that_cannot_be_written_to_stops_the_sweep_with_one_sentence(tmp_path, monkeypatch, capsys, number):
+    specs = plan(tmp_path / "a", "adapter=head_only", "seed=0,1", "runtime.workers=0")
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(stores, "_replace", refuse)
+    assert run_plan(Plan(specs=specs), Console(soft_wrap=True), parallel=False) == 1
+    said = capsys.readouterr().out
+    assert said.count("stopped: cannot write ") == 1
+    assert os.strerror(number) in said
+    assert "start the same command again" in said
+    assert "Traceback" not in said
+
+
+def test_an_error_of_one_file_is_no_reason_to_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_replace", lambda *_: (tmp_path / "missing" / "file").read_text())
+    with pytest.raises(FileNotFoundError) as met:
+        write_atomically(tmp_path / "x", "")
+    assert not isinstance(met.value, StoreUnwritable)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 128 KiB, for those who may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_records_that_were_written(small_disk, tmp_path, capsys):
+    specs = plan(
+        tmp_path / "a", "adapter=lora", "seed=0,1,2,3,4,5", f"runtime.runs={small_disk}/runs", "runtime.workers=0"
+    )
+    assert run_plan(Plan(specs=specs), Console(soft_wrap=True), parallel=False) == 1
+    assert "No space left on device" in capsys.readouterr().out
+    records = Store(small_disk / "runs").records()
+    assert records
+    assert all(record.status in ("success", "running") for record in records)
