@@ -1,5 +1,6 @@
 """Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +14,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
-from lorta.harness.spec import RunSettings, RunSpec, canonical_json, setting_problems
+from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
 
 
@@ -64,7 +65,7 @@ class _Planner:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
-        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings))
+        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings.model, settings.task))
         task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
         data = self._once("data", task_key, lambda: _plan_data(settings))
         if adapter is None or model is None or geometry is None or data is None:
@@ -100,14 +101,14 @@ def _adapted(settings: RunSettings) -> dict[str, Any]:
     return {"model": settings.model.model_dump(), "task": settings.task}
 
 
-def _geometry(files: ModelFiles | None, settings: RunSettings) -> Geometry | None:
+def _geometry(files: ModelFiles | None, model: ModelSettings, task: Mapping[str, Any]) -> Geometry | None:
     if files is None:
         return None
-    read = getattr(build(settings.task), "geometry", Geometry.from_config)  # most tasks adapt what the row says
+    read = getattr(build(task), "geometry", Geometry.from_config)  # most tasks adapt what the row says
     try:
         return read(files.config)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"model={settings.model.name}: {error}") from error
+        raise ValueError(f"model={model.name}: {error}") from error
 
 
 def _plan_data(settings: RunSettings) -> DataPlan:
@@ -121,9 +122,12 @@ def cell_parameters(spec: RunSpec) -> int | None:
     Raises ValueError for an adapter that cannot attach to the model.
     """
     adapter: Adapter = build(spec.settings.adapter)
-    return adapter.parameters(_geometry_of(canonical_json(spec.settings.model.model_dump())))
+    geometry = _geometry_of(canonical_json(_adapted(spec.settings)))
+    return None if geometry is None else adapter.parameters(geometry)
 
 
 @lru_cache
-def _geometry_of(model: str) -> Geometry:
-    return Geometry.from_config(find_model(ModelSettings.model_validate_json(model)).config)
+def _geometry_of(adapted: str) -> Geometry | None:
+    values = json.loads(adapted)
+    model = ModelSettings.model_validate(values["model"])
+    return _geometry(find_model(model), model, values["task"])
