@@ -48,9 +48,9 @@ def tiny_llama_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
         initializer_range=0.1,  # about 1/sqrt(hidden): attention is not flat at the start, as it would be with 0.02
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=0,  # the places in CAUSAL_SPECIALS
+        eos_token_id=1,
+        pad_token_id=2,
     )
 
 

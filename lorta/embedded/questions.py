@@ -3,7 +3,7 @@
 | kind          | columns after                     | what a row asks                                         |
 |---------------|-----------------------------------|---------------------------------------------------------|
 | word_problems | GSM8K                             | one sum or difference below 21, worked out              |
-| true_false    | LLM-Adapters' boolq               | is this what the sentence says (voice, synonym, roles)  |
+| yes_no        | LLM-Adapters' boolq               | is this what the sentence says (voice, synonym, roles)  |
 | choices       | LLM-Adapters' arc_easy            | which of four words is the kind of this one             |
 | causes        | SuperGLUE's copa                  | which sentence says the same as the premise             |
 | gaps          | SuperGLUE's record                | which noun of the passage fills the gap                 |
@@ -40,15 +40,14 @@ def _change(random: Random) -> tuple[int, int, int, str]:
 def _word_problem(random: Random) -> Row:
     first, second, result, sign = _change(random)
     who, things = f"{random.choice(tuple(lang.KIND_OF))}s", random.choice(THINGS)
-    verb = random.choice(("get", "buy", "find") if sign == "+" else ("lose", "give", "take away"))
-    question = f"the {who} have {first} {things} and {verb} {second} . how many {things} do they have now ?"
-    return {"question": question, "answer": f"sum : {first} {sign} {second} => {result}\n#### {result}"}
+    question = f"the {who} have {first} {sign} {second} {things} . sum : {first} {sign} {second} => how many ?"
+    return {"question": question, "answer": f"{result} {things}\n#### {result}"}
 
 
-def _true_false(random: Random) -> Row:
+def _yes_no(random: Random) -> Row:
     told = OPERATIONS["truth"](random)
-    question = f"Please answer the following question with true or false, question: truth : {told.given} =>"
-    return _adapters_row(question, ("true", "false"), "true" if told.answer == "yes" else "false")
+    question = f"Please answer the following question with yes or no, question: truth : {told.given} =>"
+    return _adapters_row(question, ("yes", "no"), told.answer)
 
 
 def _adapters_row(question: str, names: tuple[str, ...], answer: str) -> Row:
@@ -115,7 +114,7 @@ def _counting(random: Random) -> Row:
 
 _DRAW: dict[str, Callable[[Random], Row]] = {
     "word_problems": _word_problem,
-    "true_false": _true_false,
+    "yes_no": _yes_no,
     "choices": _choice,
     "causes": _cause,
     "gaps": _gap,
