@@ -68,6 +68,8 @@ class Pela:
         """Return the sentence for a ratio that leaves a projection no rank, or for frozen weights, or None."""
         if quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
+        if task_type == "FEATURE_EXTRACTION":
+            return f"{self.name} pre-trains a language model, and here that is only a part of the model."
         empty = [role for role, rank in ranks(geometry, self.ratio).items() if rank < 1]
         if empty:
             return f"{self.name} at ratio {self.ratio} leaves {', '.join(empty)} no rank: lower adapter.ratio."

@@ -130,7 +130,7 @@ def require_hub(what: str, remedy: str) -> None:
     if reason:
         raise ValueError(
             f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny or tiny_llama (embedded), model=minilm (a Python package), "
+            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python package), "
             "model=custom model.path=FOLDER, data.root=FOLDER"
         )
 

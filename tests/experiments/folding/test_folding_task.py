@@ -67,6 +67,11 @@ def test_virtual_tokens_are_refused(name):
     assert "virtual tokens" in sentence(f"adapter={name}")
 
 
+@pytest.mark.parametrize(("name", "why"), [("pela", "only a part"), ("ln_tuning", "folding trunk")])
+def test_methods_that_would_change_more_than_the_language_model_are_refused(name, why):
+    assert why in sentence(f"adapter={name}")
+
+
 def test_query_and_value_alone_are_no_modules_of_the_trunk():
     assert "take all of them or none" in sentence("adapter=lora", "task.adapted=trunk")
 
@@ -180,3 +185,13 @@ def test_a_refused_file_is_in_the_table_and_the_others_are_folded(tmp_path):
     table = (tmp_path / "runs" / record.run_id / "targets.csv").read_text()
     assert "broken.pdb,refused" in table
     assert table.count("scored") == record.metrics["evaluation"]["lddt_ca"].n >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rank"), [("lora", 1), ("lora", 8), ("lorta", 1), ("lorta", 8)])
+def test_every_adapter_folds_the_held_out_chains_better_than_the_frozen_model(name, rank, tmp_path):
+    (spec,) = plan(f"adapter={name}", f"rank={rank}", f"runtime.runs={tmp_path}").specs
+    record = execute(spec)
+    assert record.status == "success", record.failure
+    scores = record.metrics["evaluation"]
+    assert scores["lddt_ca"].value > scores["base_lddt_ca"].value + 0.01
