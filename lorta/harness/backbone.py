@@ -130,8 +130,8 @@ def require_hub(what: str, remedy: str) -> None:
     if reason:
         raise ValueError(
             f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python package), "
-            "model=custom model.path=FOLDER, data.root=FOLDER"
+            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python "
+            "package), model=custom model.path=FOLDER, data.root=FOLDER"
         )
 
 
