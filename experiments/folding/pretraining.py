@@ -28,6 +28,30 @@ OWN_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>", "<eos>")  # after the residue
 WEIGHTS = LossWeights(backbone_fape=0.5, torsion=0.5, angle_norm=0.01, distogram=0.3, plddt=0.01)  # conf/task/folding
 
 
+STRUCTURE_MODULE = {
+    "sequence_dim": 64,
+    "pairwise_dim": 32,
+    "ipa_dim": 8,
+    "resnet_dim": 32,
+    "num_heads_ipa": 4,
+    "num_qk_points": 4,
+    "num_v_points": 4,
+    "num_blocks": 4,
+    "num_resnet_blocks": 1,
+    "dropout_rate": 0.0,
+}
+TRUNK = {
+    "num_blocks": 1,
+    "sequence_state_dim": 64,
+    "pairwise_state_dim": 32,
+    "sequence_head_width": 16,
+    "pairwise_head_width": 16,
+    "max_recycles": 2,
+    "chunk_size": None,
+    "structure_module": STRUCTURE_MODULE,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The pre-training recipe. Batch sizes in chains, learning rate per step of AdamW, losses as in conf/task."""
@@ -46,28 +70,6 @@ class Recipe:
 
 def tiny_config() -> EsmConfig:
     """Return the configuration of the embedded ESMFold: ESM-2's design, a trunk of pairs, no dropout."""
-    structure = {
-        "sequence_dim": 64,
-        "pairwise_dim": 32,
-        "ipa_dim": 8,
-        "resnet_dim": 32,
-        "num_heads_ipa": 4,
-        "num_qk_points": 4,
-        "num_v_points": 4,
-        "num_blocks": 4,
-        "num_resnet_blocks": 1,
-        "dropout_rate": 0.0,
-    }
-    trunk = {
-        "num_blocks": 1,
-        "sequence_state_dim": 64,
-        "pairwise_state_dim": 32,
-        "sequence_head_width": 16,
-        "pairwise_head_width": 16,
-        "max_recycles": 2,
-        "chunk_size": None,
-        "structure_module": structure,
-    }
     vocabulary = get_default_vocab_list()
     return EsmConfig(
         vocab_size=len(vocabulary),
@@ -86,7 +88,7 @@ def tiny_config() -> EsmConfig:
         layer_norm_eps=1e-5,
         initializer_range=0.1,  # about 1/sqrt(hidden), where ESM-2 has 0.02 for far wider layers
         is_folding_model=True,
-        esmfold_config={"fp16_esm": False, "embed_aa": False, "lddt_head_hid_dim": 32, "trunk": trunk},
+        esmfold_config={"fp16_esm": False, "embed_aa": False, "lddt_head_hid_dim": 32, "trunk": TRUNK},
     )
 
 

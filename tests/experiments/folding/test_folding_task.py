@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from lorta.harness.store import Store
 from lorta.harness.sweep import make_plan
 from tests.experiments.folding.esmfold import settings
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
+SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)
