@@ -42,7 +42,7 @@ def main() -> None:
         average = sum(seconds(folder, *ONE, f"seed={seed}") for seed in range(options.alone)) / options.alone
     count, total = len(records), wall * options.workers
     print(f"{count} runs with {options.workers} workers: {wall:.1f} s, {wall / count:.2f} s a run")
-    print(f"worker seconds a run: {work / count:.2f} train and score, {(inside - work) / count:.2f} load and save")
+    print(f"worker seconds a run: training, scoring {work / count:.2f}, loading, saving {(inside - work) / count:.2f}")
     print(f"  and {(total - inside) / count:.2f} outside of runs, start and report included")
     print(f"the same command again, nothing to do: {again:.2f} s")
     print(

@@ -151,6 +151,10 @@ def test_a_checkpoint_is_never_unpickled(tmp_path):
         Checkpoints(tmp_path / "checkpoint", {}, None, None)
 
 
+def test_every_method_can_be_restored():
+    assert {name: found for name in ADAPTERS if (found := stateless(adapter(name).callbacks()))} == {}
+
+
 def test_a_callback_that_cannot_be_restored_is_named():
     assert stateless([StopAt(1, False), TrainerCallback()]) == ["TrainerCallback"]
 
