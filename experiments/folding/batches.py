@@ -24,6 +24,8 @@ class TargetRows(Sequence[Target]):
     `refused` and `remarks` are (file or target, sentence): what the source could not read, or read otherwise.
     """
 
+    column_names = ("input_ids",)
+
     def __init__(
         self,
         targets: Sequence[Target],
