@@ -25,10 +25,11 @@ class Exercise:
 
 
 def _say(subject: str, sense: int, target: str, verb: int = 0, passive: bool = False) -> str:
+    """Say a proposition. Behind "the" every other word follows a space, as one token wherever the text stands."""
     said = lang.SENSES[sense][verb]
     if passive:
-        return f"{target}s are {said.participle} by {subject}s"
-    return f"{subject}s {said.plain} {target}s"
+        return f"the {target}s are {said.participle} by {subject}s"
+    return f"the {subject}s {said.plain} {target}s"
 
 
 def _draw(random: Random) -> tuple[str, int, str, int]:
@@ -66,7 +67,7 @@ def _part(which: int) -> Callable[[Random], Exercise]:
     def draw(random: Random) -> Exercise:
         subject, sense, target, verb = _draw(random)
         given = _say(subject, sense, target, verb, passive=random.random() < 0.5)
-        nouns = (f"{subject}s", f"{target}s")
+        nouns = (f"the {subject}s", f"the {target}s")
         return Exercise(given, nouns[which], (nouns[1 - which],))
 
     return draw
@@ -75,7 +76,7 @@ def _part(which: int) -> Callable[[Random], Exercise]:
 def _kind(random: Random) -> Exercise:
     noun = random.choice(tuple(lang.KIND_OF))
     kind = lang.KIND_OF[noun]
-    return Exercise(noun, kind, tuple(other for other in lang.KINDS if other != kind))
+    return Exercise(f"the {noun}", f"the {kind}", tuple(f"the {other}" for other in lang.KINDS if other != kind))
 
 
 def _verdict(random: Random) -> Exercise:
@@ -88,7 +89,7 @@ def _truth(random: Random) -> Exercise:
     proposition = lang.random_proposition(random)
     asked = proposition if random.random() < 0.5 else lang.change_one(random, proposition)
     verb = random.choice(lang.SENSES[asked.sense])
-    given = f"{lang.render(random, proposition)} . do {asked.subject}s {verb.plain} {asked.object}s ?"
+    given = f"the {lang.render(random, proposition)} . do {asked.subject}s {verb.plain} {asked.object}s ?"
     answers = ("no", "yes")
     right = int(asked == proposition)
     return Exercise(given, answers[right], (answers[1 - right],))

@@ -67,7 +67,7 @@ def _request(random: Random) -> str:
 
 def _line(random: Random) -> str:
     if random.random() < SENTENCE_SHARE:
-        return lang.render(random, lang.random_proposition(random)) + "\n"
+        return f"the {lang.render(random, lang.random_proposition(random))}\n"
     cue = random.choice(tuple(OPERATIONS))
     exercise = OPERATIONS[cue](random)
     return f"{cue} : {exercise.given} => {exercise.answer}\n"

@@ -86,9 +86,9 @@ def test_any_text_is_encoded_and_decoded_back(tokenizer, text):
 @torch.no_grad()
 def test_the_decoder_carries_exercises_out_after_a_cue(model, tokenizer):
     prompts = {
-        "passive : dogs chase cats =>": " cats are chased by dogs",
-        "swap : nurses help vans =>": " vans help nurses",
-        "kind : dog =>": " animal",
+        "passive : the dogs chase cats =>": " the cats are chased by dogs",
+        "swap : the nurses help vans =>": " the vans help nurses",
+        "kind : the dog =>": " the animal",
     }
     for prompt, answer in prompts.items():
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]

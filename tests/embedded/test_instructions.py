@@ -52,12 +52,12 @@ def test_a_wrong_answer_is_never_the_right_one(cue):
 @pytest.mark.parametrize(
     ("cue", "given", "answer"),
     [
-        ("passive", "dogs chase cats", "cats are chased by dogs"),
-        ("active", "cats are chased by dogs", "dogs chase cats"),
-        ("swap", "dogs chase cats", "cats chase dogs"),
-        ("synonym", "dogs chase cats", "dogs pursue cats"),
-        ("subject", "cats are chased by dogs", "dogs"),
-        ("object", "dogs chase cats", "cats"),
+        ("passive", "the dogs chase cats", "the cats are chased by dogs"),
+        ("active", "the cats are chased by dogs", "the dogs chase cats"),
+        ("swap", "the dogs chase cats", "the cats chase dogs"),
+        ("synonym", "the dogs chase cats", "the dogs pursue cats"),
+        ("subject", "the cats are chased by dogs", "the dogs"),
+        ("object", "the dogs chase cats", "the cats"),
     ],
 )
 def test_an_operation_does_what_it_is_called(cue, given, answer):

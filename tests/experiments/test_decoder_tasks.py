@@ -113,14 +113,15 @@ def test_lorta_learns_preferences_on_a_quantised_base(run, bits):
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("task", ["instruct", "dpo"])
-def test_a_saved_adapter_gives_the_predictions_of_its_record_again(run, task, tmp_path):
+@pytest.mark.parametrize(("task", "rank", "bits"), [("instruct", 2, "null"), ("dpo", 2, "null"), ("dpo", 4, "4bit")])
+def test_a_saved_adapter_gives_the_predictions_of_its_record_again(run, task, rank, bits, tmp_path):
     from lorta.harness.backbone import find_model
     from lorta.harness.task import DataSplits
 
-    overrides = [*CAPS, "adapter=lorta", "rank=2", f"task={task}"]
-    record, predictions, _, folder = run("adapter=lorta", "rank=2", f"task={task}")
-    (spec,) = make_plan(overrides, False, CONF).specs
+    overrides = ("adapter=lorta", f"rank={rank}", f"task={task}")
+    overrides += () if bits == "null" else (f"model.quantization={bits}",)
+    record, predictions, _, folder = run(*overrides)
+    (spec,) = make_plan([*CAPS, *overrides], False, CONF).specs
     settings, found = spec.settings, build(spec.settings.task)
     backbone = found.load_backbone(find_model(settings.model), settings.model.dtype)
     plan = found.plan_data(settings.data, "embedded")
