@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from experiments.prompts import Request, Template, common_prefix, encode
 from experiments.rows import Row, cap
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
-from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, tokenizer_sha256
+from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits
@@ -114,7 +114,7 @@ class DpoTask:
         from experiments.preference import pair_scores
 
         size, precision = settings.per_device_eval_batch_size, settings.precision
-        return pair_scores(model, _padding(backbone), data.evaluation, size, precision)
+        return pair_scores(model, padding_id(backbone), data.evaluation, size, precision)
 
     def train(
         self,
@@ -135,7 +135,7 @@ class DpoTask:
 
         size, precision = settings.per_device_eval_batch_size, settings.precision
         rows, known = data.evaluation, backbone.untouched
-        reference = reference_for(model, _padding(backbone), rows, known, size, precision)
+        reference = reference_for(model, padding_id(backbone), rows, known, size, precision)
         return train_preference(
             model, reference, backbone, data.train, settings, seed, callbacks, epoch_score, folder, self.beta
         )
@@ -172,10 +172,6 @@ class DpoTask:
             },
         }
         return {name: _mean(found, n) for name, found in values.items()}
-
-
-def _padding(backbone: Backbone) -> int:
-    return int(backbone.tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
 
 
 def _reward(row: Mapping[str, Any], answer: str) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.prompts import Request, Template, encode
 from experiments.rows import Row, cap
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
-from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, tokenizer_sha256
+from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits
@@ -110,9 +110,8 @@ class InstructTask:
     def _scores(self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> Any:
         from experiments.supervised import answer_scores
 
-        padding = int(backbone.tokenizer.pad_token_id or 0)  # pyright: ignore[reportArgumentType]
         size, precision = settings.per_device_eval_batch_size, settings.precision
-        return answer_scores(model, padding, data.evaluation, size, precision)
+        return answer_scores(model, padding_id(backbone), data.evaluation, size, precision)
 
     def train(
         self,

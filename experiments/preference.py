@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
-from trl import DPOConfig, DPOTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
-from lorta.harness.backbone import Backbone
+from lorta.harness.backbone import Backbone, padding_id
 from lorta.harness.spec import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
@@ -132,6 +132,6 @@ def train_preference(
         rest.pop("model")
         return keep_precision(model, lambda: PreferenceTrainer(model, reference, **rest))
 
-    collate = DataCollatorForPreference(int(backbone.tokenizer.pad_token_id or 0), max_length=None)
+    collate = DataCollatorForPreference(padding_id(backbone), max_length=None)
     architecture = backbone.geometry.architecture
     return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)

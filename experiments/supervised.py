@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from experiments.prompts import Encoded
-from lorta.harness.backbone import Backbone
+from lorta.harness.backbone import Backbone, padding_id
 from lorta.harness.spec import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
@@ -81,7 +81,7 @@ def train_supervised(
             model, lambda: SupervisedTrainer(args=config, train_dataset=rows, processing_class=tokenizer, **parts)
         )
 
-    collate = DataCollatorForLanguageModeling(int(backbone.tokenizer.pad_token_id or 0))
+    collate = DataCollatorForLanguageModeling(padding_id(backbone))
     architecture = backbone.geometry.architecture
     return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
 

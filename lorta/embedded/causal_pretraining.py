@@ -28,8 +28,8 @@ class CausalRecipe:
     """The pre-training recipe. Batch sizes in rows of `row_length` tokens, learning rate per step of AdamW."""
 
     seed: int = 0
-    steps: int = 4000
-    batch_size: int = 12
+    steps: int = 5000
+    batch_size: int = 8
     row_length: int = 128
     learning_rate: float = 3e-3
     warmup_steps: int = 200
@@ -48,9 +48,9 @@ def tiny_llama_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
         initializer_range=0.1,  # about 1/sqrt(hidden): attention is not flat at the start, as it would be with 0.02
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=0,  # the places in CAUSAL_SPECIALS
+        eos_token_id=1,
+        pad_token_id=2,
     )
 
 

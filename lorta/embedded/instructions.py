@@ -5,8 +5,9 @@
 | `instruct`   | instruction, input, output | Alpaca, Taori et al. 2023 (tatsu-lab/stanford_alpaca)               |
 | `preference` | prompt, chosen, rejected   | preference data as DPO reads it, Rafailov et al. 2023, section 4   |
 
-The pre-trained decoder works the answers out after a cue word, but has seen neither these sentences nor a prompt
-template. `rejected` is an answer to the same text with one fault: roles exchanged, nothing done, the other label.
+The pre-trained decoder works the answers out where a cue word stands among others, but has seen none of these
+sentences: of half of them it has to learn what they ask. `rejected` is an answer to the same text with one fault: roles
+exchanged, nothing done, the other label.
 """
 
 import json
@@ -21,8 +22,8 @@ INSTRUCT_REVISION = "1"  # raised whenever a row changes
 SIZES = {"instruct": {"train": 1200, "validation": 200}, "preference": {"train": 1200, "validation": 200}}
 COLUMNS = {"instruct": ("instruction", "input", "output"), "preference": ("prompt", "chosen", "rejected")}
 WORDINGS: dict[str, tuple[str, ...]] = {
-    "passive": ("Rewrite the sentence in the passive voice.", "Turn this sentence into the passive."),
-    "active": ("Rewrite the sentence in the active voice.", "Turn this sentence into the active."),
+    "passive": ("Rewrite the sentence in the passive voice.", "Begin with the one it is done to."),
+    "active": ("Rewrite the sentence in the active voice.", "Begin with the one who does it."),
     "synonym": ("Say the same with another verb.", "Replace the verb by a synonym."),
     "swap": ("Let subject and object change places.", "Write the opposite sentence."),
     "subject": ("Who is doing it?", "Find the subject of the sentence."),

@@ -135,6 +135,14 @@ def require_hub(what: str, remedy: str) -> None:
         )
 
 
+def padding_id(backbone: Backbone) -> int:
+    """Return the token that fills rows up. Raises ValueError for a tokenizer without one."""
+    found: Any = backbone.tokenizer.pad_token_id
+    if found is None:
+        raise ValueError("the tokenizer has no padding token")
+    return int(found)
+
+
 def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
     """Return the model's fast tokenizer, without running code from its repository."""
     from transformers import AutoTokenizer

@@ -127,7 +127,7 @@ class _Run:
         predict_untouched = getattr(self.task, "predict_untouched", None)
         if predict_untouched is not None:
             if backbone.files is None or backbone.files.quantization is None:  # those are on their device already
-                backbone.model.to(_device())
+                backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
             backbone.untouched = predict_untouched(backbone, data, self.settings.trainer)
 
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:

@@ -1,4 +1,4 @@
-"""The embedded instructions and pairs: Alpaca's columns, stable in content, right answers right and wrong ones wrong."""
+"""The embedded instructions and pairs: columns, stable in content, right answers right and wrong ones wrong."""
 
 import os
 import subprocess
@@ -76,7 +76,8 @@ def test_sums_are_right():
 def test_rows_do_not_depend_on_the_hash_seed_nor_on_torch():
     script = (
         "import sys; sys.modules.update(torch=None, transformers=None); "
-        "from lorta.embedded.instructions import text_rows as r; from lorta.embedded.tasks import rows_fingerprint as f; "
+        "from lorta.embedded.instructions import text_rows as r; "
+        "from lorta.embedded.tasks import rows_fingerprint as f; "
         "print(f(r('instruct', 'train')), f(r('preference', 'validation')))"
     )
     expected = [text_fingerprint("instruct", "train"), text_fingerprint("preference", "validation")]

@@ -20,6 +20,10 @@ from lorta.harness.sweep import make_plan
         "adapter=lora adapter.config.lora_alpha=3.5 trainer.max_grad_norm=1.0 data.max_train_samples=7",
         "experiment=lorta/glue_base task=glue/stsb",
         "++rank=16 tracking=wandb_offline",
+        "task=instruct adapter=lora rank=2",  # a task that chooses a model and a trainer
+        "task=dpo model=minilm trainer=smoke data.max_length=99",
+        "task=instruct experiment=minilm_glue",
+        "experiment=lorta/dpo_llama2_7b",
     ],
 )
 def test_a_cell_is_what_hydra_composes(line):
@@ -39,6 +43,15 @@ def test_a_sweep_is_the_product_of_its_values_in_order():
     cells = compose_cells(values, CONF, problems)
     found = [(cell.config["adapter"]["name"], cell.config["rank"], cell.config["seed"]) for cell in cells]
     assert found == list(itertools.product(["lora", "vera"], [4, 8], [0, 1]))
+
+
+def test_a_task_chooses_model_trainer_and_length_unless_something_nearer_does():
+    (spec,) = make_plan(["task=instruct", "adapter=lora"], False, CONF).specs
+    settings = spec.settings
+    found = (settings.model.name, settings.trainer.per_device_train_batch_size, settings.data.max_length)
+    assert found == ("tiny_llama", 16, 512)
+    (spec,) = make_plan(["task=instruct", "adapter=lora", "model=tiny", "trainer=smoke"], False, CONF).specs
+    assert (spec.settings.model.name, spec.settings.trainer.max_steps) == ("tiny", 4)
 
 
 def test_glue_is_the_six_tasks_of_the_paper():
