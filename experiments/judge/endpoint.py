@@ -61,7 +61,9 @@ class Endpoint:
             )
         except self._errors.APIStatusError as error:
             raise self._status(error) from None  # the chain holds the request, and with it the key
-        except (self._errors.APIError, json.JSONDecodeError) as error:
+        except json.JSONDecodeError as error:
+            raise JudgeUnavailable(f"{self.settings.base_url} sent what is no JSON ({error})") from None
+        except self._errors.APIError as error:
             raise JudgeUnavailable(f"{type(error).__name__}: {self._clean(error)}") from None
         return self._reply(completion)
 

@@ -2,16 +2,16 @@
 
 | kind          | columns after                     | what a row asks                                         |
 |---------------|-----------------------------------|---------------------------------------------------------|
-| word_problems | GSM8K                             | one sum or difference below 21, worked out              |
-| yes_no        | LLM-Adapters' boolq               | is this what the sentence says (voice, synonym, roles)  |
-| choices       | LLM-Adapters' arc_easy            | which of four words is the kind of this one             |
+| word_problems | GSM8K                             | one sum or difference below 21                          |
+| verdicts      | LLM-Adapters' boolq               | is the last word of a review liked or panned            |
+| roles         | LLM-Adapters' arc_easy            | who does it, or to whom is it done                      |
 | causes        | SuperGLUE's copa                  | which sentence says the same as the premise             |
 | gaps          | SuperGLUE's record                | which noun of the passage fills the gap                 |
 | reading       | SQuAD                             | who does it, or to whom is it done                      |
-| counting      | DROP                              | how many, from a passage of two numbers                 |
+| spans         | DROP                              | the same, as a span of the passage                      |
 
-Worked sums and yes-or-no questions are written as in the embedded decoder's pre-training text (`primer`), with cue word
-and `=>`: what training has to find is the prompt's form, and how an answer is put.
+Most ask for what the embedded decoder learnt to do after a cue word (`primer`); what training has to find is the
+prompt's form, and how an answer is put.
 """
 
 import json
@@ -40,14 +40,15 @@ def _change(random: Random) -> tuple[int, int, int, str]:
 def _word_problem(random: Random) -> Row:
     first, second, result, sign = _change(random)
     who, things = f"{random.choice(tuple(lang.KIND_OF))}s", random.choice(THINGS)
-    question = f"the {who} have {first} {sign} {second} {things} . sum : {first} {sign} {second} => how many ?"
-    return {"question": question, "answer": f"{result} {things}\n#### {result}"}
+    verb = random.choice(("get", "buy", "find") if sign == "+" else ("lose", "give"))
+    question = f"the {who} have {first} {things} and {verb} {second} . how many {things} do they have now ?"
+    return {"question": question, "answer": f"{first} {sign} {second} = {result}\n#### {result}"}
 
 
-def _yes_no(random: Random) -> Row:
-    told = OPERATIONS["truth"](random)
-    question = f"Please answer the following question with yes or no, question: truth : {told.given} =>"
-    return _adapters_row(question, ("yes", "no"), told.answer)
+def _verdict(random: Random) -> Row:
+    review = OPERATIONS["verdict"](random)
+    question = f"Please answer the following question with liked or panned, question: {review.given} ?"
+    return _adapters_row(question, ("liked", "panned"), review.answer)
 
 
 def _adapters_row(question: str, names: tuple[str, ...], answer: str) -> Row:
@@ -55,14 +56,13 @@ def _adapters_row(question: str, names: tuple[str, ...], answer: str) -> Row:
     return {"instruction": instruction, "input": "", "output": f"the correct answer is {answer}", "answer": answer}
 
 
-def _choice(random: Random) -> Row:
-    noun = random.choice(tuple(lang.KIND_OF))
-    kinds = random.sample(tuple(lang.KINDS), 4)
-    shown = " ".join(f"Answer{place}: {kind}" for place, kind in enumerate(kinds, 1))
-    told = lang.render(random, lang.random_proposition(random))
-    question = f"Please choose the correct answer to the question: {told} . what kind is {noun} ?\n\n{shown}"
-    names = tuple(f"answer{place}" for place in range(1, 5))
-    return _adapters_row(question, names, names[kinds.index(lang.KIND_OF[noun])])
+def _role(random: Random) -> Row:
+    told, role = lang.random_proposition(random), random.choice(("subject", "object"))
+    nouns = [f"{told.subject}s", f"{told.object}s"]
+    answer = nouns[("subject", "object").index(role)]
+    random.shuffle(nouns)
+    question = f"Please choose the correct answer to the question: {role} : {lang.render(random, told)} ?"
+    return _adapters_row(question, tuple(nouns), answer)
 
 
 def _cause(random: Random) -> Row:
@@ -81,16 +81,15 @@ def _cause(random: Random) -> Row:
 
 
 def _gap(random: Random) -> Row:
-    told = lang.random_proposition(random)
-    bystander = lang.another(random, tuple(lang.KIND_OF), told.subject, told.object)
-    other = lang.Proposition(bystander, lang.another(random, range(len(lang.SENSES)), told.sense), told.object)
-    sentences = [lang.render(random, told), lang.render(random, other)]
+    told, nouns = lang.random_proposition(random), tuple(lang.KIND_OF)
+    others = random.sample([noun for noun in nouns if noun not in (told.subject, told.object)], 2)
+    verb, other = random.choice(lang.SENSES[told.sense]), random.choice(lang.VERBS)
+    sentences = [f"{told.subject}s {verb.plain} {told.object}s", f"{others[0]}s {other.plain} {others[1]}s"]
     random.shuffle(sentences)
-    verb = random.choice(lang.SENSES[told.sense])
-    entities = [f"{noun}s" for noun in (told.subject, told.object, bystander)]
+    entities = [f"{noun}s" for noun in (told.subject, *others)]
     random.shuffle(entities)
-    passage = f"{sentences[0]}\n@highlight\n{sentences[1]}"
     query = f"{told.object}s are {verb.participle} by @placeholder"
+    passage = f"{sentences[0]}\n@highlight\n{sentences[1]}"
     return {"passage": passage, "query": query, "entities": entities, "answers": [f"{told.subject}s"]}
 
 
@@ -104,22 +103,22 @@ def _reading(random: Random) -> Row:
     return {"title": "story", "context": context, "question": question, "answers": answers}
 
 
-def _counting(random: Random) -> Row:
-    first, second, result, sign = _change(random)
-    who, things = f"{random.choice(tuple(lang.KIND_OF))}s", random.choice(THINGS)
-    passage = f"the {who} have {first} {things} . then they {'get' if sign == '+' else 'lose'} {second} ."
-    question = f"how many {things} do the {who} have now ?"
-    return {"passage": passage, "question": question, "answers_spans": {"spans": [str(result)], "types": ["number"]}}
+def _span(random: Random) -> Row:
+    told, role = lang.random_proposition(random), random.choice(("subject", "object"))
+    answer = f"{told.subject if role == 'subject' else told.object}s"
+    question = f"what is the {role} of it ?"
+    spans = {"spans": [answer], "types": ["span"]}
+    return {"passage": lang.render(random, told), "question": question, "answers_spans": spans}
 
 
 _DRAW: dict[str, Callable[[Random], Row]] = {
     "word_problems": _word_problem,
-    "yes_no": _yes_no,
-    "choices": _choice,
+    "verdicts": _verdict,
+    "roles": _role,
     "causes": _cause,
     "gaps": _gap,
     "reading": _reading,
-    "counting": _counting,
+    "spans": _span,
 }
 QUESTION_KINDS = tuple(_DRAW)
 
