@@ -8,7 +8,6 @@ every device and with every number of factors. Source: Liu et al. 2024, arXiv:23
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from peft.tuners.boft import layer
 from torch import Tensor
 
@@ -19,7 +18,10 @@ class BlockDiagonal:
     @staticmethod
     def forward(blocks: Tensor) -> list[Tensor]:
         """Return [the matrices (factors, blocks * size, blocks * size)] of blocks (factors, blocks, size, size)."""
-        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+        factors, count, size, _ = blocks.shape
+        matrices = blocks.new_zeros(factors, count, size, count, size)
+        matrices.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
+        return [matrices.view(factors, count * size, count * size)]
 
     @staticmethod
     def backward(gradient: Tensor, blocks: Tensor) -> list[Tensor]:

@@ -79,6 +79,25 @@ class SelectedParameters:
             parameter.requires_grad_(path.split(".")[0] in heads or pattern.fullmatch(path) is not None)
         return backbone.model
 
+    def changed_weights(self, model: "nn.Module") -> int | None:
+        """Return how many of the backbone's weights, head excluded, differ from the checkpoint, which is read again.
+
+        None for a model that was not loaded from a checkpoint.
+        """
+        trained = {path: weight for path, weight in model.named_parameters() if weight.requires_grad}
+        config: Any = model.config
+        if not config.name_or_path:
+            return None
+        loader: Any = type(model)
+        revision = getattr(config, "_commit_hash", None) or "main"
+        before = loader.from_pretrained(config.name_or_path, revision=revision, config=config, dtype=config.dtype)
+        heads = Geometry.from_config(config.to_dict()).architecture.head
+        return sum(
+            int((weight.cpu() != trained[path].detach().cpu()).sum())
+            for path, weight in before.named_parameters()
+            if path in trained and path.split(".")[0] not in heads
+        )
+
     def callbacks(self) -> "list[TrainerCallback]":
         """Return nothing: these methods need no step of their own."""
         return []

@@ -151,7 +151,7 @@ class _Run:
             outcome = self.task.train(
                 model, backbone, data, trainer, self.settings.seed, self.adapter.callbacks(), self.folder
             )
-        memory = measure_memory(baseline)
+        memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
         params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, backbone, data, trainer, self.folder)

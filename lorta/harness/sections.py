@@ -128,6 +128,8 @@ class Memory:
     eval_peak_reserved_bytes: int | None = None
     baseline_reserved_bytes: int | None = None
     host_rss_peak_bytes: int | None = None
+    # without a GPU: weights, buffers, optimizer state and what one training step adds to them at most
+    train_peak_tensor_bytes: int | None = field(default=None, metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

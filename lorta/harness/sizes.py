@@ -7,20 +7,27 @@ and memory while training.
 from collections.abc import Callable
 
 from lorta.harness.record import RunRecord
+from lorta.harness.sections import Memory
 from lorta.harness.summary import Row, Table
 
 SIZES: dict[str, tuple[Callable[[RunRecord], int | None], int]] = {  # column -> (value, unit)
     "trained numbers": (lambda record: record.params and record.params.trainable - record.params.head, 1),
     "changed base weights": (lambda record: record.params and record.params.changed, 1),
     "stored KiB": (lambda record: record.storage and record.storage.adapter_bytes, 2**10),
+    "training peak MiB": (lambda record: record.memory and _training_peak(record.memory), 2**20),
     "process peak MiB": (lambda record: record.memory and record.memory.host_rss_peak_bytes, 2**20),
-    "GPU peak MiB": (lambda record: record.memory and record.memory.train_peak_allocated_bytes, 2**20),
 }
 NOTE = (
     "Trained numbers leave the head out, stored bytes include it. Changed base weights are those of the backbone that "
-    "training left different, in methods that change weights in place and count them; other methods add weights "
-    "beside the backbone. The process's peak holds everything loaded, libraries and all; it is the largest of the runs."
+    "training left different, in methods that change weights in place; other methods add weights beside the backbone. "
+    "The training peak is what a GPU's allocator saw or, on a CPU, weights, optimizer state and the tensors of one "
+    "training step, whose batch has its own length; the process's peak holds libraries too. Peaks are the largest of "
+    "the runs."
 )
+
+
+def _training_peak(memory: Memory) -> int | None:
+    return memory.train_peak_allocated_bytes or memory.train_peak_tensor_bytes
 
 
 def size_grid(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from lorta.harness.cost import synchronise
+from lorta.harness.peak_memory import most_allocated
 
 Step = Callable[[], None]
 
@@ -67,9 +68,4 @@ def peak_bytes(step: Step) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    alive = peak = 0
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]  # pyright: ignore
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        alive += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]
-        peak = max(peak, alive)
-    return peak
+    return most_allocated(recorded)

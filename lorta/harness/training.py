@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.geometry import Architecture
 from lorta.harness.cost import is_head, quantile, synchronise
+from lorta.harness.peak_memory import PeakMemory
 from lorta.harness.spec import TrainerSettings
 from lorta.harness.store import PROGRESS_NAME, write_atomically
 
@@ -49,6 +50,7 @@ class TrainingOutcome:
     padded_fraction: float | None = None
     best_epoch: float | None = None
     warmup_steps: int = WARMUP_STEPS
+    peak_tensor_bytes: int | None = None  # on a CPU
 
 
 class CountingCollator:
@@ -226,13 +228,13 @@ def train_model(
     Raises TrainingDiverged when the loss is no number.
     """
     optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings))
-    collator, watch, best = CountingCollator(collate), Watch(folder), BestEpoch(score)
+    collator, watch, best, memory = CountingCollator(collate), Watch(folder), BestEpoch(score), PeakMemory()
     extra = [best] if settings.selection == "best" else []
     parts = {
         "model": model,
         "data_collator": collator,
         "optimizers": (optimizer, None),
-        "callbacks": [watch, *callbacks, *extra],
+        "callbacks": [watch, *callbacks, *extra, memory],
     }
     trainer = make_trainer(training_arguments(settings, seed, folder), parts)
     trainer.remove_callback(PrinterCallback)
@@ -242,7 +244,7 @@ def train_model(
     seconds = time.perf_counter() - begun
     if best.weights:
         model.load_state_dict(best.weights, strict=False)
-    return _outcome(trainer, collator, watch, best, seconds)
+    return replace(_outcome(trainer, collator, watch, best, seconds), peak_tensor_bytes=memory.peak_bytes)
 
 
 def _outcome(

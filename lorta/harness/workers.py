@@ -39,6 +39,7 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
 
     With `workers` = 0 the runs are done in this process, one after another.
     """
+    _quieten_profiler()
     from lorta.harness.pipeline import execute
 
     if workers == 0:
@@ -61,6 +62,12 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
         except BaseException:
             pool.stop()
             raise
+
+
+def _quieten_profiler() -> None:
+    """Before torch comes: its profiler, which measures memory, would announce itself and each block it did not see."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _target_modules(specs: Sequence[RunSpec]) -> list[str]:

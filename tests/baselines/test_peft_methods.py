@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.tuners.lokr.layer import factorization
 from safetensors.torch import load_file
+from torch.testing import assert_close
 
 from baselines.boft import BlockDiagonal
 from baselines.lokr import nearest_to_square
@@ -170,6 +171,19 @@ def test_a_prompted_encoder_is_read_at_the_first_token_of_its_text(adapter, back
     model(tokens)
     assert seen["states"].shape[1] == 5 + tokens.shape[1]
     assert torch.equal(seen["pooled"], seen["states"][:, 5:])
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+@pytest.mark.parametrize(("name", "before"), [("prompt_tuning", 5), ("prefix_tuning", 0)])
+def test_the_text_behind_a_prompt_keeps_its_positions(adapter, backbone, tokens, name, before, family):
+    base = backbone(family)
+    plain = base.model.eval().get_submodule(f"{family}.embeddings")(input_ids=tokens)
+    model = adapter(name, num_virtual_tokens=5).attach(base, "SEQ_CLS").eval()
+    embeddings = model.get_base_model().get_submodule(f"{family}.embeddings")
+    seen = []
+    embeddings.register_forward_hook(lambda _, __, out: seen.append(out))
+    model(tokens)
+    assert_close(seen[0][:, before:], plain)
 
 
 def padded(row):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,3 +86,27 @@ def test_planning_with_a_baseline_loads_no_torch():
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+def saved(backbone, folder):
+    """Return a backbone that came from a checkpoint on disk."""
+    base = backbone("roberta")
+    base.model.save_pretrained(folder)
+    return SimpleNamespace(model=type(base.model).from_pretrained(folder), geometry=base.geometry)
+
+
+@pytest.mark.parametrize("name", ["full", "bitfit", "head_only"])
+def test_changed_weights_are_those_that_differ_from_the_checkpoint(adapter, backbone, tmp_path, name):
+    method = adapter(name)
+    model = method.attach(saved(backbone, tmp_path), "SEQ_CLS")
+    assert method.changed_weights(model) == 0
+    with torch.no_grad():
+        model.classifier.dense.weight += 1.0  # the head does not count
+        for path in ("roberta.encoder.layer.0.attention.self.query.bias", "roberta.embeddings.LayerNorm.bias"):
+            model.get_parameter(path)[:3] += 1.0
+    assert method.changed_weights(model) == {"full": 6, "bitfit": 6, "head_only": 0}[name]
+
+
+def test_without_a_checkpoint_nobody_knows_what_changed(adapter, backbone):
+    method = adapter("full")
+    assert method.changed_weights(method.attach(backbone("roberta"), "SEQ_CLS")) is None

@@ -28,6 +28,17 @@ def backbone() -> Callable[..., PreTrainedModel]:
 
 
 @pytest.fixture
+def adapted(backbone, randomise):
+    """Return build(name, adapter, **settings): a model whose adapter changes its logits."""
+
+    def build(name="roberta", adapter="default", **settings):
+        config = LortaConfig(**({"r": 3, "alpha": 2.0} | settings))
+        return randomise(get_peft_model(backbone(name), config, adapter_name=adapter), adapter).eval()
+
+    return build
+
+
+@pytest.fixture
 def inputs() -> Callable[[str], dict[str, torch.Tensor]]:
     """Return inputs(name): three rows of model inputs."""
     return batch

@@ -2,20 +2,9 @@
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftModel
 
 from lorta.tuner import LortaConfig
-
-
-@pytest.fixture
-def adapted(backbone, randomise):
-    """Return build(name, adapter, **settings): a model whose adapter changes its logits."""
-
-    def build(name="roberta", adapter="default", **settings):
-        config = LortaConfig(**({"r": 3, "alpha": 2.0} | settings))
-        return randomise(get_peft_model(backbone(name), config, adapter_name=adapter), adapter).eval()
-
-    return build
 
 
 def test_a_weighted_adapter_is_saved_like_any_other(adapted, backbone, tokens, tmp_path, randomise):

@@ -19,17 +19,6 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture
-def adapted(backbone, randomise):
-    """Return build(name, adapter, **settings): a model whose adapter changes its logits."""
-
-    def build(name="roberta", adapter="default", **settings):
-        config = LortaConfig(**({"r": 3, "alpha": 2.0} | settings))
-        return randomise(get_peft_model(backbone(name), config, adapter_name=adapter), adapter).eval()
-
-    return build
-
-
-@pytest.fixture
 def plain(backbone, tokens):
     return backbone("roberta")(tokens).logits
 
