@@ -14,7 +14,8 @@ from torch import Tensor, nn
 def read_behind_prompt(model: Any) -> None:
     """Make the head read the text's own first token, and number the text first and the virtual tokens after it.
 
-    A language model pools nothing and is left alone. Raises ValueError for a classifier without such a layer.
+    A language model has no such head, and a decoder's rotary positions are left alone. Raises ValueError for a
+    classifier whose head has no layer that takes the first token.
     """
     if model.active_peft_config.task_type == "CAUSAL_LM":
         return
