@@ -22,7 +22,7 @@ from lorta.harness.spec import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone
-TOLERANCE = 0.01  # of a log-probability; 4-bit kernels round differently once weights are packed
+TOLERANCE = 0.1  # of a log-probability, in nats and relative: LLM.int8() rounds by what else is in a batch
 
 
 @dataclass(frozen=True)
