@@ -209,7 +209,7 @@ def test_a_wrong_setting_is_refused_with_its_value(fields, message):
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_a_checkpoint_holds_the_vectors_alone_and_loads_with_little_memory(
+def test_a_checkpoint_holds_the_vectors_and_the_head_alone_and_loads_with_little_memory(
     adapter, backbone, tokens, randomise, tmp_path, structure
 ):
     base, method = backbone("roberta"), adapter(f"surm_{structure}", 4)
@@ -218,7 +218,8 @@ def test_a_checkpoint_holds_the_vectors_alone_and_loads_with_little_memory(
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(backbone("roberta").model, tmp_path, low_cpu_mem_usage=True)
     torch.testing.assert_close(again(tokens).logits, model(tokens).logits)
-    numbers = 4 * method.parameters(base.geometry)
+    head = sum(weight.numel() for weight in backbone("roberta").model.classifier.parameters())
+    numbers = 4 * (method.parameters(base.geometry) + head)
     assert numbers < (tmp_path / "adapter_model.safetensors").stat().st_size < numbers + 3_000
 
 
