@@ -4,7 +4,6 @@ No torch until the claim is there.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lorta.harness.claims import Claim, take
 from lorta.harness.preemption import Preempted, listening
@@ -26,29 +25,29 @@ def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
 
 
 def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
-    """Run a spec and return its record, another sweep's if it ended since; None while someone else is at it.
+    """Run a spec and return its record, another sweep's if it ended since.
 
-    Raises StoreUnwritable.
+    None while someone else is at it, and when asked to leave before there was anything to keep. Raises StoreUnwritable.
     """
-    store = Store(spec.settings.runtime.runs)
-    with listening():
-        claim = _claim(store.folder(spec.signature))
-        if claim is None:
-            return None
-        with claim:
-            record = store.last(spec.signature)
-            if record is not None and record.attempt > attempts_before and record.status in ENDED:
-                return record
-            store.tidy(spec.signature)
-            return _execute(spec, claim)
-
-
-def _claim(folder: Path) -> Claim | None:
     try:
-        with writing(folder):
-            return take(folder)
+        with listening():
+            return _claimed(spec, attempts_before)
     except Preempted:
         return None
+
+
+def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
+    store = Store(spec.settings.runtime.runs)
+    with writing(folder := store.folder(spec.signature)):
+        claim = take(folder)
+    if claim is None:
+        return None
+    with claim:
+        record = store.last(spec.signature)
+        if record is not None and record.attempt > attempts_before and record.status in ENDED:
+            return record
+        store.tidy(spec.signature)
+        return _execute(spec, claim)
 
 
 def _execute(spec: RunSpec, claim: Claim) -> RunRecord:

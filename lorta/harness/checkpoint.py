@@ -8,6 +8,7 @@ weights, and what the method keeps outside of weights. A method's callback offer
 
 import io
 import json
+import pickle
 import random
 import shutil
 import tempfile
@@ -61,8 +62,7 @@ class Checkpoints(TrainerCallback):
         self._state: dict[str, Any] = {}
         self.earlier_seconds = 0.0  # of training, before the checkpoint
         if self.resumed is not None:
-            self._state = torch.load(self.resumed / TENSORS, map_location="cpu", weights_only=True)
-            self.earlier_seconds = self._state["seconds"]
+            self._load(self.resumed)
 
     @property
     def step(self) -> int | None:
@@ -95,6 +95,8 @@ class Checkpoints(TrainerCallback):
         cast(Any, trainer.lr_scheduler).load_state_dict(saved["scheduler"])
         trainer.load_running_means(saved["means"])
         state.log_history = saved["history"]  # Trainer's own file sorts the keys
+        for name in ("weights", "optimizer", "parts"):
+            del saved[name]  # as much memory as training itself takes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when one is due; at the end of an epoch only after others have done their part."""
@@ -157,6 +159,16 @@ class Checkpoints(TrainerCallback):
             "epochs_done": int(float(trainer.state.epoch)),
             "seconds": self.earlier_seconds + time.monotonic() - self._begun,
         }
+
+    def _load(self, found: Path) -> None:
+        try:
+            self._state = torch.load(found / TENSORS, map_location="cpu", weights_only=True)
+            self.earlier_seconds = self._state["seconds"]
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            because = str(error).split("\n")[0]
+            self.refused = f"started again instead of at step {found.name}: the checkpoint cannot be read ({because})"
+            self.resumed, self._state = None, {}
+            self.clear()
 
     def _usable(self) -> Path | None:
         newest = newest_checkpoint(self.folder)

@@ -6,5 +6,9 @@ objects are not visited any more. Workers would otherwise each copy most of what
 
 import gc
 
+from lorta.harness import provenance
+
+provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
+provenance.environment()
 gc.collect()
 gc.freeze()

@@ -65,7 +65,8 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
-    with ProcessPool(max_workers=workers, max_tasks=1, context=context) as pool, patiently():
+    spare = 1  # a forked process waits while others work, so that a run starts as soon as one ends
+    with ProcessPool(max_workers=workers + spare, max_tasks=1, context=context) as pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:

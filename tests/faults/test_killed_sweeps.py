@@ -99,7 +99,7 @@ def test_workers_killed_at_random_moments_cost_an_attempt_each(shared, expected,
     assert leftovers(specs) == []
 
 
-@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("later", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_sweeps_share_the_runs_and_do_none_twice(shared, expected, later):
     specs = plan(shared / f"two-{later}", *FEW)
     processes = [start(specs)]
