@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-    from experiments.preference import PairScore
+    from experiments.preference import Untouched
     from lorta.harness.training import TrainingOutcome
 
 VERSION = 1  # of the tokenised columns
@@ -106,9 +106,12 @@ class DpoTask:
             raise ValueError(f"data.max_length={max_length}: no prompt of {len(rows)} is shorter; raise it")
         return columns
 
-    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "list[PairScore]":
+    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "Untouched":
         """Return how the backbone takes both answers of every held-out pair: the reference of all scores."""
-        return self._scores(backbone.model, backbone, data, settings)
+        from experiments.preference import untouched_scores
+
+        size, precision = settings.per_device_eval_batch_size, settings.precision
+        return untouched_scores(backbone.model, padding_id(backbone), data.evaluation, size, precision)
 
     def _scores(self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> Any:
         from experiments.preference import pair_scores
@@ -133,9 +136,8 @@ class DpoTask:
             value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
             return float("-inf") if value is None else value
 
-        size, precision = settings.per_device_eval_batch_size, settings.precision
         rows, known = data.evaluation, backbone.untouched
-        reference = reference_for(model, padding_id(backbone), rows, known, size, precision)
+        reference = reference_for(model, padding_id(backbone), rows, known, settings.precision)
         return train_preference(
             model, reference, backbone, data.train, settings, seed, callbacks, epoch_score, folder, self.beta
         )
@@ -153,7 +155,7 @@ class DpoTask:
                 **{f"base_{answer}_log_probability": getattr(base, answer).log_probability for answer in ANSWERS},
                 "beta": self.beta,
             }
-            for idx, pair, base in zip(data.evaluation["idx"], found, backbone.untouched, strict=True)
+            for idx, pair, base in zip(data.evaluation["idx"], found, backbone.untouched.pairs, strict=True)
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

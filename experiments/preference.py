@@ -33,6 +33,14 @@ class PairScore:
     rejected: AnswerScore
 
 
+@dataclass(frozen=True)
+class Untouched:
+    """How the backbone takes the held-out pairs before an adapter is attached."""
+
+    pairs: list[PairScore]
+    probe: list[PairScore]  # the first PROBE_ROWS of them again, as a batch: 8-bit products depend on the batch
+
+
 class _NoReference(nn.Module):
     """Stands where TRL wants a reference model while it is set up."""
 
@@ -82,9 +90,17 @@ class _Columns(dict[str, list[list[int]]]):
         return len(self["input_ids"])
 
 
-def reference_for(
-    model: nn.Module, padding: int, rows: Any, untouched: Sequence[PairScore], batch_size: int, precision: str
-) -> nn.Module | None:
+def untouched_scores(model: nn.Module, padding: int, rows: Any, batch_size: int, precision: str) -> Untouched:
+    """Return what the backbone says of the held-out rows."""
+    pairs = pair_scores(model, padding, rows, batch_size, precision)
+    return Untouched(pairs, pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
+
+
+def _probe(rows: Any) -> Any:
+    return rows.select(range(min(PROBE_ROWS, len(rows))))
+
+
+def reference_for(model: nn.Module, padding: int, rows: Any, untouched: Untouched, precision: str) -> nn.Module | None:
     """Return None where switching the adapter off gives the backbone, else a frozen copy of the model as it begins.
 
     Both are compared with what the backbone said of the first rows (PiSSA, for example, leaves a residual behind, and
@@ -92,13 +108,12 @@ def reference_for(
     """
 
     def is_backbone() -> bool:
-        found = pair_scores(model, padding, probe, batch_size, precision)
-        sums = [[pair.chosen.log_probability, pair.rejected.log_probability] for pair in found]
-        return torch.allclose(torch.tensor(sums), expected, rtol=TOLERANCE, atol=TOLERANCE)
+        found = pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision)
+        return torch.allclose(sums(found), sums(untouched.probe), rtol=TOLERANCE, atol=TOLERANCE)
 
-    probe = rows.select(range(min(PROBE_ROWS, len(rows))))
-    known = untouched[: len(probe)]
-    expected = torch.tensor([[pair.chosen.log_probability, pair.rejected.log_probability] for pair in known])
+    def sums(pairs: Sequence[PairScore]) -> torch.Tensor:
+        return torch.tensor([[pair.chosen.log_probability, pair.rejected.log_probability] for pair in pairs])
+
     disable: Any = getattr(model, "disable_adapter", None)
     with disable() if disable else nullcontext():
         same = is_backbone()

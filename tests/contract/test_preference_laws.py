@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from experiments.preference import PreferenceTrainer, pair_scores, quiet, reference_for
+from experiments.preference import PreferenceTrainer, pair_scores, quiet, reference_for, untouched_scores
 from lorta.embedded import tasks
 from tests.contract.backbones import ADAPTERS, adapter, attach, backbone, unsupported
 
@@ -27,7 +27,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def untouched():
-    return pair_scores(backbone("llama_lm").model, PADDING, ROWS, 4)
+    return untouched_scores(backbone("llama_lm").model, PADDING, ROWS, 4, "fp32")
 
 
 @pytest.mark.parametrize("name", sorted({*ADAPTERS} - NOT_REVERSIBLE))
@@ -36,7 +36,7 @@ def test_the_first_loss_is_log_2_exactly_where_the_adapter_begins_as_the_backbon
     if sentence := unsupported(method, "llama_lm"):
         pytest.skip(sentence)
     model = attach(method, "llama_lm")
-    reference = reference_for(model, PADDING, ROWS, untouched, 4, "fp32")
+    reference = reference_for(model, PADDING, ROWS, untouched, "fp32")
     config = DPOConfig(str(tmp_path), **quiet(model), beta=0.5, max_length=None, report_to=[], use_cpu=True, bf16=False)
     trainer = PreferenceTrainer(model, reference, args=config, train_dataset=ROWS, processing_class=tokenizer)
     batch = DataCollatorForPreference(PADDING, max_length=None)(list(ROWS))
@@ -51,7 +51,8 @@ def margins(model, untouched):
     """By how much more the model prefers each chosen answer than the backbone did, in nats."""
     found = pair_scores(model, PADDING, ROWS, 4)
     sums = [
-        [pair.chosen.log_probability - pair.rejected.log_probability for pair in pairs] for pairs in (found, untouched)
+        [pair.chosen.log_probability - pair.rejected.log_probability for pair in pairs]
+        for pairs in (found, untouched.pairs)
     ]
     return [now - before for now, before in zip(*sums, strict=True)]
 
@@ -59,11 +60,11 @@ def margins(model, untouched):
 @pytest.mark.parametrize("name", sorted(NOT_REVERSIBLE))
 def test_what_can_neither_be_switched_off_nor_begins_as_the_backbone_is_refused(name, untouched):
     with pytest.raises(ValueError, match="no reference"):
-        reference_for(attach(adapter(name), "llama_lm"), PADDING, ROWS, untouched, 4, "fp32")
+        reference_for(attach(adapter(name), "llama_lm"), PADDING, ROWS, untouched, "fp32")
 
 
 @pytest.mark.parametrize(("name", "copied"), [("lorta", False), ("pissa", True), ("full", True)])
 def test_the_backbone_is_copied_only_where_nothing_can_be_switched_off(name, copied, untouched):
-    reference = reference_for(attach(adapter(name), "llama_lm"), PADDING, ROWS, untouched, 4, "fp32")
+    reference = reference_for(attach(adapter(name), "llama_lm"), PADDING, ROWS, untouched, "fp32")
     assert (reference is not None) == copied
     assert reference is None or not any(weight.requires_grad for weight in reference.parameters())
