@@ -1,0 +1,219 @@
+"""Intervals over seeds and scored rows: a hierarchical bootstrap of scores whose seeds and rows (items) are crossed.
+
+Every seed of a method is scored on the same items, so items are not nested in seeds: each resample draws seeds and,
+apart from them, items, and adds the two deviations. Three corrections, all of them for small samples:
+- seeds: deviations are multiplied by sqrt(S / (S - 1)) (Davison and Hinkley 1997, section 2.3: a resample of S values
+  has a variance that is smaller by that factor), which matters for the 2 to 5 seeds that are usual here;
+- items: what a seed and an item do together is in the spread of both; it is taken out of the items' once (Davison and
+  Hinkley 1997, section 3.8: resampling at two levels counts it twice);
+- quantiles: the standard error of the resamples is multiplied by sqrt(share_s t_s^2 + share_i t_i^2), with the shares
+  of seeds and items in the variance and Student's quantiles of their degrees of freedom (Banerjee 1960), because the
+  percentiles of five resampled seeds cover the mean 83 times in 100, not 95.
+scipy.stats.bootstrap resamples one axis and has no studentised interval, hence this module. Measured coverage of 95 %
+intervals, 1 to 5 seeds, from no variance between seeds to nothing else: 94 to 97 (tests/harness/test_resampling.py).
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+Array = np.ndarray
+RESAMPLES = 2000
+ITEMS_AT_ONCE = 1000  # a block of resampled items
+ITEMS_KEPT = 5000  # of a task, for the next method; more are drawn anew, to the same effect
+CONFIDENCE = 0.95
+HALVINGS = 40  # of the range of a p value
+
+
+class Variance(NamedTuple):
+    """A variance, or a share of one, with its degrees of freedom."""
+
+    value: float
+    freedom: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One method on one task, in points: `values` (seeds,), and `items` (seeds, items) with the same row means or None.
+
+    Item scores of a metric that is no mean are jackknife pseudo-values (lorta.harness.item_scores).
+    """
+
+    seeds: tuple[int, ...]
+    values: Array
+    items: Array | None = None
+
+    def minus(self, other: "Scores") -> "Scores":
+        """Return the differences seed by seed and item by item. Raises ValueError when the seeds differ."""
+        if self.seeds != other.seeds:
+            raise ValueError(f"a paired difference needs the same seeds, got {self.seeds} and {other.seeds}.")
+        both = self.items is not None and other.items is not None and self.items.shape == other.items.shape
+        items = self.items - other.items if both else None  # type: ignore[operator]
+        return Scores(self.seeds, self.values - other.values, items)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What resampling does to one task's scores: deviations of the mean, (resamples,), and its variance by cause."""
+
+    values: Array  # (seeds,)
+    deviations: Array  # (seeds,), widened
+    chosen: Array  # (resamples, seeds): which seed stands in the place of each
+    by_seeds: Array  # (resamples,)
+    by_items: Array  # (resamples,)
+    over_seeds: Variance | None
+    over_items: Variance | None
+
+    @property
+    def means(self) -> Array:
+        """Resampled means, (resamples,)."""
+        return self.values.mean() + self.by_seeds + self.by_items
+
+    @property
+    def runs(self) -> Array:
+        """Resampled scores of all runs, (resamples, seeds); items move all runs alike."""
+        return self.values.mean() + self.deviations[self.chosen] + self.by_items[:, None]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval and standard error; `parts` are the causes' shares of the error's variance."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    parts: tuple[Variance, ...]
+
+    @property
+    def p_of_zero(self) -> float:
+        """Two-sided p of the hypothesis that the true value is zero: the level whose interval ends there."""
+        if self.error == 0 or self.value == 0:
+            return 1.0 if self.value == 0 else 0.0
+        distance = abs(self.value) / self.error
+        if len(self.parts) == 1:
+            return float(2 * stdtr(self.parts[0].freedom, -distance))
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if critical_value(self.parts, 1 - middle) > distance else (low, middle)
+        return high
+
+
+@dataclass
+class Resampler:
+    """Draws that are the same for every method of a task, so that differences of methods are paired."""
+
+    resamples: int = RESAMPLES
+    _seeds: dict[tuple[str, int], tuple[Array, Array]] = field(
+        default_factory=dict[tuple[str, int], tuple[Array, Array]]
+    )
+    _items: dict[tuple[str, int], Array] = field(default_factory=dict[tuple[str, int], Array])
+
+    def spread(self, task: str, scores: Scores) -> Spread | None:
+        """Return the spread of a task's mean, or None where there is neither a second seed nor an item."""
+        count = len(scores.values)
+        if count < 2 and scores.items is None:
+            return None
+        chosen, weights = self._seed_draws(task, count)
+        deviations = (scores.values - scores.values.mean()) * _widening(count)
+        over_seeds = Variance(float(scores.values.var(ddof=1)) / count, count - 1.0) if count > 1 else None
+        by_items, over_items = np.zeros(self.resamples), None
+        if scores.items is not None:
+            effects = _item_effects(scores.items)
+            by_items = self._item_deviation(task, effects)
+            over_items = Variance(float((effects**2).sum()) / len(effects) ** 2, max(len(effects) - 1.0, 1.0))
+        return Spread(scores.values, deviations, chosen, weights @ deviations, by_items, over_seeds, over_items)
+
+    def _seed_draws(self, task: str, count: int) -> tuple[Array, Array]:
+        """Return the chosen seeds and each seed's share in the mean, both (resamples, seeds)."""
+        if (task, count) not in self._seeds:
+            chosen = _generator(task, count).integers(count, size=(self.resamples, count))
+            shares = np.stack([(chosen == seed).mean(axis=1) for seed in range(count)], axis=1)
+            self._seeds[task, count] = chosen, shares
+        return self._seeds[task, count]
+
+    def _item_deviation(self, task: str, effects: Array) -> Array:
+        """Return the mean effect of resampled items, (resamples,); each item counts Poisson(1) times."""
+        total = np.zeros(self.resamples)
+        for start in range(0, len(effects), ITEMS_AT_ONCE):
+            part = effects[start : start + ITEMS_AT_ONCE]
+            total += self._item_weights(task, start)[:, : len(part)] @ part
+        return total / len(effects)
+
+    def _item_weights(self, task: str, start: int) -> Array:
+        if (task, start) in self._items:
+            return self._items[task, start]
+        drawn = _generator(task, "items", start).poisson(1.0, size=(self.resamples, ITEMS_AT_ONCE)).astype(np.float32)
+        if start < ITEMS_KEPT:  # a large evaluation split would fill the memory
+            self._items[task, start] = drawn
+        return drawn
+
+
+def mean_interval(spreads: Sequence[Spread], value: float, widening: float = 1.0) -> Interval:
+    """Return the interval of a mean over tasks of means over seeds; `value` is the estimate.
+
+    `widening` multiplies the error, for an estimate that is less sure than the mean.
+    """
+    return _interval(spreads, np.mean([spread.means for spread in spreads], axis=0) * widening, value)
+
+
+def middle_interval(spreads: Sequence[Spread]) -> Interval:
+    """Return the interquartile mean of all runs, with the degrees of freedom of the mean over tasks."""
+    value = float(interquartile_mean(np.concatenate([spread.values for spread in spreads])))
+    return _interval(spreads, interquartile_mean(np.concatenate([spread.runs for spread in spreads], axis=1)), value)
+
+
+def _interval(spreads: Sequence[Spread], draws: Array, value: float) -> Interval:
+    error = float(draws.std())
+    causes = [[spread.over_seeds for spread in spreads], [spread.over_items for spread in spreads]]
+    pooled = [pool([found for found in cause if found]) for cause in causes]
+    total = sum(found.value for found in pooled)
+    parts = tuple(Variance(found.value / total, found.freedom) for found in pooled if found.value > 0)
+    half_width = critical_value(parts, CONFIDENCE) * error if error else 0.0
+    return Interval(value, value - half_width, value + half_width, error, parts)
+
+
+def critical_value(parts: Sequence[Variance], confidence: float) -> float:
+    """Return how many standard errors an interval reaches on either side (Banerjee 1960)."""
+    return math.sqrt(sum(share * stdtrit(freedom, (1 + confidence) / 2) ** 2 for share, freedom in parts))
+
+
+def pool(variances: Sequence[Variance]) -> Variance:
+    """Return the sum of independent variances with its degrees of freedom (Satterthwaite 1946)."""
+    total = sum(found.value for found in variances)
+    if total == 0:
+        return Variance(0.0, max((found.freedom for found in variances), default=1.0))
+    return Variance(total, total**2 / sum(value**2 / freedom for value, freedom in variances))
+
+
+def interquartile_mean(draws: Array) -> Array:
+    """Return the mean of the middle half of all runs (Agarwal et al. 2021, arXiv:2108.13264, section 4.3)."""
+    cut = draws.shape[-1] // 4  # as scipy.stats.trim_mean(draws, 0.25), whose import costs more than all tables
+    ordered = np.sort(draws, axis=-1)
+    return ordered[..., cut : draws.shape[-1] - cut].mean(axis=-1)
+
+
+def _item_effects(items: Array) -> Array:
+    """Return each item's deviation from the mean, (items,), shrunk by what seeds and items do together."""
+    seeds, count = items.shape
+    effects = items.mean(axis=0) - items.mean()
+    spread = float((effects**2).sum()) / (count - 1) if count > 1 else 0.0
+    if seeds == 1 or spread == 0:
+        return effects
+    rest = items - items.mean(axis=1, keepdims=True) - effects
+    together = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
+    return effects * math.sqrt(max(0.0, 1 - together / seeds / spread))
+
+
+def _widening(seeds: int) -> float:
+    return math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
+
+
+def _generator(*key: object) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
