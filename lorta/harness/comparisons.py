@@ -1,0 +1,217 @@
+"""What a table of scores can and cannot tell apart: intervals, the interquartile mean, and ties with the best.
+
+A method is bold in a column when it is the best or cannot be separated from the best at 5 %: differences to the best
+are paired by seed and by item (lorta.harness.resampling), and their p values are corrected over the column's methods
+(Holm 1979). A column where nothing can be tested has nothing bold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import nctdtr, stdtrit
+
+from lorta.harness.item_scores import ItemScores
+from lorta.harness.resampling import (
+    Array,
+    Interval,
+    Resampler,
+    Scores,
+    Spread,
+    estimate,
+    interquartile_mean,
+    mean_of_tasks,
+)
+from lorta.harness.summary import POINTS, Row, Table
+
+AVERAGE = "average"
+LEVEL = 0.05
+POWER = 0.8
+RESOLUTION = 1.0  # points
+MOST_SEEDS = 1000
+Place = tuple[int, str]  # (row, column); a column is a task or AVERAGE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the best of its column; `interval` is row minus best, in points."""
+
+    row: int
+    best: int
+    column: str
+    interval: Interval
+    p_holm: float
+    mcnemar: tuple[float, ...]  # exact p by seed, where items are right or wrong
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that is inferred from one table. `with_items` are the tasks whose items are known for every row."""
+
+    intervals: Mapping[Place, Interval]
+    middle: Mapping[int, Interval]  # interquartile mean by row
+    comparisons: tuple[Comparison, ...]
+    ties: frozenset[Place]
+    more_seeds: Mapping[int, int | None]  # row -> seeds that are missing to see RESOLUTION; None: over MOST_SEEDS
+    with_items: tuple[str, ...]
+
+
+def analyse(table: Table, items: ItemScores) -> Analysis:
+    """Return intervals and comparisons of a table, from its records and what is known of single items."""
+    resampler = Resampler()
+    scores = [_scores(row, table.tasks, items) for row in table.rows]
+    spreads = [{task: resampler.spread(task, found) for task, found in of_row.items()} for of_row in scores]
+    intervals: dict[Place, Interval] = {}
+    middle: dict[int, Interval] = {}
+    for number, row in enumerate(table.rows):
+        found = {task: spread for task, spread in spreads[number].items() if spread is not None}
+        for task, spread in found.items():
+            intervals[number, task] = _mean_interval({task: spread}, row.cells[task].mean or 0.0)
+        if row.average.mean is not None and len(found) == len(table.tasks) > 1:
+            intervals[number, AVERAGE] = _mean_interval(found, row.average.mean)
+            middle[number] = _middle(found, scores[number])
+    known = tuple(task for task in table.tasks if all(of[task].items is not None for of in scores if task in of))
+    comparisons = _comparisons(table, scores, resampler)
+    return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Return the tasks of a table, and the average if there are several."""
+    return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
+
+
+def _scores(row: Row, tasks: Sequence[str], items: ItemScores) -> dict[str, Scores]:
+    """Return the row's scores by task in points; a task without a mean is left out."""
+    found: dict[str, Scores] = {}
+    for task in tasks:
+        cell = row.cells[task]
+        if cell.mean is None:
+            continue
+        of_task = sorted((run for run in row.runs if run.task.name == task), key=lambda run: run.record.seed)
+        lines = [items.get(run.record.run_id) for run in of_task]
+        even = None not in lines and len({len(line or ()) for line in lines}) == 1
+        found[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * POINTS if even else None)
+    return found
+
+
+def _mean_interval(spreads: Mapping[str, Spread], value: float) -> Interval:
+    return estimate(list(spreads.values()), mean_of_tasks([of.draws.shape[1] for of in spreads.values()]), value)
+
+
+def _middle(spreads: Mapping[str, Spread], scores: Mapping[str, Scores]) -> Interval:
+    values = np.concatenate([scores[task].values for task in spreads])
+    return estimate(list(spreads.values()), interquartile_mean, float(interquartile_mean(values)))
+
+
+def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler: Resampler) -> tuple[Comparison, ...]:
+    found: list[Comparison] = []
+    for column in columns(table):
+        tasks = table.tasks if column == AVERAGE else (column,)
+        best = _best(table, column)
+        if best is None:
+            continue
+        tested: dict[int, tuple[Interval, tuple[float, ...]]] = {}
+        for row, of_row in enumerate(scores):
+            if row != best and all(task in of_row and task in scores[best] for task in tasks):
+                differences = {task: _difference(of_row[task], scores[best][task]) for task in tasks}
+                if (interval := _paired_interval(differences, resampler)) is not None:
+                    single = column != AVERAGE
+                    tested[row] = interval, _mcnemar(of_row[column], scores[best][column]) if single else ()
+        corrected = holm([interval.p_of_zero for interval, _ in tested.values()])
+        found += [
+            Comparison(row, best, column, interval, p, mcnemar)
+            for (row, (interval, mcnemar)), p in zip(tested.items(), corrected, strict=True)
+        ]
+    return tuple(found)
+
+
+def _best(table: Table, column: str) -> int | None:
+    cells = [row.average if column == AVERAGE else row.cells[column] for row in table.rows]
+    known = [(cell.mean, number) for number, cell in enumerate(cells) if cell.mean is not None]
+    relevant = [run for run in table.runs if column in (AVERAGE, run.task.name)]
+    up = all(run.task.higher_is_better for run in relevant)
+    return (max if up else min)(known, key=lambda item: item[0])[1] if known else None
+
+
+def _difference(scores: Scores, best: Scores) -> Scores | None:
+    """Return the paired difference over the seeds that both have."""
+    common = tuple(sorted(set(scores.seeds) & set(best.seeds)))
+    return _at(scores, common).minus(_at(best, common)) if common else None
+
+
+def _at(scores: Scores, seeds: tuple[int, ...]) -> Scores:
+    places = [scores.seeds.index(seed) for seed in seeds]
+    return Scores(seeds, scores.values[places], None if scores.items is None else scores.items[places])
+
+
+def _paired_interval(differences: Mapping[str, Scores | None], resampler: Resampler) -> Interval | None:
+    known = {task: found for task, found in differences.items() if found is not None}
+    spreads = {task: spread for task, found in known.items() if (spread := resampler.spread(task, found)) is not None}
+    if len(spreads) < len(differences):
+        return None
+    return _mean_interval(spreads, float(np.mean([found.values.mean() for found in known.values()])))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979)."""
+    if len(values) < 2:
+        return list(values)
+    from statsmodels.stats.multitest import multipletests  # imported here: it costs more than the rest of a table
+
+    return [float(value) for value in multipletests(values, alpha=LEVEL, method="holm")[1]]
+
+
+def _mcnemar(scores: Scores, best: Scores) -> tuple[float, ...]:
+    common = sorted(set(scores.seeds) & set(best.seeds))
+    one, other = _at(scores, tuple(common)), _at(best, tuple(common))
+    if one.items is None or other.items is None or one.items.shape != other.items.shape:
+        return ()
+    if not set(np.unique([one.items, other.items])) <= {0.0, POINTS}:
+        return ()
+    return tuple(mcnemar_p(first > 0, second > 0) for first, second in zip(one.items, other.items, strict=True))
+
+
+def mcnemar_p(first: Array, second: Array) -> float:
+    """Return the exact two-sided p of McNemar's test for right (True) and wrong answers to the same items."""
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    table = [[np.sum(first & second), np.sum(first & ~second)], [np.sum(~first & second), np.sum(~first & ~second)]]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def _ties(comparisons: Sequence[Comparison]) -> frozenset[Place]:
+    best = {(found.best, found.column) for found in comparisons}
+    return frozenset(best | {(found.row, found.column) for found in comparisons if found.p_holm > LEVEL})
+
+
+def _more_seeds(
+    table: Table, scores: Sequence[Mapping[str, Scores]], comparisons: Sequence[Comparison]
+) -> dict[int, int | None]:
+    """Return, for each row that is compared in the last column, how many seeds are missing to see RESOLUTION."""
+    found: dict[int, int | None] = {}
+    for item in comparisons:
+        if item.column != columns(table)[-1]:
+            continue
+        pairs = [_difference(scores[item.row][task], scores[item.best][task]) for task in table.tasks]
+        seeds = {pair.seeds for pair in pairs if pair is not None}
+        if len(seeds) == 1 and len(count := seeds.pop()) > 1:
+            differences = np.mean([pair.values for pair in pairs if pair is not None], axis=0)
+            needed = seeds_needed(float(differences.std(ddof=1)))
+            found[item.row] = None if needed is None else max(0, needed - len(count))
+    return found
+
+
+def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None:
+    """Return how many seeds a paired t test needs to see a difference of `resolution` points 8 times in 10.
+
+    `deviation` is the sample standard deviation of the difference between seeds, in points; the test is two-sided at
+    5 %. None when more than MOST_SEEDS are needed.
+    """
+    if deviation == 0:
+        return 2
+
+    counts = np.arange(2, MOST_SEEDS + 1)
+    bound, shift = stdtrit(counts - 1, 1 - LEVEL / 2), np.sqrt(counts) * resolution / deviation
+    power = 1 - nctdtr(counts - 1, shift, bound) + nctdtr(counts - 1, shift, -bound)
+    enough = np.nan_to_num(power, nan=1.0) >= POWER  # not a number where the shift is so large that the power is 1
+    return int(counts[enough.argmax()]) if enough.any() else None
