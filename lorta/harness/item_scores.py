@@ -1,8 +1,8 @@
 """Scores of single rows, made from stored predictions: what is kept of them beside exported records.
 
-An item's score is its jackknife pseudo-value of the run's primary metric, n * all - (n - 1) * all_but_this_one (Efron and
-Tibshirani 1993, section 11.5). For a mean, such as accuracy, that is the item's own score, 0 or 1; for a correlation the
-pseudo-values average to the score but for its bias, and their spread gives its standard error.
+An item's score is its jackknife pseudo-value of the run's primary metric, n * all - (n - 1) * all_but_this_one (Efron
+and Tibshirani 1993, section 11.5). For a mean, such as accuracy, that is the item's own score, 0 or 1; for a
+correlation the pseudo-values average to the score but for its bias, and their spread gives its standard error.
 """
 
 import gzip

@@ -84,7 +84,7 @@ def interval_grid(table: Table, analysis: Analysis) -> TextTable:
         cells = [interval_text(analysis.intervals.get((number, column))) for column in columns(table)]
         cells += [interval_text(analysis.middle.get(number))] * len(middle)
         found = compared.get(number)
-        against = "best" if number in best else "" if found is None else f"p={found.p_holm:.3f}"
+        against = "best" if number in best else "" if found is None else _p_text(found.p_holm)
         more = analysis.more_seeds.get(number, "")
         body.append((row.label, *cells, against, "over 1,000" if more is None else str(more)))
     return TextTable(header, tuple(body))
@@ -95,6 +95,10 @@ def interval_text(interval: Interval | None) -> str:
     return "" if interval is None else f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
+def _p_text(value: float) -> str:
+    return "p<0.001" if value < 0.001 else f"p={value:.3f}"
+
+
 def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     """Return sentences on how the intervals were made and what they leave out."""
     rest = [table.short(task) for task in table.tasks if task not in analysis.with_items]
@@ -102,9 +106,10 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     what = f"seeds and scored rows ({', '.join(known)})" if known else ""
     only = f"seeds only ({', '.join(rest)}: no scores of single rows are kept)" if rest else ""
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
+    drawn = " and ".join(filter(None, (what, only)))
     notes = [
-        f"95 % intervals: {RESAMPLES:,} resamples of {' and '.join(filter(None, (what, only)))}, with Student's quantile; "
-        "they are symmetric, so a bound may lie outside the metric's range."
+        f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
+        "may lie outside the metric's range."
     ]
     if analysis.middle:
         notes.append("Interquartile mean: the middle half of all runs over tasks and seeds, where no run can dominate.")
@@ -114,8 +119,8 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
         notes.append(BOLD)
     if analysis.more_seeds:
         notes.append(
-            f"More seeds: how many are missing to see a difference of {RESOLUTION:g} point to the best 8 times in 10, if "
-            "the differences spread as they do now."
+            f"More seeds: how many are missing to see a difference of {RESOLUTION:g} point to the best 8 times in 10, "
+            "if the differences spread as they do now."
         )
     return notes
 

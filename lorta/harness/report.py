@@ -1,4 +1,4 @@
-"""From records, and nothing else, to results/reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and results/figures/NAME.png."""
+"""From records, and nothing else, to results/reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +18,9 @@ def write_report(
 ) -> str:
     """Write every form of the report below `results` and return the Markdown text.
 
-    `items` are scores of single rows by run; intervals of runs without them are over seeds alone. Drawing takes most of the time, so a caller whose records did not change may leave the figure out. Raises ValueError
-    for records that must not share a table.
+    `items` are scores of single rows by run; intervals of runs without them are over seeds alone. Drawing takes most of
+    the time, so a caller whose records did not change may leave the figure out. Raises ValueError for records that must
+    not share a table.
     """
     found = list(records)
     tables = summarise(found)

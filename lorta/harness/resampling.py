@@ -1,7 +1,7 @@
 """Intervals over seeds and scored rows: a hierarchical bootstrap of scores whose seeds and rows (items) are crossed.
 
-Every seed of a method is scored on the same items, so items are not nested in seeds: each resample draws seeds and, apart
-from them, items, and adds the two deviations. Three corrections, all of them for small samples:
+Every seed of a method is scored on the same items, so items are not nested in seeds: each resample draws seeds and,
+apart from them, items, and adds the two deviations. Three corrections, all of them for small samples:
 - seeds: deviations are multiplied by sqrt(S / (S - 1)) (Davison and Hinkley 1997, section 2.3: a resample of S values
   has a variance that is smaller by that factor), which matters for the 3 to 5 seeds that are usual here;
 - items: what a seed and an item do together is in the spread of both; it is taken out of the items' once (Davison and
@@ -48,7 +48,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Spread:
-    """Variance of a mean by cause, with degrees of freedom; `draws` are (resamples, seeds) scores of a resampled study."""
+    """Variance of a mean by cause, with degrees of freedom; `draws` are (resamples, seeds) resampled scores."""
 
     draws: Array
     over_seeds: float
