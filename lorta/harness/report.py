@@ -1,4 +1,4 @@
-"""From records, and nothing else, to results/reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png."""
+"""From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png."""
 
 from collections.abc import Iterable
 from pathlib import Path
