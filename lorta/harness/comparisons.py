@@ -5,11 +5,12 @@ are paired by seed and by item (lorta.harness.resampling), and their p values ar
 (Holm 1979). A column where nothing can be tested has nothing bold.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import nctdtr, stdtrit
+from scipy.special import bdtr, nctdtr, stdtrit
 
 from lorta.harness.item_scores import ItemScores
 from lorta.harness.resampling import (
@@ -17,10 +18,8 @@ from lorta.harness.resampling import (
     Interval,
     Resampler,
     Scores,
-    Spread,
-    estimate,
-    interquartile_mean,
-    mean_of_tasks,
+    mean_interval,
+    middle_interval,
 )
 from lorta.harness.summary import POINTS, Row, Table
 
@@ -66,10 +65,10 @@ def analyse(table: Table, items: ItemScores) -> Analysis:
     for number, row in enumerate(table.rows):
         found = {task: spread for task, spread in spreads[number].items() if spread is not None}
         for task, spread in found.items():
-            intervals[number, task] = _mean_interval({task: spread}, row.cells[task].mean or 0.0)
+            intervals[number, task] = mean_interval([spread], row.cells[task].mean or 0.0)
         if row.average.mean is not None and len(found) == len(table.tasks) > 1:
-            intervals[number, AVERAGE] = _mean_interval(found, row.average.mean)
-            middle[number] = _middle(found, scores[number])
+            intervals[number, AVERAGE] = mean_interval(list(found.values()), row.average.mean)
+            middle[number] = middle_interval(list(found.values()))
     known = tuple(task for task in table.tasks if all(of[task].items is not None for of in scores if task in of))
     comparisons = _comparisons(table, scores, resampler)
     return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
@@ -92,15 +91,6 @@ def _scores(row: Row, tasks: Sequence[str], items: ItemScores) -> dict[str, Scor
         even = None not in lines and len({len(line or ()) for line in lines}) == 1
         found[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * POINTS if even else None)
     return found
-
-
-def _mean_interval(spreads: Mapping[str, Spread], value: float) -> Interval:
-    return estimate(list(spreads.values()), mean_of_tasks([of.draws.shape[1] for of in spreads.values()]), value)
-
-
-def _middle(spreads: Mapping[str, Spread], scores: Mapping[str, Scores]) -> Interval:
-    values = np.concatenate([scores[task].values for task in spreads])
-    return estimate(list(spreads.values()), interquartile_mean, float(interquartile_mean(values)))
 
 
 def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler: Resampler) -> tuple[Comparison, ...]:
@@ -149,16 +139,20 @@ def _paired_interval(differences: Mapping[str, Scores | None], resampler: Resamp
     spreads = {task: spread for task, found in known.items() if (spread := resampler.spread(task, found)) is not None}
     if len(spreads) < len(differences):
         return None
-    return _mean_interval(spreads, float(np.mean([found.values.mean() for found in known.values()])))
+    return mean_interval(list(spreads.values()), float(np.mean([found.values.mean() for found in known.values()])))
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979)."""
-    if len(values) < 2:
-        return list(values)
-    from statsmodels.stats.multitest import multipletests  # imported here: it costs more than the rest of a table
+    """Return p values corrected for their number (Holm 1979): step down, never below the one before, at most 1.
 
-    return [float(value) for value in multipletests(values, alpha=LEVEL, method="holm")[1]]
+    statsmodels' multipletests gives the same, but collects garbage at every call, which costs seconds among thousands
+    of records.
+    """
+    order = np.argsort(values, kind="stable")
+    steps = np.asarray(values, dtype=float)[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(values) else steps
+    return [float(value) for value in corrected]
 
 
 def _mcnemar(scores: Scores, best: Scores) -> tuple[float, ...]:
@@ -173,10 +167,9 @@ def _mcnemar(scores: Scores, best: Scores) -> tuple[float, ...]:
 
 def mcnemar_p(first: Array, second: Array) -> float:
     """Return the exact two-sided p of McNemar's test for right (True) and wrong answers to the same items."""
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    table = [[np.sum(first & second), np.sum(first & ~second)], [np.sum(~first & second), np.sum(~first & ~second)]]
-    return float(mcnemar(table, exact=True).pvalue)
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    discordant = only_first + only_second  # binomial with 1/2, as statsmodels' mcnemar(exact=True), which loads pandas
+    return float(min(1.0, 2 * bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0
 
 
 def _ties(comparisons: Sequence[Comparison]) -> frozenset[Place]:
@@ -210,8 +203,10 @@ def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None
     if deviation == 0:
         return 2
 
-    counts = np.arange(2, MOST_SEEDS + 1)
-    bound, shift = stdtrit(counts - 1, 1 - LEVEL / 2), np.sqrt(counts) * resolution / deviation
-    power = 1 - nctdtr(counts - 1, shift, bound) + nctdtr(counts - 1, shift, -bound)
-    enough = np.nan_to_num(power, nan=1.0) >= POWER  # not a number where the shift is so large that the power is 1
-    return int(counts[enough.argmax()]) if enough.any() else None
+    def enough(count: int) -> bool:
+        bound, shift = stdtrit(count - 1, 1 - LEVEL / 2), np.sqrt(count) * resolution / deviation
+        power = 1 - nctdtr(count - 1, shift, bound) + nctdtr(count - 1, shift, -bound)
+        return bool(np.isnan(power) or power >= POWER)  # not a number where the shift is so large that the power is 1
+
+    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # power grows with the count
+    return found + 2 if found + 2 <= MOST_SEEDS else None

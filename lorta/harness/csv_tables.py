@@ -56,15 +56,16 @@ def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
     middle = [f"interquartile_mean{end}" for end in ("", " low95", " high95")]
     lines: list[Sequence[Value]] = [["table", "adapter", "rank", "variant", *counts, *columns, *middle, "train_s"]]
     for table, analysis in zip(tables, analyses, strict=True):
+        name = title(table)
         for number, row in enumerate(table.rows):
             numbers = [*row.adapter_parameters, *row.head_parameters, *row.other_parameters]
             cells = {**{task: row.cells.get(task, Cell(None)) for task in tasks}, AVERAGE: row.average}
             found = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
             scores = [value for cell, interval in found for value in _cell_values(cell, interval)]
-            identity = [title(table), row.adapter, row.rank, row.variant]
+            identity = [name, row.adapter, row.rank, row.variant]
             iqm = analysis.middle.get(number)
             lines.append([*identity, *numbers, *scores, iqm and _rounded(iqm.value), *_bounds(iqm), row.train_s.mean])
-    return _csv_text(lines)
+    return csv_text(lines)
 
 
 def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
@@ -72,13 +73,14 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
     names = ("table", "column", "adapter", "best", "difference", "low95", "high95", "p", "p_holm", "tie")
     lines: list[Sequence[Value]] = [[*names, "mcnemar_p_by_seed"]]
     for table, analysis in zip(tables, analyses, strict=True):
+        name = title(table)
         for found in analysis.comparisons:
-            identity = [title(table), found.column, table.rows[found.row].label, table.rows[found.best].label]
+            identity = [name, found.column, table.rows[found.row].label, table.rows[found.best].label]
             p = [float(f"{value:.4g}") for value in (found.interval.p_of_zero, found.p_holm)]
             tie = (found.row, found.column) in analysis.ties
             exact = " ".join(f"{value:.4g}" for value in found.mcnemar)
             lines.append([*identity, _rounded(found.interval.value), *_bounds(found.interval), *p, tie, exact])
-    return _csv_text(lines)
+    return csv_text(lines)
 
 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
@@ -87,7 +89,7 @@ def to_long_csv(records: Iterable[RunRecord]) -> str:
     for record in sorted(records, key=lambda record: record.run_id):
         identity = [column(record) for column in LONG_COLUMNS.values()]
         lines += [[*identity, *measured] for measured in _measured(record)]
-    return _csv_text(lines)
+    return csv_text(lines)
 
 
 def _measured(record: RunRecord) -> list[tuple[Value, ...]]:
@@ -117,7 +119,8 @@ def _rounded(value: float) -> float:
     return round(value, DECIMALS)  # resamples are sums whose last digits depend on the machine
 
 
-def _csv_text(lines: Iterable[Sequence[Value]]) -> str:
+def csv_text(lines: Iterable[Sequence[Value]]) -> str:
+    """Return lines as comma-separated values."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()

@@ -55,6 +55,7 @@ class Column(Entry):
 
     task: str | None
     metric: str | None
+    split: str | None = None  # where it is not the table's
     unit: str = "points"  # points: hundredths of the metric
     decimals: Annotated[int, Field(ge=0, le=6)] = 1  # as printed
     margin: Annotated[float, Field(gt=0)] = 1.0  # differences below it, in the unit, count as reproduced

@@ -14,7 +14,7 @@ intervals: tests/harness/test_resampling.py.
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,8 @@ from scipy.special import stdtr, stdtrit
 
 Array = np.ndarray
 RESAMPLES = 2000
-ITEMS_AT_ONCE = 1000  # bounds the memory of a resample's weights
+ITEMS_AT_ONCE = 1000  # a block of resampled items
+ITEMS_KEPT = 5000  # of a task, for the next method; more are drawn anew, to the same effect
 CONFIDENCE = 0.95
 
 
@@ -48,13 +49,24 @@ class Scores:
 
 @dataclass(frozen=True)
 class Spread:
-    """Variance of a mean by cause, with degrees of freedom; `draws` are (resamples, seeds) resampled scores."""
+    """What resampling does to one task's scores: deviations of the mean, (resamples,), and variances by cause."""
 
-    draws: Array
-    over_seeds: float
-    over_items: float
-    freedom_seeds: float
-    freedom_items: float
+    values: Array  # (seeds,)
+    chosen: Array  # (resamples, seeds): which seed stands in the place of each
+    by_seeds: Array  # (resamples,)
+    by_items: Array  # (resamples,)
+    variances: tuple[tuple[float, float], ...]  # of the mean, by cause, with degrees of freedom
+
+    @property
+    def means(self) -> Array:
+        """Resampled means, (resamples,)."""
+        return self.values.mean() + self.by_seeds + self.by_items
+
+    @property
+    def runs(self) -> Array:
+        """Resampled scores of all runs, (resamples, seeds); items move all runs alike."""
+        mean = self.values.mean()
+        return mean + (self.values - mean)[self.chosen] * _widening(len(self.values)) + self.by_items[:, None]
 
 
 @dataclass(frozen=True)
@@ -80,32 +92,32 @@ class Resampler:
     """Draws that are the same for every method of a task, so that differences of methods are paired."""
 
     resamples: int = RESAMPLES
-    _seeds: dict[tuple[str, int], Array] = field(default_factory=dict[tuple[str, int], Array])
-    _items: dict[tuple[str, int, int], Array] = field(default_factory=dict[tuple[str, int, int], Array])
+    _seeds: dict[tuple[str, int], tuple[Array, Array]] = field(
+        default_factory=dict[tuple[str, int], tuple[Array, Array]]
+    )
+    _items: dict[tuple[str, int], Array] = field(default_factory=dict[tuple[str, int], Array])
 
     def spread(self, task: str, scores: Scores) -> Spread | None:
         """Return the spread of a task's mean, or None where there is neither a second seed nor an item."""
         count = len(scores.values)
-        seed_draws, over_seeds = np.zeros((self.resamples, count)), 0.0
-        if count > 1:
-            deviations = scores.values - scores.values.mean()
-            chosen = self._chosen_seeds(task, count)
-            seed_draws = deviations[chosen] * math.sqrt(count / (count - 1))
-            over_seeds = float(scores.values.var(ddof=1)) / count
-        item_draws, over_items, freedom = np.zeros(self.resamples), 0.0, 1.0
+        if count < 2 and scores.items is None:
+            return None
+        chosen, weights = self._seed_draws(task, count)
+        by_seeds = weights @ (scores.values - scores.values.mean()) * _widening(count)
+        variances = [(float(scores.values.var(ddof=1)) / count, count - 1.0)] if count > 1 else []
+        by_items = np.zeros(self.resamples)
         if scores.items is not None:
             effects = _item_effects(scores.items)
-            freedom = len(effects) - 1
-            over_items = float((effects**2).sum()) / len(effects) ** 2
-            item_draws = self._item_deviation(task, effects)
-        elif count < 2:
-            return None
-        draws = scores.values.mean() + seed_draws + item_draws[:, None]
-        return Spread(draws, over_seeds, over_items, max(count - 1.0, 1.0), freedom)
+            by_items = self._item_deviation(task, effects)
+            variances.append((float((effects**2).sum()) / len(effects) ** 2, max(len(effects) - 1.0, 1.0)))
+        return Spread(scores.values, chosen, by_seeds, by_items, tuple(variances))
 
-    def _chosen_seeds(self, task: str, count: int) -> Array:
+    def _seed_draws(self, task: str, count: int) -> tuple[Array, Array]:
+        """Return the chosen seeds and each seed's share in the mean, both (resamples, seeds)."""
         if (task, count) not in self._seeds:
-            self._seeds[task, count] = _generator(task, count).integers(count, size=(self.resamples, count))
+            chosen = _generator(task, count).integers(count, size=(self.resamples, count))
+            shares = np.stack([(chosen == seed).mean(axis=1) for seed in range(count)], axis=1)
+            self._seeds[task, count] = chosen, shares
         return self._seeds[task, count]
 
     def _item_deviation(self, task: str, effects: Array) -> Array:
@@ -113,41 +125,34 @@ class Resampler:
         total = np.zeros(self.resamples)
         for start in range(0, len(effects), ITEMS_AT_ONCE):
             part = effects[start : start + ITEMS_AT_ONCE]
-            total += self._weights(task, start, len(part)) @ part
+            total += self._item_weights(task, start)[:, : len(part)] @ part
         return total / len(effects)
 
-    def _weights(self, task: str, start: int, count: int) -> Array:
-        key = (task, start, count)
-        if key not in self._items:
-            if start:  # only the first block is kept: a large evaluation split would fill the memory
-                return _generator(*key).poisson(1.0, size=(self.resamples, count))
-            self._items[key] = _generator(*key).poisson(1.0, size=(self.resamples, count)).astype(float)
-        return self._items[key]
+    def _item_weights(self, task: str, start: int) -> Array:
+        if (task, start) in self._items:
+            return self._items[task, start]
+        drawn = _generator(task, "items", start).poisson(1.0, size=(self.resamples, ITEMS_AT_ONCE)).astype(np.float32)
+        if start < ITEMS_KEPT:  # a large evaluation split would fill the memory
+            self._items[task, start] = drawn
+        return drawn
 
 
-def estimate(
-    spreads: Sequence[Spread], statistic: Callable[[Array], Array], value: float, confidence: float = CONFIDENCE
-) -> Interval:
-    """Return the interval of a statistic of several tasks' scores.
+def mean_interval(spreads: Sequence[Spread], value: float) -> Interval:
+    """Return the interval of a mean over tasks of means over seeds; `value` is the estimate."""
+    return _interval(spreads, np.mean([spread.means for spread in spreads], axis=0), value)
 
-    `statistic` maps (resamples, all runs) to (resamples,); `value` is its value for the scores as they are. The degrees
-    of freedom are those of the mean over tasks.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence must lie between 0 and 1, got {confidence}.")
-    draws = statistic(np.concatenate([spread.draws for spread in spreads], axis=1))
+
+def middle_interval(spreads: Sequence[Spread]) -> Interval:
+    """Return the interquartile mean of all runs, with the degrees of freedom of the mean over tasks."""
+    value = float(interquartile_mean(np.concatenate([spread.values for spread in spreads])))
+    return _interval(spreads, interquartile_mean(np.concatenate([spread.runs for spread in spreads], axis=1)), value)
+
+
+def _interval(spreads: Sequence[Spread], draws: Array, value: float) -> Interval:
     error = float(draws.std())
-    variances = [(spread.over_seeds, spread.freedom_seeds) for spread in spreads]
-    variances += [(spread.over_items, spread.freedom_items) for spread in spreads]
-    freedom = satterthwaite(variances)
-    half_width = float(stdtrit(freedom, (1 + confidence) / 2)) * error if error else 0.0
+    freedom = satterthwaite([variance for spread in spreads for variance in spread.variances])
+    half_width = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error if error else 0.0
     return Interval(value, value - half_width, value + half_width, error, freedom)
-
-
-def mean_of_tasks(runs: Sequence[int]) -> Callable[[Array], Array]:
-    """Return the statistic "mean over tasks of the mean over seeds" for tasks with that many runs each."""
-    weights = np.concatenate([np.full(count, 1 / (count * len(runs))) for count in runs])
-    return lambda draws: draws @ weights
 
 
 def interquartile_mean(draws: Array) -> Array:
@@ -175,6 +180,10 @@ def _item_effects(items: Array) -> Array:
     rest = items - items.mean(axis=1, keepdims=True) - effects
     together = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
     return effects * math.sqrt(max(0.0, 1 - together / seeds / spread))
+
+
+def _widening(seeds: int) -> float:
+    return math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0
 
 
 def _generator(*key: object) -> np.random.Generator:

@@ -6,7 +6,7 @@ Comparable is a cell of ours whose adapter, rank and task are those of the publi
 - parameters, counted as the paper counts them, are as many as it prints, to its rounding;
 and for which the ledger names no other reason. Each reason that fails is named. The verdicts:
 - not run: no run of that adapter, rank and task;
-- not comparable: there is one, but see its reasons;
+- not comparable: there is one, but see its reasons; if its model is another, its score is not shown either;
 - reproduced: the 95 % interval of the difference lies within the column's margin (1 point) on either side of zero,
   which is two one-sided tests at 2.5 % (Schuirmann 1987): not finding a difference is no proof that there is none;
 - differs: the interval leaves out zero, and is not within the margin;
@@ -27,7 +27,7 @@ from scipy.special import stdtrit
 from lorta.harness.item_scores import ItemScores
 from lorta.harness.published import ALL, Column, Line, counted_parameters, parameter_range
 from lorta.harness.record import RunRecord
-from lorta.harness.resampling import CONFIDENCE, Interval, Resampler, Scores, estimate, satterthwaite
+from lorta.harness.resampling import CONFIDENCE, Interval, Resampler, Scores, mean_interval, satterthwaite
 from lorta.harness.summary import POINTS, group
 
 Kind = Literal["reproduced", "differs", "undecided", "not comparable", "not run", "no published value"]
@@ -68,9 +68,10 @@ def judge(line: Line, column: str, records: Sequence[RunRecord], items: ItemScor
     runs, reasons = judged[0], _reasons(line, column, judged[0])
     if not reasons and sum(not _reasons(line, column, other) for other in judged) > 1:
         reasons = ["several settings of it were run; choose one with --records"]
-    measured = _measured(line, setting, runs, items)
+    same = runs[0].model is not None and runs[0].model.name == line.row.model
+    measured = _measured(line, setting, runs, items) if same else None  # another model's score would mislead here
     if published is None:
-        return Verdict("no published value", "; ".join(reasons), measured)
+        return Verdict("no published value", "; ".join(reasons) if measured else "", measured)
     if reasons or measured is None:
         return Verdict("not comparable", "; ".join(reasons) or "a run has no value", measured)
     return _decide(line, setting, measured, published.value, published.spread)
@@ -93,18 +94,20 @@ def _reasons(line: Line, column: str, runs: Sequence[RunRecord]) -> list[str]:
     row, table, run = line.row, line.table, runs[0]
     assert run.task is not None and run.model is not None and run.protocol is not None
     found = [row.not_comparable[key] for key in (ALL, column) if key in row.not_comparable]
-    if row.model != run.model.name:
+    same_model = row.model == run.model.name
+    if not same_model:
         found.append(f"the model is {run.model.name}, published {row.model or 'unknown'}")
     if run.task.source == "embedded":
         found.append("the data is the embedded language")
     if run.task.max_train_samples or run.task.max_eval_samples:
         found.append("not all rows were used")
     split = str(run.config.get("task", {}).get("evaluation_split", run.task.split_primary))
-    if split != table.split:
-        found.append(f"the split is {split}, published {table.split or 'unknown'}")
+    theirs = table.columns[column].split or table.split
+    if split != theirs:
+        found.append(f"the split is {split}, published {theirs or 'unknown'}")
     if run.protocol.selection != row.selection:
         found.append(f"the {run.protocol.selection} epoch is scored, published {row.selection or 'unknown'}")
-    return [*found, *_parameter_reasons(line, run)]
+    return [*found, *(_parameter_reasons(line, run) if same_model else [])]
 
 
 def _parameter_reasons(line: Line, run: RunRecord) -> list[str]:
@@ -138,7 +141,7 @@ def _measured(line: Line, column: Column, runs: Sequence[RunRecord], items: Item
     scores = Scores(tuple(run.seed for run in ordered), np.array(values), np.array(lines) * scale if even else None)
     middle = float(np.median(values) if line.row.statistic == "median" else np.mean(values))
     spread = Resampler().spread(column.task or "", scores)
-    interval = estimate([spread], lambda draws: draws.mean(axis=1), middle) if spread else None
+    interval = mean_interval([spread], middle) if spread else None
     return Measured(middle, tuple(values), interval, _count(line, ordered[0]), tuple(run.run_id for run in ordered))
 
 
