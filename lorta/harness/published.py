@@ -17,6 +17,7 @@ from lorta.harness.spec import setting_problems
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 MAGNITUDES = {"k": 10**3, "M": 10**6, "B": 10**9}
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 ALL = "all"  # instead of a column: the whole row
 
 Confidence = Literal[
@@ -138,7 +139,7 @@ def load(paper: str, folder: Path = FOLDER) -> Paper:
         raise ValueError(f"paper={paper}: {folder} has no such paper; {hint}")
     file = folder / f"{paper}.yaml"
     try:
-        found = Paper.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        found = Paper.model_validate(yaml.load(file.read_text(encoding="utf-8"), LOADER))
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is no YAML: {error}") from error
     except ValidationError as error:

@@ -183,9 +183,12 @@ def _all_data(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     """Split the runs of one adapter and rank by the settings in which cells of the same task differ."""
+    by_task = group(runs, _task_name).values()
+    if all(len({run.record.cell_id for run in of_task}) == 1 for of_task in by_task):
+        return iter([("", list(runs))])
     settings = {run.record.cell_id: _flatten(run.record.config) for run in runs}
     differing: set[str] = set()
-    for of_task in group(runs, _task_name).values():
+    for of_task in by_task:
         cells = [settings[cell] for cell in sorted({run.record.cell_id for run in of_task})]
         differing |= {key for cell in cells for key in cell if any(other.get(key) != cell[key] for other in cells)}
     names = {key: key.rpartition(".")[2] for key in sorted(differing)}

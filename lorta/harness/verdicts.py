@@ -22,12 +22,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from lorta.harness.item_scores import ItemScores
 from lorta.harness.published import ALL, Column, Line, counted_parameters, parameter_range
 from lorta.harness.record import RunRecord
-from lorta.harness.resampling import CONFIDENCE, Interval, Resampler, Scores, mean_interval, satterthwaite
+from lorta.harness.resampling import (
+    CONFIDENCE,
+    Interval,
+    Resampler,
+    Scores,
+    Variance,
+    critical_value,
+    mean_interval,
+    pool,
+)
 from lorta.harness.summary import POINTS, group
 
 Kind = Literal["reproduced", "differs", "undecided", "not comparable", "not run", "no published value"]
@@ -156,10 +164,15 @@ def _decide(line: Line, column: Column, measured: Measured, published: float, sp
 
     def interval(seeds: int) -> Interval:
         ours = float(np.var(measured.values, ddof=1)) * inflation / seeds
-        parts = [(ours, seeds - 1.0), (theirs, (line.row.seeds or 2) - 1.0), (rounding, math.inf)]
-        error, freedom = math.sqrt(ours + theirs + rounding), satterthwaite(parts)
-        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
-        return Interval(difference, difference - half, difference + half, error, freedom)
+        parts = [
+            Variance(ours, seeds - 1.0),
+            Variance(theirs, (line.row.seeds or 2) - 1.0),
+            Variance(rounding, math.inf),
+        ]
+        whole = pool(parts)
+        error, shares = math.sqrt(whole.value), (Variance(1.0, whole.freedom),)
+        half = critical_value(shares, CONFIDENCE) * error
+        return Interval(difference, difference - half, difference + half, error, shares)
 
     found = interval(len(measured.values))
     doubt = "" if known else "the published spread is unknown, the number is taken as exact"
