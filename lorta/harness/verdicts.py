@@ -40,6 +40,7 @@ from lorta.harness.summary import POINTS, group
 
 Kind = Literal["reproduced", "differs", "undecided", "not comparable", "not run", "no published value"]
 MOST_SEEDS = 1000
+KNOWN = 1e9  # degrees of freedom of a variance that is not estimated
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _decide(line: Line, column: Column, measured: Measured, published: float, sp
         parts = [
             Variance(ours, seeds - 1.0),
             Variance(theirs, (line.row.seeds or 2) - 1.0),
-            Variance(rounding, math.inf),
+            Variance(rounding, KNOWN),
         ]
         whole = pool(parts)
         error, shares = math.sqrt(whole.value), (Variance(1.0, whole.freedom),)

@@ -105,7 +105,7 @@ def unfinished(status: Any, **options: Any) -> RunRecord:
     )
 
 
-def with_section(record: RunRecord, name: str, **values: Any) -> RunRecord:
+def with_section(record: RunRecord, name: str, /, **values: Any) -> RunRecord:
     """Return the record with some fields of one section replaced."""
     return replace(record, **{name: replace(getattr(record, name), **values)})
 

@@ -12,7 +12,6 @@ from lorta.harness.resampling import (
     pool,
 )
 
-
 DATA_SETS = 2000
 
 

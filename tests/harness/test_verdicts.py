@@ -174,7 +174,7 @@ def test_two_comparable_settings_are_not_chosen_from():
 
 
 def test_units_other_than_points_are_taken_as_they_are():
-    columns = {"rte": {"task": "glue/rte", "metric": "accuracy", "unit": "nats", "margin": 0.01}}
+    columns = {"rte": {"task": "glue/rte", "metric": "accuracy", "unit": "nats", "decimals": 3, "margin": 0.01}}
     found = judge(line({"scores": {"rte": 0.8}}, columns=columns), "rte", runs(80.0, 80.0), {})
     assert (found.kind, found.measured.value) == ("reproduced", pytest.approx(0.8))
 
