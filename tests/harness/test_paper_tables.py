@@ -48,7 +48,7 @@ tables:
 @pytest.fixture
 def judged(tmp_path) -> Judged:
     (tmp_path / "own.yaml").write_text(PAPER)
-    return judge_table(load("own", tmp_path), "one", runs(80.1, 79.9, 80.2, 80.0), {}, tmp_path)
+    return judge_table(load("own", tmp_path), "one", runs(80.1, 79.9, 80.2, 80.2), {}, tmp_path)
 
 
 def test_published_measured_difference_and_verdict_stand_below_each_other(judged):
@@ -56,7 +56,7 @@ def test_published_measured_difference_and_verdict_stand_below_each_other(judged
     assert [row[2] for row in body] == ["published", "measured", "difference", "verdict", *["published", "verdict"] * 2]
     assert [row[3] for row in body[:4]] == [
         "80.0 ± 0.2",
-        "80.1 [79.8, 80.3]",
+        "80.1 [79.9, 80.3]",
         body[2][3],
         "reproduced",
     ]
@@ -84,7 +84,7 @@ def test_csv_has_a_line_a_cell_with_all_that_was_compared(judged):
         "4",
         "1000",
     )
-    assert float(first["measured"]) == pytest.approx(80.05)
+    assert float(first["measured"]) == pytest.approx(80.1)
     assert float(first["difference_low95"]) < float(first["difference"]) < float(first["difference_high95"])
     assert (first["verdict"], len(first["runs"].split())) == ("reproduced", 4)
     assert (found[1]["verdict"], found[1]["measured"], found[3]["reason"]) == (
