@@ -10,6 +10,7 @@ from lorta.harness.published import load
 from lorta.harness.report import write_report
 from lorta.harness.store import read_export
 from lorta.harness.table_command import items_file
+from lorta.harness.verdicts import Evidence
 from scripts.make_readme import HEADLINE, headline
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,9 @@ def test_the_papers_tables_regenerated_from_the_committed_records_are_the_commit
     records = [record for file in SUITES for record in read_export(file)]
     items = {run: found for file in SUITES for run, found in read_items(items_of(file), records).items()}
     paper = load("lorta")
-    write_paper([judge_table(paper, name, records, items) for name in paper.tables], tmp_path, "paper_lorta")
+    write_paper(
+        [judge_table(paper, name, Evidence.of(records, items)) for name in paper.tables], tmp_path, "paper_lorta"
+    )
     for ending in ("md", "csv", "tex", "html"):
         name = f"reports/paper_lorta.{ending}"
         assert (tmp_path / name).read_bytes() == (ROOT / "results" / name).read_bytes()

@@ -45,14 +45,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that is inferred from one table. `with_items` are the tasks whose items are known for every row."""
+    """All that is inferred from one table. `with_items` are the rows whose items are known for every task."""
 
     intervals: Mapping[Place, Interval]
     middle: Mapping[int, Interval]  # interquartile mean by row
     comparisons: tuple[Comparison, ...]
     ties: frozenset[Place]
     more_seeds: Mapping[int, int | None]  # row -> seeds that are missing to see RESOLUTION; None: over MOST_SEEDS
-    with_items: tuple[str, ...]
+    with_items: tuple[int, ...]
 
 
 def analyse(table: Table, items: ItemScores) -> Analysis:
@@ -69,7 +69,7 @@ def analyse(table: Table, items: ItemScores) -> Analysis:
         if row.average.mean is not None and len(found) == len(table.tasks) > 1:
             intervals[number, AVERAGE] = mean_interval(list(found.values()), row.average.mean)
             middle[number] = middle_interval(list(found.values()))
-    known = tuple(task for task in table.tasks if all(of[task].items is not None for of in scores if task in of))
+    known = tuple(row for row, of in enumerate(scores) if of and all(found.items is not None for found in of.values()))
     comparisons = _comparisons(table, scores, resampler)
     return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
 

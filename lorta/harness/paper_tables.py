@@ -3,13 +3,12 @@
 Markdown, LaTeX and HTML have the paper's own layout, with up to four lines a method; CSV has one line a cell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from lorta.harness.csv_tables import DECIMALS, Value, csv_text
-from lorta.harness.item_scores import ItemScores
 from lorta.harness.markup import (
     DASH,
     TextTable,
@@ -21,10 +20,9 @@ from lorta.harness.markup import (
     markdown_text,
 )
 from lorta.harness.published import FOLDER, Column, Line, Paper, Table, lines
-from lorta.harness.record import RunRecord
 from lorta.harness.resampling import Interval
 from lorta.harness.store import write_atomically
-from lorta.harness.verdicts import Verdict, judge
+from lorta.harness.verdicts import Evidence, Verdict, judge
 
 LEGEND = (
     "Measured: mean (or the paper's statistic) over seeds with its 95 % interval; difference: measured minus "
@@ -55,14 +53,11 @@ class Judged:
         return self.paper.tables[self.name]
 
 
-def judge_table(
-    paper: Paper, name: str, records: Iterable[RunRecord], items: ItemScores, folder: Path = FOLDER
-) -> Judged:
+def judge_table(paper: Paper, name: str, evidence: Evidence, folder: Path = FOLDER) -> Judged:
     """Return a table with its verdicts. Raises ValueError for a table that the paper does not have."""
     rows = tuple(lines(paper, name, folder))
-    finished = [record for record in records if record.status == "success"]
     cells = {
-        (number, column): judge(line, column, finished, items)
+        (number, column): judge(line, column, evidence)
         for number, line in enumerate(rows)
         for column in paper.tables[name].columns
     }

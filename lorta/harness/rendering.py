@@ -101,12 +101,15 @@ def _p_text(value: float) -> str:
 
 def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     """Return sentences on how the intervals were made and what they leave out."""
-    rest = [table.short(task) for task in table.tasks if task not in analysis.with_items]
-    known = [table.short(task) for task in analysis.with_items]
-    what = f"seeds and scored rows ({', '.join(known)})" if known else ""
-    only = f"seeds only ({', '.join(rest)}: no scores of single rows are kept)" if rest else ""
+    labels = [
+        [row.label for number, row in enumerate(table.rows) if (number in analysis.with_items) == known]
+        for known in (True, False)
+    ]
+    drawn = "seeds and scored rows" if labels[0] else "seeds"
+    if labels[1]:
+        of = f" for {', '.join(labels[1])}" if labels[0] else ""
+        drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no scores of single rows are kept)"
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
-    drawn = " and ".join(filter(None, (what, only)))
     notes = [
         f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
         "may lie outside the metric's range."

@@ -154,9 +154,12 @@ class Resampler:
         return drawn
 
 
-def mean_interval(spreads: Sequence[Spread], value: float) -> Interval:
-    """Return the interval of a mean over tasks of means over seeds; `value` is the estimate."""
-    return _interval(spreads, np.mean([spread.means for spread in spreads], axis=0), value)
+def mean_interval(spreads: Sequence[Spread], value: float, widening: float = 1.0) -> Interval:
+    """Return the interval of a mean over tasks of means over seeds; `value` is the estimate.
+
+    `widening` multiplies the error, for an estimate that is less sure than the mean.
+    """
+    return _interval(spreads, np.mean([spread.means for spread in spreads], axis=0) * widening, value)
 
 
 def middle_interval(spreads: Sequence[Spread]) -> Interval:

@@ -73,6 +73,7 @@ def _report(options: argparse.Namespace) -> None:
 def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     from lorta.harness.paper_tables import judge_table, write_paper
     from lorta.harness.published import load
+    from lorta.harness.verdicts import Evidence
 
     if options.export:
         raise ValueError("--export is of a report; leave it or paper= out.")
@@ -83,7 +84,8 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     if options.runs is not None:
         refuse_untrusted(records, str(options.runs))
     names = [words["table"]] if "table" in words else list(paper.tables)
-    tables = [judge_table(paper, name, records, items) for name in names]
+    evidence = Evidence.of(records, items)
+    tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
     print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))
 

@@ -17,7 +17,8 @@ a spread is taken as exact but for its rounding. An interval of our own score, w
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +41,7 @@ from lorta.harness.summary import POINTS, group
 
 Kind = Literal["reproduced", "differs", "undecided", "not comparable", "not run", "no published value"]
 MOST_SEEDS = 1000
+OF_MEDIAN = math.pi / 2  # its variance over the mean's, for normal errors and many seeds
 KNOWN = 1e9  # degrees of freedom of a variance that is not estimated
 
 
@@ -64,12 +66,30 @@ class Verdict:
     difference: Interval | None = None
 
 
-def judge(line: Line, column: str, records: Sequence[RunRecord], items: ItemScores) -> Verdict:
-    """Return the verdict on one cell. Of several cells of `records`, finished runs, the most comparable counts."""
+@dataclass(frozen=True)
+class Evidence:
+    """Finished runs by (adapter, rank, task), and what is known of their items."""
+
+    runs: Mapping[tuple[str, int | None, str], Sequence[RunRecord]]
+    items: ItemScores
+    resampler: Resampler
+
+    @classmethod
+    def of(cls, records: Iterable[RunRecord], items: ItemScores) -> "Evidence":
+        """Take the finished ones of these records."""
+        found: defaultdict[tuple[str, int | None, str], list[RunRecord]] = defaultdict(list)
+        for record in records:
+            if record.status == "success" and record.adapter and record.task:
+                found[record.adapter.name, record.adapter.rank, record.task.name].append(record)
+        return cls(found, items, Resampler())
+
+
+def judge(line: Line, column: str, evidence: Evidence) -> Verdict:
+    """Return the verdict on one cell. Of several cells of ours the most comparable counts."""
     setting, published = line.table.columns.get(column), line.row.scores.get(column)
     if setting is None:
         return Verdict("not run", "the table it is quoted from has no such column")
-    candidates = _candidates(line, setting, records)
+    candidates = _candidates(line, setting, evidence)
     if not candidates:
         absent = "this project has no such task or metric" if setting.task is None or setting.metric is None else ""
         return Verdict("not run", absent or ("" if line.row.adapter else "this project has no such method"))
@@ -78,7 +98,7 @@ def judge(line: Line, column: str, records: Sequence[RunRecord], items: ItemScor
     if not reasons and sum(not _reasons(line, column, other) for other in judged) > 1:
         reasons = ["several settings of it were run; choose one with --records"]
     same = runs[0].model is not None and runs[0].model.name == line.row.model
-    measured = _measured(line, setting, runs, items) if same else None  # another model's score would mislead here
+    measured = _measured(line, setting, runs, evidence) if same else None  # another model's score would mislead here
     if published is None:
         return Verdict("no published value", "; ".join(reasons) if measured else "", measured)
     if reasons or measured is None:
@@ -86,14 +106,12 @@ def judge(line: Line, column: str, records: Sequence[RunRecord], items: ItemScor
     return _decide(line, setting, measured, published.value, published.spread)
 
 
-def _candidates(line: Line, column: Column, records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+def _candidates(line: Line, column: Column, evidence: Evidence) -> list[list[RunRecord]]:
     """Return the runs of that adapter, rank, task and metric, by cell."""
     found = [
         record
-        for record in records
-        if record.adapter and (record.adapter.name, record.adapter.rank) == (line.row.adapter, line.row.rank)
-        if record.task and record.task.name == column.task and record.metrics
-        if column.metric in record.metrics.get(record.task.split_primary, {})
+        for record in evidence.runs.get((line.row.adapter or "", line.row.rank, column.task or ""), ())
+        if record.task and record.metrics and column.metric in record.metrics.get(record.task.split_primary, {})
     ]
     return list(group(found, lambda record: record.cell_id).values())
 
@@ -135,7 +153,7 @@ def _count(line: Line, run: RunRecord) -> int:
     return counted_parameters(parts, line.row.counted or ("adapter",))  # type: ignore[arg-type]
 
 
-def _measured(line: Line, column: Column, runs: Sequence[RunRecord], items: ItemScores) -> Measured | None:
+def _measured(line: Line, column: Column, runs: Sequence[RunRecord], evidence: Evidence) -> Measured | None:
     ordered = sorted(runs, key=lambda run: run.seed)
     scale = POINTS if column.unit == "points" else 1.0
     values: list[float] = []
@@ -145,19 +163,20 @@ def _measured(line: Line, column: Column, runs: Sequence[RunRecord], items: Item
             return None
         values.append(score.value * scale)
     primary = all(run.task is not None and run.task.metric_primary == column.metric for run in ordered)
-    lines = [items.get(run.run_id) if primary else None for run in ordered]
+    lines = [evidence.items.get(run.run_id) if primary else None for run in ordered]
     even = None not in lines and len({len(of_run or ()) for of_run in lines}) == 1
     scores = Scores(tuple(run.seed for run in ordered), np.array(values), np.array(lines) * scale if even else None)
-    middle = float(np.median(values) if line.row.statistic == "median" else np.mean(values))
-    spread = Resampler().spread(column.task or "", scores)
-    interval = mean_interval([spread], middle) if spread else None
+    median = line.row.statistic == "median"
+    middle = float(np.median(values) if median else np.mean(values))
+    spread = evidence.resampler.spread(column.task or "", scores)
+    interval = mean_interval([spread], middle, math.sqrt(OF_MEDIAN) if median else 1.0) if spread else None
     return Measured(middle, tuple(values), interval, _count(line, ordered[0]), tuple(run.run_id for run in ordered))
 
 
 def _decide(line: Line, column: Column, measured: Measured, published: float, spread: float | None) -> Verdict:
     if len(measured.values) < 2:
         return Verdict("undecided", "one seed was run, so nothing is known of its spread", measured)
-    inflation = math.pi / 2 if line.row.statistic == "median" else 1.0
+    inflation = OF_MEDIAN if line.row.statistic == "median" else 1.0
     known = spread is not None and line.row.spread == "std" and (line.row.seeds or 0) > 1
     theirs = spread**2 * inflation / (line.row.seeds or 1) if spread is not None and known else 0.0
     rounding = (0.5 * 10.0**-column.decimals) ** 2 / 3

@@ -88,8 +88,21 @@ def test_items_add_the_choice_of_rows_to_that_of_seeds():
     with_items, without = (analyse(table, known).comparisons[0].interval for known in (items, {}))
     assert with_items.error > without.error
     assert (len(with_items.parts), len(without.parts)) == (2, 1)
-    assert analyse(table, items).with_items == ("glue/rte",)
+    assert analyse(table, items).with_items == (0, 1)
     assert analyse(table, {}).with_items == ()
+
+
+def test_report_names_the_rows_whose_items_are_not_kept():
+    pairs = [answered(adapter, seed, 0.8) for adapter in ("a", "bb") for seed in range(2)]
+    table = the_table([record for record, _ in pairs])
+    known = {record.run_id: found for record, found in pairs}
+    some = {run: found for run, found in known.items() if run in {record.run_id for record, _ in pairs[:2]}}
+    for items, words in (
+        (known, "resamples of seeds and scored rows, with"),
+        (some, "of seeds and scored rows (seeds only for bb r=4: no scores of single rows are kept), with"),
+        ({}, "resamples of seeds (only: no scores of single rows are kept), with"),
+    ):
+        assert words in to_markdown([table], [], [analyse(table, items)])
 
 
 def test_lower_is_better_where_the_task_says_so():

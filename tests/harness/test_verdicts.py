@@ -7,7 +7,7 @@ from scipy import stats
 
 from lorta.harness.published import Line, Row, Table, filled_in
 from lorta.harness.record import RunRecord
-from lorta.harness.verdicts import judge
+from lorta.harness.verdicts import Evidence, judge
 from tests.harness.example_records import finished, with_section
 
 TABLE: dict[str, Any] = {
@@ -48,7 +48,7 @@ def runs(*values: float) -> list[RunRecord]:
 
 
 def verdict(records: list[RunRecord], row: dict[str, Any] | None = None, **table: Any) -> tuple[str, str]:
-    found = judge(line(row, **table), "rte", records, {})
+    found = judge(line(row, **table), "rte", Evidence.of(records, {}))
     return found.kind, found.reason
 
 
@@ -80,8 +80,7 @@ def test_difference_has_the_interval_of_welch():
     found = judge(
         line({"scores": {"rte": [80.0, 1.5]}}, columns={"rte": {**TABLE["columns"]["rte"], "decimals": 6}}),
         "rte",
-        runs(*values),
-        {},
+        Evidence.of(runs(*values), {}),
     )
     expected = stats.ttest_ind_from_stats(np.mean(values), np.std(values, ddof=1), 4, 80.0, 1.5, 5, equal_var=False)
     degrees = (np.var(values, ddof=1) / 4 + 1.5**2 / 5) ** 2 / (
@@ -93,7 +92,7 @@ def test_difference_has_the_interval_of_welch():
 
 def test_a_median_is_compared_with_a_median_and_is_less_sure():
     values = (79.9, 80.0, 80.1, 80.0, 83.0)
-    mean, median = (judge(line(statistic=name), "rte", runs(*values), {}) for name in ("mean", "median"))
+    mean, median = (judge(line(statistic=name), "rte", Evidence.of(runs(*values), {})) for name in ("mean", "median"))
     assert (mean.difference.value, median.difference.value) == pytest.approx((0.6, 0.0))
     assert median.difference.error > mean.difference.error
 
@@ -132,7 +131,7 @@ def test_what_forbids_a_comparison_is_named(record, row, table, reason):
 
 def test_score_of_another_model_is_not_shown():
     other = with_section(run(), "model", name="minilm")
-    assert judge(line(), "rte", [other], {}).measured is None
+    assert judge(line(), "rte", Evidence.of([other], {})).measured is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_another_metric_of_the_task_is_no_run_of_it():
     scores = {
         "validation": {**run().metrics["validation"], "f1": replace(run().metrics["validation"]["accuracy"], value=0.7)}
     }
-    found = judge(line(columns=columns), "rte", [replace(run(), metrics=scores)], {})
+    found = judge(line(columns=columns), "rte", Evidence.of([replace(run(), metrics=scores)], {}))
     assert found.measured.value == pytest.approx(70.0)
 
 
@@ -159,7 +158,7 @@ def test_methods_and_tasks_that_are_not_here_are_said_to_be():
 
 
 def test_unpublished_cell_shows_what_was_measured():
-    found = judge(line({"scores": {}}), "rte", runs(80.0, 81.0), {})
+    found = judge(line({"scores": {}}), "rte", Evidence.of(runs(80.0, 81.0), {}))
     assert (found.kind, found.measured.value) == ("no published value", pytest.approx(80.5))
 
 
@@ -175,12 +174,12 @@ def test_two_comparable_settings_are_not_chosen_from():
 
 def test_units_other_than_points_are_taken_as_they_are():
     columns = {"rte": {"task": "glue/rte", "metric": "accuracy", "unit": "nats", "decimals": 3, "margin": 0.01}}
-    found = judge(line({"scores": {"rte": 0.8}}, columns=columns), "rte", runs(80.0, 80.0), {})
+    found = judge(line({"scores": {"rte": 0.8}}, columns=columns), "rte", Evidence.of(runs(80.0, 80.0), {}))
     assert (found.kind, found.measured.value) == ("reproduced", pytest.approx(0.8))
 
 
 def test_shown_interval_covers_rows_where_they_are_known():
     records = runs(80.0, 80.0)
     items = {record.run_id: tuple([1.0] * 8 + [0.0] * 2) for record in records}
-    with_items, without = (judge(line(), "rte", records, known).measured.interval for known in (items, {}))
+    with_items, without = (judge(line(), "rte", Evidence.of(records, known)).measured.interval for known in (items, {}))
     assert (without.error, with_items.error) == (0.0, pytest.approx(12.0, rel=0.1))
