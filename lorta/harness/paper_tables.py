@@ -181,9 +181,14 @@ def _published(line: Line, columns: Mapping[str, Column]) -> list[str]:
     texts: list[str] = []
     for name, column in columns.items():
         found = line.row.scores.get(name)
-        spread = "" if found is None or found.spread is None else f" ± {found.spread:.{column.decimals}f}"
-        texts.append(DASH if found is None else f"{found.value:.{column.decimals}f}{spread}")
+        spread = "" if found is None or found.spread is None else f" ± {_printed(found.spread, column)}"
+        texts.append(DASH if found is None else f"{_printed(found.value, column)}{spread}")
     return texts
+
+
+def _printed(value: float, column: Column) -> str:
+    """Return a published number as it is printed; tables of times mix numbers of digits."""
+    return f"{value:.{column.decimals}f}" if column.unit == "points" else f"{value:g}"
 
 
 def _measured(verdict: Verdict, column: Column) -> str:
