@@ -62,7 +62,8 @@ class Spread:
     """What resampling does to one task's scores: deviations of the mean, (resamples,), and its variance by cause."""
 
     values: Array  # (seeds,)
-    by_run: Array  # (resamples, seeds): deviation of the seed that stands in the place of each
+    deviations: Array  # (seeds,), widened
+    chosen: Array  # (resamples, seeds): which seed stands in the place of each
     by_seeds: Array  # (resamples,)
     by_items: Array  # (resamples,)
     over_seeds: Variance | None
@@ -76,7 +77,7 @@ class Spread:
     @property
     def runs(self) -> Array:
         """Resampled scores of all runs, (resamples, seeds); items move all runs alike."""
-        return self.values.mean() + self.by_run + self.by_items[:, None]
+        return self.values.mean() + self.deviations[self.chosen] + self.by_items[:, None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Resampler:
             effects = _item_effects(scores.items)
             by_items = self._item_deviation(task, effects)
             over_items = Variance(float((effects**2).sum()) / len(effects) ** 2, max(len(effects) - 1.0, 1.0))
-        return Spread(scores.values, deviations[chosen], weights @ deviations, by_items, over_seeds, over_items)
+        return Spread(scores.values, deviations, chosen, weights @ deviations, by_items, over_seeds, over_items)
 
     def _seed_draws(self, task: str, count: int) -> tuple[Array, Array]:
         """Return the chosen seeds and each seed's share in the mean, both (resamples, seeds)."""
