@@ -102,21 +102,26 @@ def write_items(lines: Iterable[Line], path: Path) -> None:
 
 
 def read_items(path: Path, records: Iterable[RunRecord]) -> ItemScores:
-    """Return the item scores of these records, or nothing when there is no such file.
+    """Return the item scores of these records, as `read_lines` finds them."""
+    return {line.run_id: line.items for line in read_lines(path, records)}
+
+
+def read_lines(path: Path, records: Iterable[RunRecord]) -> list[Line]:
+    """Return the lines of these records, or nothing when there is no such file.
 
     Raises ValueError for a line that is torn, or belongs to other predictions, another metric or another score than the
     record of its run.
     """
     if not path.is_file():
-        return {}
+        return []
     known = {record.run_id: record for record in records}
-    found: dict[str, tuple[float, ...]] = {}
+    found: list[Line] = []
     for number, text in enumerate(gzip.decompress(path.read_bytes()).decode().splitlines(), 1):
         try:
             line = Line.from_json(text)
             if line.run_id in known:
                 _refuse_foreign(line, known[line.run_id])
-                found[line.run_id] = line.items
+                found.append(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {str(error).rstrip('.')}; export the suite again.") from error
     return found

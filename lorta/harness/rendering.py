@@ -112,7 +112,7 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
     notes = [
         f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
-        "may lie outside the metric's range."
+        "may lie outside the metric's range, and equal scores leave them no width."
     ]
     if analysis.middle:
         notes.append("Interquartile mean: the middle half of all runs over tasks and seeds, where no run can dominate.")

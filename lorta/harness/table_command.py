@@ -1,6 +1,7 @@
 """The command `lorta table`, which is `python scripts/make_tables.py`: reports of runs, and papers beside our runs.
 
     lorta table [--runs runs | --records FILE ...] [--name NAME] [--export]     the report of finished runs
+    lorta table --records FILE --runs runs --export        add scores of rows to a suite that is exported already
     lorta table paper=lorta [table=glue_base] [--runs runs | --records FILE ...]     published | measured | verdict
 
 Without --runs or --records, a report is of `runs`, and a paper's table is of all committed records. A report is written
@@ -11,7 +12,7 @@ import argparse
 import difflib
 from pathlib import Path
 
-from lorta.harness.item_scores import ItemScores, Line, from_store, read_items, write_items
+from lorta.harness.item_scores import ItemScores, from_store, read_items, read_lines, write_items
 from lorta.harness.record import RunRecord
 from lorta.harness.store import Store, export, read_export
 from lorta.harness.trust import refuse_untrusted
@@ -23,9 +24,13 @@ WORDS = ("paper", "table")
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the words and options of the command."""
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="paper=NAME and table=NAME, of results/published")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--runs", type=Path, help="folder of all runs (default of a report: runs)")
-    source.add_argument("--records", type=Path, nargs="+", help="exported records (default of a paper: all committed)")
+    parser.add_argument("--runs", type=Path, help="folder of all runs (default of a report: runs)")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        help="exported records (default of a paper: all committed); --runs then only has the predictions to --export",
+    )
     parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
     parser.add_argument(
@@ -81,7 +86,7 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     if options.runs is None and options.records is None:
         options.records = sorted((options.results / "records").glob("*.jsonl*"))
     records, items = _read(options)
-    if options.runs is not None:
+    if options.records is None:
         refuse_untrusted(records, str(options.runs))
     names = [words["table"]] if "table" in words else list(paper.tables)
     evidence = Evidence.of(records, items)
@@ -92,9 +97,9 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
 
 def _read(options: argparse.Namespace) -> tuple[list[RunRecord], ItemScores]:
     """Return the records of the named source with the scores of their rows; exported ones must be trusted."""
-    if options.runs is not None:
-        if not options.runs.exists():
-            raise ValueError(f"there is no {options.runs}: run a sweep, or name the records with --records or --runs.")
+    if options.runs is not None and not options.runs.exists():
+        raise ValueError(f"there is no {options.runs}: run a sweep, or name the records with --records or --runs.")
+    if options.records is None:
         return Store(options.runs).records(), {}
     found: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
@@ -115,12 +120,14 @@ def items_file(results: Path, suite: str) -> Path:
 
 def _export(options: argparse.Namespace, name: str, records: list[RunRecord]) -> ItemScores:
     """Write trusted records, and the scores of their rows where the runs' predictions are at hand; return these."""
-    source = options.runs or options.records[0]
-    refuse_untrusted(records, str(source))
+    refuse_untrusted(records, str(options.records[0] if options.records else options.runs))
     ending = ".jsonl" if len(records) <= MOST_PLAIN_RECORDS else ".jsonl.gz"
-    export(records, options.results / "records" / f"{name}{ending}")
-    lines: list[Line] = from_store(records, Store(options.runs)) if options.runs else []
-    if not lines:
-        return {}
-    write_items(lines, items_file(options.results, name))
-    return {line.run_id: line.items for line in lines}
+    target, items = options.results / "records" / f"{name}{ending}", items_file(options.results, name)
+    if options.records is None or target.resolve() not in [file.resolve() for file in options.records]:
+        export(records, target)  # a committed suite is never written over with itself
+    lines = {line.run_id: line for line in read_lines(items, records)}
+    if options.runs is not None:
+        lines |= {line.run_id: line for line in from_store(records, Store(options.runs))}
+    if lines:
+        write_items(lines.values(), items)
+    return {run: line.items for run, line in lines.items()}

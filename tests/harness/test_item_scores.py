@@ -1,3 +1,4 @@
+import argparse
 import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,8 @@ import pytest
 from experiments.metrics import score as glue_score
 from lorta.harness.item_scores import Line, from_store, item_scores, read_items, write_items
 from lorta.harness.record import RunRecord, Score, SideFile
-from lorta.harness.store import Store
+from lorta.harness.store import Store, export
+from lorta.harness.table_command import declare, run
 from tests.harness.example_records import finished, with_section
 
 
@@ -131,6 +133,23 @@ def test_items_of_another_run_are_refused(tmp_path, change, problem):
     write_items([line], tmp_path / "items.jsonl.gz")
     with pytest.raises(ValueError, match=f"line 1: .*{problem}"):
         read_items(tmp_path / "items.jsonl.gz", [record])
+
+
+def test_scores_of_rows_are_added_to_an_exported_suite_without_touching_it(tmp_path, capsys):
+    record, line = a_run(Store(tmp_path / "runs"))
+    suite = tmp_path / "results" / "records" / "x.jsonl"
+    export([record], suite)
+    before = suite.stat().st_mtime_ns
+    parser = argparse.ArgumentParser()
+    declare(parser)
+    places = ["--records", str(suite), "--results", str(tmp_path / "results")]
+    run(parser.parse_args([*places, "--runs", str(tmp_path / "runs"), "--export"]))
+    assert suite.stat().st_mtime_ns == before
+    assert read_items(tmp_path / "results" / "predictions" / "x.jsonl.gz", [record]) == {record.run_id: line.items}
+    written = capsys.readouterr().out
+    assert "resamples of seeds and scored rows" in written
+    run(parser.parse_args(places))  # from the exported files alone
+    assert capsys.readouterr().out == written
 
 
 def test_torn_line_is_refused_with_its_number(tmp_path):
