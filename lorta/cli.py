@@ -91,6 +91,18 @@ def _table(parsed: argparse.Namespace) -> None:
     run(parsed)
 
 
+def _declare_report(parser: argparse.ArgumentParser) -> None:
+    from lorta.harness.page.command import declare
+
+    declare(parser)
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from lorta.harness.page.command import run
+
+    run(parsed)
+
+
 COMMANDS = {
     "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
     "plan": Command("Show what a sweep would run, and at what cost.", commands.declare_overrides, commands.plan),
@@ -99,4 +111,5 @@ COMMANDS = {
     "collect": Command("Export a sweep's records.", commands.declare_collect, commands.collect),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", _declare_table, _table),
+    "report": Command("Make one HTML page of tables, plots and records.", _declare_report, _report),
 }

@@ -11,9 +11,7 @@ import argparse
 import difflib
 from pathlib import Path
 
-from lorta.harness.item_scores import ItemScores, items_file, read_items
-from lorta.harness.record import RunRecord
-from lorta.harness.store import Store, read_export
+from lorta.harness.source import read_source
 from lorta.harness.trust import refuse_untrusted
 
 WORDS = ("paper", "table")
@@ -29,6 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,13 +56,23 @@ def _words(words: list[str]) -> dict[str, str]:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from lorta.harness.report import write_report
+    from lorta.harness.report import write_full_report
 
+    formats = _formats(options.formats)
     if options.records is None:
         options.runs = options.runs or Path("runs")
-    records, items = _read(options)
+    found = read_source(options.runs, options.records, with_losses=True)
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
-    print(write_report(records, name, options.results, items=items))
+    print(write_full_report(found, name, options.results, formats))
+
+
+def _formats(text: str) -> list[str]:
+    from lorta.harness.figures import FORMATS
+
+    formats = text.split(",")
+    if unknown := [word for word in formats if word not in FORMATS]:
+        raise ValueError(f"--formats takes {', '.join(FORMATS)}, with commas between, got {', '.join(unknown)}.")
+    return formats
 
 
 def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
@@ -74,29 +83,11 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     paper = load(words["paper"])
     if options.runs is None and options.records is None:
         options.records = sorted((options.results / "records").glob("*.jsonl*"))
-    records, items = _read(options)
+    found = read_source(options.runs, options.records)
     if options.records is None:
-        refuse_untrusted(records, str(options.runs))
+        refuse_untrusted(found.records, str(options.runs))
     names = [words["table"]] if "table" in words else list(paper.tables)
-    evidence = Evidence.of(records, items)
+    evidence = Evidence.of(found.records, found.items)
     tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
     print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))
-
-
-def _read(options: argparse.Namespace) -> tuple[list[RunRecord], ItemScores]:
-    """Return the records of the named source with the scores of their rows; exported ones must be trusted."""
-    if options.records is None:
-        if not options.runs.exists():
-            raise ValueError(f"there is no {options.runs}: run a sweep, or name the records with --records or --runs.")
-        return Store(options.runs).records(), {}
-    found: list[RunRecord] = []
-    items: dict[str, tuple[float, ...]] = {}
-    for file in options.records:
-        if not file.exists():
-            raise ValueError(f"there is no {file}: name exported records with --records, or runs with --runs.")
-        records = read_export(file)
-        refuse_untrusted(records, str(file))
-        found += records
-        items |= read_items(items_file(file.parent.parent, file.name.split(".")[0]), records)
-    return found, items

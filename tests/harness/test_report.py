@@ -152,7 +152,12 @@ def test_figure_draws_every_method_and_the_head_alone_as_a_line_across(tmp_path,
     assert curves == {(360.0, 720.0), (4096.0, 8192.0)}
     assert any(tuple(line.get_ydata()) == (50.0, 50.0) for line in average.lines)
     assert (average.get_xscale(), average.get_title(), rte.get_title()) == ("log", "average", "rte (accuracy)")
-    assert {text.get_text() for text in first.legends[0].get_texts()} == {"head_only (0 parameters)", "lora", "lorta"}
+    assert {text.get_text() for text in first.legends[0].get_texts()} == {
+        "best for its cost",
+        "head_only (0 adapter parameters)",
+        "lora",
+        "lorta",
+    }
     assert [axis.get_title() for axis in second.axes] == ["rte (accuracy)"]
 
 
