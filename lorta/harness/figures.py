@@ -131,7 +131,7 @@ def _draw_curve(axis: "Axes", curve: Curve) -> Any:
         [point.y for point in curve.points],
         yerr=_bars(curve.points),
         color=style.colour,
-        linestyle=style.line[0],
+        linestyle=style.line[0] if curve.joined else "none",
         linewidth=1.2,
         capsize=2,
         **_marker(curve, style),

@@ -15,6 +15,7 @@ from lorta.harness.sizes import training_peak
 from lorta.harness.statistics import mean
 from lorta.harness.summary import Row, Run, Table, group
 
+PARAMETERS, RANK = "adapter parameters", "rank"
 MEBIBYTE, KIBIBYTE = 2**20, 2**10
 
 
@@ -37,6 +38,7 @@ class Curve:
     points: tuple[Point, ...]
     across: bool = False
     markers: bool = True
+    joined: bool = True  # by a line
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ Costs = Callable[[Row], float | None]
 def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
     """Return score over adapter parameters: averaged over tasks, if there are several, and by task."""
     names = [*columns(table)[len(table.tasks) :], *table.tasks]
-    return [_over(table, analysis, name, "adapter parameters", _parameters) for name in names]
+    return [_over(table, analysis, name, PARAMETERS, _parameters) for name in names]
 
 
 def cost_panels(table: Table, analysis: Analysis) -> list[Panel]:
@@ -89,7 +91,7 @@ def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
     several = {name for name, rows in group(table.rows, _adapter).items() if len({row.rank for row in rows}) > 1}
     names = [*columns(table)[len(table.tasks) :], *table.tasks] if several else []
     panels = [
-        _over(table, analysis, name, "rank", lambda row: row.rank, [row.adapter in several for row in table.rows])
+        _over(table, analysis, name, RANK, lambda row: row.rank, [row.adapter in several for row in table.rows])
         for name in names
     ]
     return [panel for panel in panels if panel.curves]
@@ -158,8 +160,9 @@ def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs
             found.setdefault((row.adapter, row.variant), []).append(point)
         else:
             across.append(Curve(row.adapter, f"{row.adapter} (0 {label})", (point,), across=True))
-    curves = [Curve(method, method, tuple(sorted(points))) for (method, _), points in found.items()]
-    front = () if label == "rank" else _front([point for points in found.values() for point in points], table)
+    joined = label in (PARAMETERS, RANK)  # ranks need not be in the order of other costs
+    curves = [Curve(method, method, tuple(sorted(points)), joined=joined) for (method, _), points in found.items()]
+    front = () if label == RANK else _front([point for points in found.values() for point in points], table)
     return Panel(_title(table, column), label, _unit(table), (*curves, *across), front=front)
 
 

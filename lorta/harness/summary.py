@@ -88,12 +88,12 @@ class Table:
     @property
     def higher_is_better(self) -> bool:
         """Whether more is better, in all columns."""
-        return self.runs[0].task.higher_is_better
+        return self.rows[0].runs[0].task.higher_is_better
 
     @property
     def scale(self) -> float:
         """What a stored score is multiplied by to be shown."""
-        return _scale(self.runs[0])
+        return _scale(self.rows[0].runs[0])
 
     @property
     def decimals(self) -> int:

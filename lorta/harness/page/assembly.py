@@ -42,7 +42,7 @@ class Plot(NamedTuple):
 
     number: int
     title: str
-    over: str
+    axes: str
     summary: str
 
 
@@ -123,8 +123,7 @@ def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], sh
     start = len(figures)
     figures += [plots.figure(panel) for panel in panels]
     found = [
-        Plot(start + place, f"{panel.title}: {panel.y_label}", panel.x_label, plots.summary(panel))
-        for place, panel in enumerate(panels)
+        Plot(start + place, panel.title, plots.axes(panel), plots.summary(panel)) for place, panel in enumerate(panels)
     ]
     return PlotGroup(name, tuple(found), shown)
 

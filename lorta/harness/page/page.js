@@ -65,6 +65,8 @@ function tabulate(DataTable, data) {
       Object.assign(options, { data: data.runs, deferRender: true, paging: true, columnDefs: [links] });
     }
     new DataTable(table, options);
+    const pages = table.closest(".dt-container").querySelector("nav");
+    pages?.setAttribute("aria-label", `Pages of ${table.getAttribute("id")}`);
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     table.querySelectorAll(".dtcc-search").forEach((search, place) => {
       search.querySelector("input").setAttribute("aria-label", `Filter by ${names[place]}`);

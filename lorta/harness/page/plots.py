@@ -31,12 +31,17 @@ def figure(panel: Panel) -> dict[str, Any]:
     return Figure({"data": traces, "layout": _layout(panel)}, skip_invalid=False).to_plotly_json()
 
 
+def axes(panel: Panel) -> str:
+    """Return what the axes are, in words."""
+    return f"{panel.y_label}, over {panel.x_label}"
+
+
 def summary(panel: Panel) -> str:
     """Return what the plot says in words, for those who do not see it."""
+    said = f"{axes(panel)[0].upper()}{axes(panel)[1:]}; {len(panel.curves)} curves."
     if not panel.front:
-        return f"{panel.title}: {panel.y_label} over {panel.x_label}, {len(panel.curves)} curves."
-    best = "; ".join(f"{point.text} at {point.x:,.6g}" for point in panel.front)
-    return f"{panel.title}: {panel.y_label} over {panel.x_label}. Best for their cost: {best}."
+        return said
+    return f"{said} Best for their cost: {'; '.join(f'{point.text} at {point.x:,.6g}' for point in panel.front)}."
 
 
 def _span(panel: Panel) -> tuple[float, float]:
@@ -50,7 +55,7 @@ def _curve(curve: Curve) -> dict[str, Any]:
         "type": "scatter",
         "name": curve.name,
         "legendgroup": curve.name,
-        "mode": "lines+markers" if curve.markers else "lines",
+        "mode": "+".join(["lines"] * curve.joined + ["markers"] * curve.markers),
         "x": [point.x for point in curve.points],
         "y": [_short(point.y) for point in curve.points],
         "line": {"color": style.colour, "dash": style.line[1], "width": 1.5},
@@ -101,12 +106,14 @@ def _front(panel: Panel) -> dict[str, Any]:
 
 
 def _layout(panel: Panel) -> dict[str, Any]:
+    x: dict[str, Any] = {"title": {"text": panel.x_label}, "gridcolor": "#e4e4e4"}
+    x |= {"type": "log", "tickformat": "~s"} if panel.log_x else {"type": "linear"}
     layout: dict[str, Any] = {
         "template": "none",
         "font": {"size": 12, "color": "#1b1b1b"},
         "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
         "hovermode": "closest",
-        "xaxis": {"title": {"text": panel.x_label}, "type": "log" if panel.log_x else "linear", "gridcolor": "#e4e4e4"},
+        "xaxis": x,
         "yaxis": {"title": {"text": panel.y_label}, "gridcolor": "#e4e4e4", "zeroline": False},
         "legend": {"orientation": "h", "y": -0.25},
     }
