@@ -27,8 +27,9 @@ check: .venv/installed
 smoke: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python run.py -m 'adapter=glob(*)' task=glue trainer=smoke runtime.name=smoke
 
-tables: .venv/installed  ## tables and figures of all committed records
+tables: .venv/installed  ## tables and figures of all committed records, and the paper's tables
 	for file in results/records/*.jsonl*; do $(BIN)/python scripts/make_tables.py --records $$file > /dev/null; done
+	$(BIN)/python scripts/make_tables.py paper=lorta > /dev/null
 	$(BIN)/python scripts/make_readme.py
 
 lock: .venv/installed  ## after a change of the pins: what is installed now becomes the lock

@@ -79,6 +79,30 @@ def _fit(parsed: argparse.Namespace) -> None:
         print(f"{layer:5d}", *(f"{value:10.3e}" for value in row))
 
 
+def _declare_table(parser: argparse.ArgumentParser) -> None:
+    from lorta.harness.table_command import declare
+
+    declare(parser)
+
+
+def _table(parsed: argparse.Namespace) -> None:
+    from lorta.harness.table_command import run
+
+    run(parsed)
+
+
+def _declare_report(parser: argparse.ArgumentParser) -> None:
+    from lorta.harness.page.command import declare
+
+    declare(parser)
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from lorta.harness.page.command import run
+
+    run(parsed)
+
+
 COMMANDS = {
     "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
     "plan": Command("Show what a sweep would run, and at what cost.", commands.declare_overrides, commands.plan),
@@ -86,4 +110,6 @@ COMMANDS = {
     "retry": Command("Run again what failed in a sweep.", commands.declare_retry, commands.retry),
     "collect": Command("Export a sweep's records.", commands.declare_collect, commands.collect),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
+    "table": Command("Make reports of runs, and the tables of papers beside our runs.", _declare_table, _table),
+    "report": Command("Make one HTML page of tables, plots and records.", _declare_report, _report),
 }

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from lorta.harness.item_scores import items_file, read_items
+from lorta.harness.paper_tables import judge_table, write_paper
+from lorta.harness.published import load
 from lorta.harness.report import write_report
 from lorta.harness.store import read_export
+from lorta.harness.verdicts import Evidence
 from scripts.make_readme import HEADLINE, headline
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted((ROOT / "results" / "records").glob("*.jsonl*"))
+
+
+def items_of(file: Path) -> Path:
+    return items_file(ROOT / "results", file.name.split(".")[0])
 
 
 def test_there_are_committed_records():
@@ -18,10 +26,23 @@ def test_there_are_committed_records():
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
 def test_a_report_regenerated_from_its_records_is_the_committed_one(file, tmp_path):
-    suite = file.name.split(".")[0]
-    write_report(read_export(file), suite, tmp_path, figure=False)
-    for ending in ("md", "csv", "runs.csv", "tex"):
+    suite, records = file.name.split(".")[0], read_export(file)
+    items = read_items(items_of(file), records)
+    write_report(records, suite, tmp_path, figure=False, items=items)
+    for ending in ("md", "csv", "runs.csv", "comparisons.csv", "tex"):
         name = f"reports/{suite}.{ending}"
+        assert (tmp_path / name).read_bytes() == (ROOT / "results" / name).read_bytes()
+
+
+def test_the_papers_tables_regenerated_from_the_committed_records_are_the_committed_ones(tmp_path):
+    records = [record for file in SUITES for record in read_export(file)]
+    items = {run: found for file in SUITES for run, found in read_items(items_of(file), records).items()}
+    paper = load("lorta")
+    write_paper(
+        [judge_table(paper, name, Evidence.of(records, items)) for name in paper.tables], tmp_path, "paper_lorta"
+    )
+    for ending in ("md", "csv", "tex", "html"):
+        name = f"reports/paper_lorta.{ending}"
         assert (tmp_path / name).read_bytes() == (ROOT / "results" / name).read_bytes()
 
 

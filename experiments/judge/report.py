@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.judge.journal import Journal
 from experiments.judge.verdicts import HIGHEST, category_means
-from lorta.harness.figures import COLOURS, LINES, MARKERS
+from lorta.harness.styles import style_of
 
 # in the order of MT-Bench's questions; clockwise from the top in the plot
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
@@ -78,22 +78,23 @@ def radar(grades: Grades, file: Path) -> None:
         axes.set_ylim(0, HIGHEST)
         axes.set_xticks(angles, columns)
         axes.tick_params("x", pad=12)
-        for number, (name, by_category) in enumerate(grades.items()):
-            _draw(axes, angles, [by_category.get(column, {}).get("score") for column in columns], name, number)
+        for name, by_category in grades.items():
+            _draw(axes, angles, [by_category.get(column, {}).get("score") for column in columns], name)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, dpi=150, metadata={"Software": None})  # the version would change the bytes
 
 
-def _draw(axes: Any, angles: Sequence[float], scores: Sequence[Any], name: str, number: int) -> None:
+def _draw(axes: Any, angles: Sequence[float], scores: Sequence[Any], name: str) -> None:
+    style = style_of(name)
     heights = [math.nan if score is None else score for score in scores]  # no score: a gap, not a zero
     axes.plot(
         [*angles, angles[0]],
         [*heights, heights[0]],
         label=name,
-        color=COLOURS[number % len(COLOURS)],
-        linestyle=LINES[number % len(LINES)],
-        marker=MARKERS[number % len(MARKERS)],
+        color=style.colour,
+        linestyle=style.line[0],
+        marker=style.marker[0],
         markersize=4,
         linewidth=1.3,
     )

@@ -31,19 +31,21 @@ def without_result(records: Iterable[RunRecord]) -> list[str]:
     rest = [record for record in records if record.status != "success"]
     for status, of_status in sorted(group(rest, lambda record: record.status).items()):
         lines.append(f"{len(of_status)} {status}:")
-        reasons = group(of_status, lambda record: (_method(record), _reason(record)))
-        lines += [f"  {method}: {why}{_where(found)}" for (method, why), found in sorted(reasons.items())]
+        reasons = group(of_status, lambda record: (method(record), reason(record)))
+        lines += [f"  {name}: {why}{_where(found)}" for (name, why), found in sorted(reasons.items())]
     return lines
 
 
-def _method(record: RunRecord) -> str:
+def method(record: RunRecord) -> str:
+    """Return adapter and rank, as far as they are known."""
     if record.adapter is None:
         return record.choices.get("adapter", record.run_id)
     rank = "" if record.adapter.rank is None else f" r={record.adapter.rank}"
     return record.adapter.name + rank
 
 
-def _reason(record: RunRecord) -> str:
+def reason(record: RunRecord) -> str:
+    """Return why a run has no result, in a line."""
     if record.failure is None:
         return record.reason or "no result yet"
     message = (record.failure.message.splitlines() or [""])[0]

@@ -45,6 +45,7 @@ def declare_collect(parser: argparse.ArgumentParser) -> None:
     declare_store(parser)
     parser.add_argument("--name", help="file name without an ending (default: runtime.name, or that of the store)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="(default: results)")
+    parser.add_argument("--records", type=Path, help="a suite collected before: leave it, add what stands beside it")
 
 
 def plan(parsed: argparse.Namespace) -> int:
@@ -116,8 +117,19 @@ def retry(parsed: argparse.Namespace) -> int:
 
 
 def collect(parsed: argparse.Namespace) -> int:
-    """Write the records of a sweep, or of a whole store, to RESULTS/records/NAME.jsonl, many of them compressed."""
+    """Collect a suite, or only what a suite that was collected before lacks."""
+    return _collect_suite(parsed) if parsed.records is None else _collect_items(parsed)
+
+
+def _collect_suite(parsed: argparse.Namespace) -> int:
+    """Write the records of a sweep, or of a whole store, to RESULTS/records/NAME.jsonl, many of them compressed.
+
+    The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
+    """
+    from lorta.harness.histories import collect_losses
+    from lorta.harness.item_scores import collect_items
     from lorta.harness.store import Store, export_suite
+    from lorta.harness.trust import distrust
 
     name, missing = parsed.name, 0
     if parsed.overrides:
@@ -130,14 +142,37 @@ def collect(parsed: argparse.Namespace) -> int:
         missing = len(found.specs) - len(records)
     else:
         _require_store(parsed.runs)
-        records, name = Store(parsed.runs).records(), name or parsed.runs.resolve().name
+        store = Store(parsed.runs)
+        records, name = store.records(), name or parsed.runs.resolve().name
     if not records:
         raise ValueError("there is no record to collect: run the sweep first")
     path = export_suite(records, parsed.results, name)
-    counts = sorted(Counter(record.status for record in records).items())
-    print(f"{path}: {len(records)} records ({', '.join(f'{count} {state}' for state, count in counts)})")
+    rows = collect_items(records, store, parsed.results, name)
+    losses = collect_losses(records, store, parsed.results, name)
+    states = sorted(Counter(record.status for record in records).items())
+    counts = ", ".join(f"{count} {state}" for state, count in states)
+    print(f"{path}: {len(records)} records ({counts}), {rows} with the scores of their rows, {losses} with losses")
     if missing:
         print(f"{missing} runs of the sweep have no record yet", file=sys.stderr)
+    for problem in distrust(records):
+        print(f"`lorta table` will refuse this suite: {problem}", file=sys.stderr)
+    return 0
+
+
+def _collect_items(parsed: argparse.Namespace) -> int:
+    """Add scores of rows, and losses, to a suite that was collected without them, which stays as it is."""
+    from lorta.harness.histories import collect_losses
+    from lorta.harness.item_scores import collect_items
+    from lorta.harness.store import Store, read_export
+
+    if parsed.overrides or parsed.name:
+        raise ValueError("--records names the suite and its runs: give neither overrides nor --name")
+    _require_store(parsed.runs)
+    name, results = parsed.records.name.split(".")[0], parsed.records.parent.parent
+    records = read_export(parsed.records)
+    rows = collect_items(records, Store(parsed.runs), results, name)
+    losses = collect_losses(records, Store(parsed.runs), results, name)
+    print(f"{parsed.records}: of {len(records)} records, {rows} with the scores of their rows, {losses} with losses")
     return 0
 
 

@@ -1,16 +1,18 @@
-"""Tables as CSV: wide (one line per row of a table) and long (one line per run and metric). Numbers are not rounded."""
+"""Tables as CSV: wide (one line per row of a table) and long (one line per run and metric). Means are not rounded."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
 from lorta.harness.captions import title
+from lorta.harness.comparisons import AVERAGE, Analysis
 from lorta.harness.record import RunRecord
+from lorta.harness.resampling import Interval
 from lorta.harness.sections import Score
-from lorta.harness.statistics import t_interval
 from lorta.harness.summary import Cell, Table
 
 COUNTS = ("adapter_parameters", "head_parameters", "other_trainable_parameters")
+DECIMALS = 4  # of intervals
 Value = str | int | float | bool | None
 
 LONG_COLUMNS: dict[str, Callable[[RunRecord], Value]] = {
@@ -46,20 +48,39 @@ LONG_COLUMNS: dict[str, Callable[[RunRecord], Value]] = {
 }
 
 
-def to_csv(tables: Sequence[Table]) -> str:
-    """Return the wide form: scores in points of 100, losses as they are, 95 % t intervals over seeds, empty if none."""
+def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
+    """Return the wide form: scores in points of 100, losses as they are, 95 % intervals, empty if none."""
     tasks = sorted({task for table in tables for task in table.tasks})
-    columns = [f"{task} {part}" for task in [*tasks, "average"] for part in ("mean", "std", "low95", "high95", "seeds")]
+    columns = [f"{task} {part}" for task in [*tasks, AVERAGE] for part in ("mean", "std", "low95", "high95", "seeds")]
     counts = [f"{name}_{end}" for name in COUNTS for end in ("low", "high")]
-    lines: list[Sequence[Value]] = [["table", "adapter", "rank", "variant", *counts, *columns, "train_s"]]
-    for table in tables:
-        for row in table.rows:
+    middle = [f"interquartile_mean{end}" for end in ("", " low95", " high95")]
+    lines: list[Sequence[Value]] = [["table", "adapter", "rank", "variant", *counts, *columns, *middle, "train_s"]]
+    for table, analysis in zip(tables, analyses, strict=True):
+        name = title(table)
+        for number, row in enumerate(table.rows):
             numbers = [*row.adapter_parameters, *row.head_parameters, *row.other_parameters]
-            cells = [*(row.cells.get(task, Cell(None)) for task in tasks), row.average]
-            scores = [value for cell in cells for value in _cell_values(cell)]
-            identity = [title(table), row.adapter, row.rank, row.variant]
-            lines.append([*identity, *numbers, *scores, row.train_s.mean])
-    return _csv_text(lines)
+            cells = {**{task: row.cells.get(task, Cell(None)) for task in tasks}, AVERAGE: row.average}
+            found = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
+            scores = [value for cell, interval in found for value in _cell_values(cell, interval)]
+            identity = [name, row.adapter, row.rank, row.variant]
+            iqm = analysis.middle.get(number)
+            lines.append([*identity, *numbers, *scores, iqm and _rounded(iqm.value), *_bounds(iqm), row.train_s.mean])
+    return csv_text(lines)
+
+
+def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
+    """Return one line per method and column that was compared with the column's best, in the column's unit."""
+    names = ("table", "column", "adapter", "best", "difference", "low95", "high95", "p", "p_holm", "tie")
+    lines: list[Sequence[Value]] = [[*names, "mcnemar_p_by_seed"]]
+    for table, analysis in zip(tables, analyses, strict=True):
+        name = title(table)
+        for found in analysis.comparisons:
+            identity = [name, found.column, table.rows[found.row].label, table.rows[found.best].label]
+            p = [float(f"{value:.4g}") for value in (found.interval.p_of_zero, found.p_holm)]
+            tie = (found.row, found.column) in analysis.ties
+            exact = " ".join(f"{value:.4g}" for value in found.mcnemar)
+            lines.append([*identity, _rounded(found.interval.value), *_bounds(found.interval), *p, tie, exact])
+    return csv_text(lines)
 
 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
@@ -68,7 +89,7 @@ def to_long_csv(records: Iterable[RunRecord]) -> str:
     for record in sorted(records, key=lambda record: record.run_id):
         identity = [column(record) for column in LONG_COLUMNS.values()]
         lines += [[*identity, *measured] for measured in _measured(record)]
-    return _csv_text(lines)
+    return csv_text(lines)
 
 
 def _measured(record: RunRecord) -> list[tuple[Value, ...]]:
@@ -84,14 +105,22 @@ def _by_name(item: tuple[str, str, Score]) -> tuple[str, str]:
     return item[:2]
 
 
-def _cell_values(cell: Cell) -> tuple[Value, ...]:
+def _cell_values(cell: Cell, interval: Interval | None) -> tuple[Value, ...]:
     if cell.mean is None:
         return None, None, None, None, None
-    low, high = t_interval(cell.values) or (None, None)
-    return cell.mean, cell.std, low, high, " ".join(map(str, cell.seeds))
+    return cell.mean, cell.std, *_bounds(interval), " ".join(map(str, cell.seeds))
 
 
-def _csv_text(lines: Iterable[Sequence[Value]]) -> str:
+def _bounds(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (_rounded(interval.low), _rounded(interval.high))
+
+
+def _rounded(value: float) -> float:
+    return round(value, DECIMALS)  # resamples are sums whose last digits depend on the machine
+
+
+def csv_text(lines: Iterable[Sequence[Value]]) -> str:
+    """Return lines as comma-separated values."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()

@@ -1,101 +1,113 @@
-"""Score over adapter parameters, averaged and per task, as a PNG whose bytes depend on the records only.
+"""Panels as PNG, PDF or SVG, whose bytes depend on the panels only. matplotlib is imported by the first figure.
 
-matplotlib is imported by the first figure. Colours: Okabe and Ito 2008 (safe for colour-blind readers); the marker and
-the line style repeat what the colour says, for print in grey.
+Marker and line style repeat what the colour says, for print in grey and for colour-blind readers.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from lorta.harness.captions import title
-from lorta.harness.summary import Cell, Row, Table, group
+from lorta.harness.panels import Curve, Panel, Point
+from lorta.harness.styles import Style, style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import SubFigure
+    from matplotlib.figure import Figure, SubFigure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*X"
-LINES = ("-", "--", "-.", ":")
+FORMATS = ("png", "pdf", "svg")
+NO_DATE: dict[str, dict[str, None]] = {  # a version or a date would change the bytes
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
+SETTINGS: Any = {
+    "font.size": 8,
+    "font.family": "DejaVu Sans",
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "lorta",  # names of clip paths
+}
 PANEL_INCHES = (3.2, 2.6)
+LEGEND_INCHES = 0.17  # a line
 PANELS_ACROSS = 4
+FRONT = "best for its cost"
+
+Band = tuple[str, Sequence[Panel]]  # the panels of one table under its title
 
 
-class Style(NamedTuple):
-    """How one adapter is drawn in every panel."""
-
-    colour: str
-    marker: str
-    line: str
-
-
-def plot(tables: Sequence[Table], path: Path) -> None:
-    """Write one PNG, one band per table. Bars: sample standard deviation over seeds; a line across: no parameters."""
+def plot(bands: Sequence[Band], stem: Path, formats: Sequence[str] = ("png",)) -> None:
+    """Write STEM.FORMAT with one band a table. Bars are 95 % intervals; a line across has no size."""
     from matplotlib import rc_context
+
+    with rc_context(SETTINGS):
+        figure = draw(bands)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for kind in formats:
+            figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=150, metadata=NO_DATE[kind])
+
+
+def draw(bands: Sequence[Band]) -> "Figure":
+    """Return the figure of all bands."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [_panels(table) for table in tables]
-    heights = [math.ceil(len(of_table) / PANELS_ACROSS) for of_table in panels]
-    across = min(PANELS_ACROSS, max(map(len, panels)))
-    styles = _styles(sorted({row.adapter for table in tables for row in table.rows}))
-    with rc_context({"font.size": 8, "font.family": "DejaVu Sans", "axes.grid": True, "grid.alpha": 0.3}):
-        size = (PANEL_INCHES[0] * across, (PANEL_INCHES[1] + 0.4) * sum(heights) + 0.5 * len(tables))
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        bands = figure.subfigures(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for band, table, of_table, height in zip(bands, tables, panels, heights, strict=True):
-            _draw_band(band, table, of_table, (height, across), styles)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, metadata={"Software": None})  # the version would change the bytes
+    down = [math.ceil(len(panels) / PANELS_ACROSS) for _, panels in bands]
+    across = min(PANELS_ACROSS, max(len(panels) for _, panels in bands))
+    heights = [
+        (PANEL_INCHES[1] + 0.4) * rows + 0.5 + LEGEND_INCHES * math.ceil(len(_names(panels)) / _legend_columns(across))
+        for rows, (_, panels) in zip(down, bands, strict=True)
+    ]
+    figure = Figure(figsize=(PANEL_INCHES[0] * across, sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    parts = figure.subfigures(len(bands), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, band, rows in zip(parts, bands, down, strict=True):
+        _draw_band(part, band, (rows, across))
+    return figure
 
 
-def _panels(table: Table) -> list[str]:
-    return ["average", *table.tasks] if len(table.tasks) > 1 else list(table.tasks)
+def _names(panels: Sequence[Panel]) -> set[str]:
+    return {curve.name for panel in panels for curve in panel.curves}
 
 
-def _styles(adapters: Sequence[str]) -> dict[str, Style]:
-    return {
-        name: Style(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], LINES[number % len(LINES)])
-        for number, name in enumerate(adapters)
-    }
+def _legend_columns(across: int) -> int:
+    return min(6, 2 * across)
 
 
-def _draw_band(
-    band: "SubFigure", table: Table, panels: Sequence[str], shape: tuple[int, int], styles: Mapping[str, Style]
-) -> None:
-    axes = band.subplots(*shape, squeeze=False).ravel()
+def _draw_band(part: "SubFigure", band: Band, shape: tuple[int, int]) -> None:
+    title, panels = band
+    axes = part.subplots(*shape, squeeze=False).ravel()
     handles: dict[str, Any] = {}
     for axis, panel in zip(axes, panels, strict=False):
-        handles |= _draw_panel(axis, table, panel, styles)
+        handles |= _draw_panel(axis, panel)
     for axis in axes[len(panels) :]:
         axis.remove()
-    band.suptitle(title(table), fontsize=9, wrap=True)
-    band.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, 2 * shape[1]), frameon=False)
+    part.suptitle(title, fontsize=9, wrap=True)
+    ordered = dict(sorted(handles.items()))
+    columns = _legend_columns(shape[1])
+    part.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _draw_panel(axis: "Axes", table: Table, panel: str, styles: Mapping[str, Style]) -> dict[str, Any]:
-    metric = f" ({table.metrics[panel]})" if panel in table.metrics else ""
-    axis.set_title(table.short(panel) + metric)
-    axis.set_xscale("log")
-    axis.set_xlabel("adapter parameters")
-    axis.set_ylabel("score, points of 100" if table.higher_is_better else "score, lower is better")
+def _draw_panel(axis: "Axes", panel: Panel) -> dict[str, Any]:
+    axis.set_title(panel.title)
+    axis.set_xlabel(panel.x_label)
+    axis.set_ylabel(panel.y_label)
+    axis.set_xscale("log" if panel.log_x else "linear")
     handles: dict[str, Any] = {}
-    for (name, _), rows in group(table.rows, lambda row: (row.adapter, row.variant)).items():
-        points = [(row, cell) for row in rows if (cell := _cell(row, panel)).mean is not None]
-        flat = [(row, cell) for row, cell in points if row.adapter_parameters.high == 0]
-        rising = [(row, cell) for row, cell in points if row.adapter_parameters.high > 0]
-        for _, cell in flat:
-            handles[f"{name} (0 parameters)"] = _draw_line(axis, cell, styles[name])
-        if rising:
-            handles[name] = _draw_curve(axis, rising, styles[name])
-    _label_parameters(axis)
-    return dict(sorted(handles.items()))
+    if len(panel.front) > 1:
+        xs, ys = [point.x for point in panel.front], [point.y for point in panel.front]
+        handles[FRONT] = axis.plot(xs, ys, color="0.8", linewidth=4, drawstyle="steps-post", zorder=0)[0]
+    for curve in panel.curves:
+        drawn = _draw_line(axis, curve) if curve.across else _draw_curve(axis, curve)
+        handles[curve.name] = drawn
+    if panel.y_range:
+        axis.set_ylim(panel.y_range)
+    if panel.log_x:
+        _label_logarithms(axis)
+    return handles
 
 
-def _label_parameters(axis: "Axes") -> None:
+def _label_logarithms(axis: "Axes") -> None:
     """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
@@ -105,25 +117,33 @@ def _label_parameters(axis: "Axes") -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _cell(row: Row, panel: str) -> Cell:
-    return row.cells.get(panel, row.average)
+def _draw_line(axis: "Axes", curve: Curve) -> Any:
+    style, (point,) = style_of(curve.method), curve.points
+    if point.low is not None and point.high is not None:
+        axis.axhspan(point.low, point.high, color=style.colour, alpha=0.12, linewidth=0)
+    return axis.axhline(point.y, color=style.colour, linestyle=style.line[0], linewidth=1.2)
 
 
-def _draw_line(axis: "Axes", cell: Cell, style: Style) -> Any:
-    middle, spread = cell.mean or 0.0, cell.std or 0.0
-    axis.axhspan(middle - spread, middle + spread, color=style.colour, alpha=0.12, linewidth=0)
-    return axis.axhline(middle, color=style.colour, linestyle=style.line, linewidth=1.2)
-
-
-def _draw_curve(axis: "Axes", points: Sequence[tuple[Row, Cell]], style: Style) -> Any:
+def _draw_curve(axis: "Axes", curve: Curve) -> Any:
+    style = style_of(curve.method)
     return axis.errorbar(
-        [row.adapter_parameters.high for row, _ in points],
-        [cell.mean or 0.0 for _, cell in points],
-        yerr=[cell.std or 0.0 for _, cell in points],
+        [point.x for point in curve.points],
+        [point.y for point in curve.points],
+        yerr=_bars(curve.points),
         color=style.colour,
-        marker=style.marker,
-        linestyle=style.line,
+        linestyle=style.line[0] if curve.joined else "none",
         linewidth=1.2,
-        markersize=4,
         capsize=2,
+        **_marker(curve, style),
     )
+
+
+def _bars(points: Sequence[Point]) -> list[list[float]]:
+    """Return what the bars reach below and above, nothing without an interval."""
+    below = [0.0 if point.low is None else point.y - point.low for point in points]
+    above = [0.0 if point.high is None else point.high - point.y for point in points]
+    return [below, above]
+
+
+def _marker(curve: Curve, style: Style) -> dict[str, Any]:
+    return {"marker": style.marker[0], "markersize": 4} if curve.markers else {}

@@ -1,57 +1,64 @@
 """Tables as Markdown and LaTeX (booktabs): the same numbers, the same words, the same bytes every time."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from lorta.harness.captions import caption, title, without_result
+from lorta.harness.comparisons import AVERAGE, RESOLUTION, Analysis, columns
+from lorta.harness.markup import (
+    DASH,
+    TextTable,
+    latex_table,
+    markdown_notes,
+    markdown_table,
+    markdown_text,
+)
 from lorta.harness.record import RunRecord
+from lorta.harness.resampling import RESAMPLES, Interval
 from lorta.harness.sizes import NOTE, size_grid
 from lorta.harness.summary import Cell, Count, Table
 
-DASH = "–"  # noqa: RUF001  # an empty cell, always with a footnote
 COUNTS = ("adapter parameters", "head parameters", "other trainable")
-LATEX_SPECIALS = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", DASH: "--"}
+BOLD = (
+    "Bold: the best of a column and all that are not separable from it (paired by seed and by row where single rows "
+    "are known, Student's t, Holm's correction, 5 %)."
 )
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table as text; `marks` has the footnote number of a cell by (row, column)."""
-
-    header: tuple[str, ...]
-    body: tuple[tuple[str, ...], ...]
-    marks: dict[tuple[int, int], int]
-    footnotes: tuple[str, ...]
-
-
-def to_markdown(tables: Sequence[Table], records: Iterable[RunRecord]) -> str:
+def to_markdown(
+    tables: Sequence[Table], records: Iterable[RunRecord], analyses: Sequence[Analysis | None] | None = None
+) -> str:
     """Return one section per table, then the runs that have no result."""
-    sections = [_markdown_table(table) for table in tables] or ["No run has finished yet.\n"]
+    pairs = zip(tables, analyses or [None] * len(tables), strict=True)
+    sections = [_markdown_table(table, analysis) for table, analysis in pairs] or ["No run has finished yet.\n"]
     if rest := without_result(records):
-        lines = "".join(f"  - {_markdown(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
+        lines = "".join(f"  - {markdown_text(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
         sections.append(f"## Runs without a result\n\n{lines}")
     return "\n".join(sections)
 
 
-def to_latex(tables: Sequence[Table]) -> str:
+def to_latex(tables: Sequence[Table], analyses: Sequence[Analysis | None] | None = None) -> str:
     """Return one table environment per table; it needs the packages booktabs and graphicx."""
-    return "\n".join(_latex_table(table) for table in tables)
+    pairs = list(zip(tables, analyses or [None] * len(tables), strict=True))
+    return "\n".join(
+        latex_table(
+            grid(table, analysis),
+            f"{title(table)}. {' '.join([*caption(table), *([BOLD] if analysis and analysis.ties else [])])}",
+        )
+        for table, analysis in pairs
+    )
 
 
-def grid(table: Table) -> Grid:
+def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
     """Return the cells as text, and numbered footnotes for what is missing; one task needs no average."""
-    names = [*map(table.short, table.tasks), *(["average"] if len(table.tasks) > 1 else []), "train s"]
-    decimals = [1 if table.higher_is_better or name == "train s" else 4 for name in names]
+    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :], "train s"]
+    decimals = [*[table.decimals] * (len(names) - 1), 1]
     seeds = max(len(cell.seeds) for row in table.rows for cell in row.cells.values())
     body: list[tuple[str, ...]] = []
     marks: dict[tuple[int, int], int] = {}
     footnotes: dict[str, int] = {}
     for row in table.rows:
         counts = (row.adapter_parameters, row.head_parameters, row.other_parameters)
-        average = [row.average] if "average" in names else []
+        average = [row.average] if AVERAGE in names else []
         cells = [*(row.cells[task] for task in table.tasks), *average, row.train_s]
         for column, (name, cell) in enumerate(zip(names, cells, strict=True), 1 + len(counts)):
             if cell.note:
@@ -65,7 +72,71 @@ def grid(table: Table) -> Grid:
             )
         )
     scores = [f"{table.short(task)} ({table.metrics[task]})" for task in table.tasks]
-    return Grid(("adapter", *COUNTS, *scores, *names[len(scores) :]), tuple(body), marks, tuple(footnotes))
+    header = ("adapter", *COUNTS, *scores, *names[len(scores) :])
+    places = {name: column for column, name in enumerate(columns(table), 1 + len(COUNTS))}
+    bold = frozenset((row, places[column]) for row, column in (analysis.ties if analysis else ()))
+    return TextTable(header, tuple(body), marks, tuple(footnotes), bold)
+
+
+def interval_grid(table: Table, analysis: Analysis) -> TextTable:
+    """Return the mean and its interval by task, the interquartile mean, and what the last column's comparison says."""
+    last = columns(table)[-1]
+    compared = {found.row: found for found in analysis.comparisons if found.column == last}
+    best = {found.best for found in compared.values()}
+    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :]]
+    middle = ["interquartile mean"] if analysis.middle else []
+    more_seeds = ["more seeds"] if analysis.more_seeds else []
+    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} against the best", *more_seeds)
+    body: list[tuple[str, ...]] = []
+    for number, row in enumerate(table.rows):
+        intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
+        intervals += [analysis.middle.get(number)] * len(middle)
+        cells = [interval_text(interval, table.decimals) for interval in intervals]
+        found = compared.get(number)
+        against = "best" if number in best else "" if found is None else _p_text(found.p_holm)
+        more = analysis.more_seeds.get(number, "")
+        body.append((row.label, *cells, against, *(["over 1,000" if more is None else str(more)] * len(more_seeds))))
+    return TextTable(header, tuple(body))
+
+
+def interval_text(interval: Interval | None, decimals: int = 1) -> str:
+    """Return the estimate and its bounds."""
+    if interval is None:
+        return ""
+    return f"{interval.value:.{decimals}f} [{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]"
+
+
+def _p_text(value: float) -> str:
+    return "p<0.001" if value < 0.001 else f"p={value:.3f}"
+
+
+def interval_notes(table: Table, analysis: Analysis) -> list[str]:
+    """Return sentences on how the intervals were made and what they leave out."""
+    labels = [
+        [row.label for number, row in enumerate(table.rows) if (number in analysis.with_items) == known]
+        for known in (True, False)
+    ]
+    drawn = "seeds and scored rows" if labels[0] else "seeds"
+    if labels[1]:
+        of = f" for {', '.join(labels[1])}" if labels[0] else ""
+        drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no scores of single rows are kept)"
+    one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
+    notes = [
+        f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
+        "may lie outside the metric's range, and equal scores leave them no width."
+    ]
+    if analysis.middle:
+        notes.append("Interquartile mean: the middle half of all runs over tasks and seeds, where no run can dominate.")
+    if one:
+        notes.append("With one seed, an interval is that of these trained models, not of their methods.")
+    if analysis.comparisons:
+        notes.append(BOLD)
+    if analysis.more_seeds:
+        notes.append(
+            f"More seeds: how many are missing to see a difference of {RESOLUTION:g} point to the best 8 times in 10, "
+            "if the differences spread as they do now."
+        )
+    return notes
 
 
 def _count_text(count: Count) -> str:
@@ -80,61 +151,22 @@ def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
     return f"{cell.mean:.{decimals}f}{spread}{fewer}"
 
 
-def _markdown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("_", "\\_").replace("*", "\\*")
+def _markdown_table(table: Table, analysis: Analysis | None) -> str:
+    found = grid(table, analysis)
+    lines = [f"## {markdown_text(title(table))}", "", *markdown_table(found), "", *markdown_notes(found)]
+    lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
+    return "\n".join([*lines, *_markdown_intervals(table, analysis), *_markdown_sizes(table), ""])
 
 
-def _markdown_table(table: Table) -> str:
-    found = grid(table)
-    lines = [f"## {_markdown(title(table))}", "", f"| {' | '.join(map(_markdown, found.header))} |"]
-    lines.append(f"|{'|'.join(['---', *['---:'] * (len(found.header) - 1)])}|")
-    for row_number, row in enumerate(found.body):
-        cells = [_markdown(text) + _markdown_mark(found, row_number, column) for column, text in enumerate(row)]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- [{number}] {_markdown(note)}" for number, note in enumerate(found.footnotes, 1))]
-    return "\n".join([*lines, *(f"- {_markdown(text)}" for text in caption(table)), "", *_markdown_sizes(table), ""])
+def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
+    if analysis is None:
+        return []
+    if not analysis.intervals:
+        return ["### Intervals and ties", "", "- None: one seed, and no scores of single rows are kept.", ""]
+    notes = [f"- {markdown_text(text)}" for text in interval_notes(table, analysis)]
+    return ["### Intervals and ties", "", *markdown_table(interval_grid(table, analysis)), "", *notes, ""]
 
 
 def _markdown_sizes(table: Table) -> list[str]:
     header, body = size_grid(table)
-    lines = ["### Sizes", "", f"| {' | '.join(header)} |", f"|{'|'.join(['---', *['---:'] * (len(header) - 1)])}|"]
-    return [*lines, *(f"| {' | '.join(map(_markdown, row))} |" for row in body), "", f"- {NOTE}"]
-
-
-def _markdown_mark(found: Grid, row: int, column: int) -> str:
-    mark = found.marks.get((row, column))
-    return "" if mark is None else f" [{mark}]"
-
-
-def _latex(text: str) -> str:
-    return text.translate(LATEX_SPECIALS)
-
-
-def _latex_table(table: Table) -> str:
-    found = grid(table)
-    body = [
-        " & ".join(_latex(text) + _latex_mark(found, row_number, column) for column, text in enumerate(row)) + r" \\"
-        for row_number, row in enumerate(found.body)
-    ]
-    notes = [rf"\textsuperscript{{{number}}}{_latex(note)}\\" for number, note in enumerate(found.footnotes, 1)]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(title(table))}. {_latex(' '.join(caption(table)))}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(found.header) - 1)}}}",
-        r"\toprule",
-        " & ".join(map(_latex, found.header)) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        *([r"\par\smallskip\footnotesize\raggedright", *notes] if notes else []),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_mark(found: Grid, row: int, column: int) -> str:
-    mark = found.marks.get((row, column))
-    return "" if mark is None else rf"\textsuperscript{{{mark}}}"
+    return ["### Sizes", "", *markdown_table(TextTable(header, tuple(body))), "", f"- {NOTE}"]

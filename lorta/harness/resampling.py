@@ -27,6 +27,7 @@ RESAMPLES = 2000
 ITEMS_AT_ONCE = 1000  # a block of resampled items
 ITEMS_KEPT = 5000  # of a task, for the next method; more are drawn anew, to the same effect
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # of an estimate: a standard error below this share is none
 HALVINGS = 40  # of the range of a p value
 
 
@@ -92,9 +93,14 @@ class Interval:
 
     @property
     def p_of_zero(self) -> float:
-        """Two-sided p of the hypothesis that the true value is zero: the level whose interval ends there."""
-        if self.error == 0 or self.value == 0:
-            return 1.0 if self.value == 0 else 0.0
+        """Two-sided p of the hypothesis that the true value is zero: the level whose interval ends there.
+
+        Where no spread was seen, as when few rows decide, it is the p of the exact sign test over the seeds.
+        """
+        if self.value == 0:
+            return 1.0
+        if self.error <= ROUNDING * abs(self.value):
+            return 2.0 ** -max(part.freedom for part in self.parts)
         distance = abs(self.value) / self.error
         if len(self.parts) == 1:
             return float(2 * stdtr(self.parts[0].freedom, -distance))
@@ -175,6 +181,7 @@ def _interval(spreads: Sequence[Spread], draws: Array, value: float) -> Interval
     pooled = [pool([found for found in cause if found]) for cause in causes]
     total = sum(found.value for found in pooled)
     parts = tuple(Variance(found.value / total, found.freedom) for found in pooled if found.value > 0)
+    parts = parts or (Variance(1.0, max(found.freedom for found in pooled)),)
     half_width = critical_value(parts, CONFIDENCE) * error if error else 0.0
     return Interval(value, value - half_width, value + half_width, error, parts)
 

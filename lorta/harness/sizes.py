@@ -14,7 +14,7 @@ SIZES: dict[str, tuple[Callable[[RunRecord], int | None], int]] = {  # column ->
     "trained numbers": (lambda record: record.params and record.params.trainable - record.params.head, 1),
     "changed base weights": (lambda record: record.params and record.params.changed, 1),
     "stored KiB": (lambda record: record.storage and record.storage.adapter_bytes, 2**10),
-    "training peak MiB": (lambda record: record.memory and _training_peak(record.memory), 2**20),
+    "training peak MiB": (lambda record: record.memory and training_peak(record.memory), 2**20),
     "process peak MiB": (lambda record: record.memory and record.memory.host_rss_peak_bytes, 2**20),
 }
 NOTE = (
@@ -26,7 +26,8 @@ NOTE = (
 )
 
 
-def _training_peak(memory: Memory) -> int | None:
+def training_peak(memory: Memory) -> int | None:
+    """Return the peak of one training step in bytes, None where it was not measured."""
     return memory.train_peak_allocated_bytes or memory.train_peak_tensor_bytes
 
 

@@ -88,7 +88,17 @@ class Table:
     @property
     def higher_is_better(self) -> bool:
         """Whether more is better, in all columns."""
-        return self.runs[0].task.higher_is_better
+        return self.rows[0].runs[0].task.higher_is_better
+
+    @property
+    def scale(self) -> float:
+        """What a stored score is multiplied by to be shown."""
+        return _scale(self.rows[0].runs[0])
+
+    @property
+    def decimals(self) -> int:
+        """Digits behind the point of a shown score."""
+        return 1 if self.higher_is_better else 4
 
     def short(self, task: str) -> str:
         """Return the task's name without its family, where that is unambiguous."""
@@ -189,9 +199,12 @@ def _all_data(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     """Split the runs of one adapter and rank by the settings in which cells of the same task differ."""
+    by_task = group(runs, _task_name).values()
+    if all(len({run.record.cell_id for run in of_task}) == 1 for of_task in by_task):
+        return iter([("", list(runs))])
     settings = {run.record.cell_id: _flatten(run.record.config) for run in runs}
     differing: set[str] = set()
-    for of_task in group(runs, _task_name).values():
+    for of_task in by_task:
         cells = [settings[cell] for cell in sorted({run.record.cell_id for run in of_task})]
         differing |= {key for cell in cells for key in cell if any(other.get(key) != cell[key] for other in cells)}
     names = {key: key.rpartition(".")[2] for key in sorted(differing)}
@@ -230,8 +243,11 @@ def _seed(run: Run) -> int:
 
 
 def _points(run: Run) -> float | None:
-    scale = POINTS if run.task.higher_is_better else 1.0
-    return None if run.score.value is None else run.score.value * scale
+    return None if run.score.value is None else run.score.value * _scale(run)
+
+
+def _scale(run: Run) -> float:
+    return POINTS if run.task.higher_is_better else 1.0
 
 
 def _why_no_score(run: Run) -> str:

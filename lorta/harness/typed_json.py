@@ -108,8 +108,15 @@ def _choice_decoder(choices: tuple[Any, ...]) -> Decoder:
 def _mapping_decoder(inner: Any) -> Decoder:
     if inner is Any:
         return lambda value, where: _expect(dict, value, where)
-    read = _decoder(inner)
-    return lambda value, where: {key: read(item, f"{where}.{key}") for key, item in _expect(dict, value, where).items()}
+    read, all_fit = _decoder(inner), {inner}
+
+    def mapping(value: Any, where: str) -> Any:
+        found = _expect(dict, value, where)
+        if set(map(type, found.values())) == all_fit:  # most are package versions, a hundred a record
+            return found
+        return {key: read(item, f"{where}.{key}") for key, item in found.items()}
+
+    return mapping
 
 
 def _tuple_decoder(inner: Any) -> Decoder:

@@ -17,13 +17,14 @@ from lorta.harness.record import (
     TaskSection,
     Timing,
 )
+from lorta.harness.spec import canonical_json
 from lorta.harness.summary import Table, summarise
 
 METRICS = {"cola": "matthews_correlation", "stsb": "pearson"}
 
 
-def signature(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+def sha256(value: object) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def finished(
@@ -36,23 +37,24 @@ def finished(
     **config: Any,
 ) -> RunRecord:
     """Return a successful run; `config` are settings that belong to its cell."""
-    cell = {"adapter": {"name": adapter, "rank": rank}, "task": task, "trainer": config}
+    cell = {"adapter": {"name": adapter, "rank": rank}, "task": {"name": f"glue/{task}"}, "trainer": config}
     metric = METRICS.get(task, "accuracy")
     head = 100 if task == "stsb" else 200
     score = Score(value=value, n=277, reason=None if value is not None else "all predictions are equal")
     splits = {
         name: Split(rows=rows, fingerprint=f"{task} {name}") for name, rows in (("train", 2000), ("validation", 277))
     }
+    identity = sha256({**cell, "seed": seed})
     return RunRecord(
-        run_id=signature(cell, seed),
-        cell_id=signature(cell),
-        config_hash=signature(cell) * 2,
+        run_id=identity[:12],
+        cell_id=sha256(cell)[:12],
+        config_hash=identity,
         status="success",
         created_at="2026-01-01T00:00:00Z",
         started_at="2026-01-01T00:00:01Z",
         ended_at="2026-01-01T00:00:09Z",
         seed=seed,
-        config=cell,
+        config={**cell, "seed": seed},
         overrides=(f"adapter={adapter}",),
         choices={"adapter": adapter, "model": "tiny", "task": f"glue/{task}"},
         adapter=AdapterSection(
@@ -103,7 +105,15 @@ def unfinished(status: Any, **options: Any) -> RunRecord:
     )
 
 
-def with_section(record: RunRecord, name: str, **values: Any) -> RunRecord:
+def with_config(record: RunRecord, **config: Any) -> RunRecord:
+    """Return the record with some groups of its configuration replaced, and the identity that follows from them."""
+    cell = {key: value for key, value in (record.config | config).items() if key != "seed"}
+    identity, seed = sha256({**cell, "seed": record.seed}), {"seed": record.seed}
+    hashes = {"run_id": identity[:12], "cell_id": sha256(cell)[:12], "config_hash": identity}
+    return replace(record, **hashes, config={**cell, **seed})
+
+
+def with_section(record: RunRecord, name: str, /, **values: Any) -> RunRecord:
     """Return the record with some fields of one section replaced."""
     return replace(record, **{name: replace(getattr(record, name), **values)})
 

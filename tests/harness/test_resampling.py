@@ -119,6 +119,12 @@ def test_degrees_of_freedom_of_one_variance_are_its_own():
     assert pool([Variance(0.0, 4.0), Variance(0.0, 9.0)]) == (0.0, 9.0)
 
 
+@pytest.mark.parametrize(("seeds", "p"), [(2, 0.5), (3, 0.25), (6, 1 / 32)])
+def test_equal_differences_of_few_seeds_are_not_sure(seeds, p):
+    scores = Scores(tuple(range(seeds)), np.full(seeds, 0.4))
+    assert mean_interval([Resampler().spread("task", scores)], 0.4).p_of_zero == p  # type: ignore[list-item]
+
+
 def test_p_is_the_level_whose_interval_ends_at_zero():
     answers = study(np.random.default_rng(9), 3, 200, 0.02, 0.19)
     spread = Resampler().spread("task", scores(answers))
