@@ -19,6 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 from lorta.harness.attempt import attempt, attempts_so_far
 from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine, take
+from lorta.harness.orphans import leave_with_parent
 from lorta.harness.preemption import asked_to_leave, patiently
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Failure
@@ -66,7 +67,8 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
     spare = 1  # a forked process waits while others work, so that a run starts as soon as one ends
-    with ProcessPool(max_workers=workers + spare, max_tasks=1, context=context) as pool, patiently():
+    pool = ProcessPool(workers + spare, max_tasks=1, initializer=leave_with_parent, context=context)
+    with pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:
