@@ -1,11 +1,13 @@
 """One Slurm job array for the runs of a sweep, and what each of its tasks does. Submitting imports no torch."""
 
+import io
 import shlex
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,13 +15,14 @@ from typing import Any
 
 from rich.console import Console
 
-from lorta.harness.attempt import attempts_so_far, lost, skip
+from lorta.harness.attempt import ENDED, attempts_so_far, lost, skip
 from lorta.harness.describe import now
 from lorta.harness.jobs import JOB_NAME, Job, read_job, this_job, write_job
 from lorta.harness.launcher import SlurmSettings
 from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_by, listening, patiently
 from lorta.harness.progress import outcome, title
 from lorta.harness.record import RunRecord
+from lorta.harness.recovery import CHECKPOINT, newest_checkpoint
 from lorta.harness.sections import Failure
 from lorta.harness.spec import RunSpec
 from lorta.harness.states import plan_states
@@ -79,13 +82,20 @@ def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
     executor.update_parameters(**_parameters(specs, settings))
     attempts = [before[spec.signature] for spec in specs]
     try:
-        jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
+        with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
+            jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
     except (FailedJobError, FailedSubmissionError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_with_remedy(" ".join(str(error).split()), len(specs))) from error
     for spec, job in zip(specs, jobs, strict=True):
         write_job(spec.folder, Job(job.job_id, title(spec), submitted_at, str(job.paths.stdout)))
     return jobs[0].job_id.partition("_")[0]
+
+
+def _with_remedy(refusal: str, runs: int) -> str:
+    if "Invalid job array specification" not in refusal:
+        return refusal
+    return f"{refusal}; an array of {runs} is too large here (`scontrol show config`: MaxArraySize), narrow the sweep"
 
 
 def _parameters(specs: Sequence[RunSpec], settings: SlurmSettings) -> dict[str, Any]:
@@ -129,21 +139,22 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
         with patiently():
             record = records[0] if records else None
             if asked_by() == signal.SIGUSR1 and (record is None or record.status == "preempted"):
-                if time.monotonic() - begun < warned_after_s or _got_further(record):
+                if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
                     return _requeue(spec)
                 record = lost(spec, attempts_before, "timeout", _too_short()) or record
             elif record is None and asked_by() is not None:
                 record = lost(spec, attempts_before, "cancelled", _cancelled())
-            (spec.folder / JOB_NAME).unlink(missing_ok=True)
+            if record is not None and record.status in ENDED:  # a cancelled one may be requeued by Slurm
+                (spec.folder / JOB_NAME).unlink(missing_ok=True)
     print(f"{title(spec)}: {outcome(record) if record else 'not begun'}")
     if record is None or record.status != "success":
         raise SystemExit(1)
     return record.status
 
 
-def _got_further(record: RunRecord | None) -> bool:
-    step = record.failure.step if record is not None and record.failure is not None else None
-    return record is not None and step is not None and step > (record.resumed_from_step or 0)
+def _got_further(spec: RunSpec, record: RunRecord | None) -> bool:
+    checkpoint = newest_checkpoint(spec.folder / CHECKPOINT)
+    return record is not None and checkpoint is not None and int(checkpoint.name) > (record.resumed_from_step or 0)
 
 
 def _requeue(spec: RunSpec) -> str:

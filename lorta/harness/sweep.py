@@ -40,6 +40,10 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     cells = compose_cells(values, folder, problems)
     planner = _Planner(problems)
     specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
+    if launcher is not None and any(spec.settings.runtime.timeout_s is not None for spec in specs):
+        problems.add(
+            "runtime.timeout_s: has no effect with hydra/launcher=slurm; give hydra.launcher.timeout_min instead"
+        )
     if problems:
         return Plan(problems=tuple(problems))
     unique = {spec.signature: spec for spec in specs}

@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 
 from lorta.harness.cli import CONF
-from lorta.harness.jobs import JOB_NAME
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import PROGRESS_NAME, Store
 from lorta.harness.sweep import make_plan
 from lorta.harness.workers import run_all
 
 ROOT = Path(__file__).parents[2]
-RUN, LORTA = (str(ROOT / "run.py"),), ("-m", "lorta")
+SUBMIT = """import sys
+from lorta.harness.cli import main
+status = main(sys.argv[1:])
+print("torch was imported" if "torch" in sys.modules else "without torch")
+raise SystemExit(status)
+"""
 SMALL = ["adapter=head_only", "task=glue/cola", "trainer=smoke", "data.max_eval_samples=32"]
 EIGHT = [*SMALL, "seed=0,1,2,3,4,5,6,7", "data.max_train_samples=64"]
-TWO = [*SMALL, "seed=8,9", "trainer.max_steps=600", "runtime.checkpoint_s=null"]
+TWO = [*SMALL, "seed=8,9", "trainer.max_steps=300", "runtime.checkpoint_s=null"]
 PATIENCE_S = 400.0  # for a busy machine
 
 
@@ -29,17 +33,18 @@ class Cluster:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment, self.folder = environment | {"PYTHONPATH": str(ROOT)}, folder
 
-    def call(self, *words: str) -> str:
-        """Return what a command prints."""
+    def call(self, *words: str, status: int = 0) -> str:
+        """Return what a command prints, which ends with a status."""
         done = subprocess.run(words, capture_output=True, text=True, cwd=self.folder, env=self.environment)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
-    def submit(self, words: list[str]) -> str:
-        return self.call(sys.executable, *RUN, "-m", *words, "hydra/launcher=slurm", "hydra.launcher.timeout_min=30")
+    def submit(self, words: list[str], *launcher: str, status: int = 0) -> str:
+        own = ("hydra/launcher=slurm", "hydra.launcher.timeout_min=30", *launcher)
+        return self.call(sys.executable, "-c", SUBMIT, "-m", *words, *own, status=status)
 
     def status(self, words: list[str]) -> str:
-        return self.call(sys.executable, *LORTA, "status", "-m", *words)
+        return self.call(sys.executable, "-m", "lorta", "status", "-m", *words)
 
     def specs(self, words: list[str], store: str = "runs") -> tuple[RunSpec, ...]:
         places = [f"runtime.runs={self.folder / store}", f"runtime.cache={self.folder / 'cache'}"]
@@ -57,9 +62,9 @@ class Cluster:
             time.sleep(0.05)
 
     def ended(self, spec: RunSpec) -> bool:
-        """Whether the run has ended, one that went back into the queue has not."""
+        """Whether the run has ended; one that went back into the queue has not."""
         record = self.record(spec)
-        return record is not None and record.status != "running" and not (spec.folder / JOB_NAME).exists()
+        return record is not None and record.status not in ("running", "preempted")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +75,21 @@ def submitted(cluster, tmp_path_factory):
     return found, said
 
 
-def test_submitting_says_how_many_and_as_which_job(submitted):
+def test_submitting_says_how_many_and_as_which_job_without_torch(submitted):
     _, said = submitted
-    assert [re.findall(r"(\d+) to submit|as Slurm job (\d+)", text) for text in said] == [
-        [("2", ""), ("", "1")],
-        [("8", ""), ("", "2")],
+    facts = [re.findall(r"(\d+ to submit|as Slurm job \d+|without torch)", text) for text in said]
+    assert facts == [
+        ["2 to submit", "as Slurm job 1", "without torch"],
+        ["8 to submit", "as Slurm job 2", "without torch"],
     ]
+
+
+def test_what_slurm_refuses_is_a_sentence_and_leaves_nothing(submitted):
+    found, _ = submitted
+    words = [*SMALL, "seed=10", "runtime.runs=refused"]
+    said = found.submit(words, "hydra.launcher.partition=nowhere", status=2)
+    assert "nothing was submitted: sbatch: error: invalid partition specified: nowhere" in said
+    assert list(found.folder.glob("refused/**/*.*")) == []
 
 
 def test_what_is_in_the_queue_is_not_submitted_again(submitted):
@@ -100,7 +114,7 @@ def test_a_signalled_run_goes_on_and_a_cancelled_one_says_so(submitted):
     assert (left.status, left.slurm_job) == ("cancelled", "1_1")
     assert left.failure.message.startswith("Slurm job 1_1 was cancelled (SIGTERM, as by scancel)")
     assert (done.status, done.attempt, done.slurm_job, done.run_id) == ("success", 2, "1_0", requeued.signature)
-    assert 0 < done.resumed_from_step < 600
+    assert 0 < done.resumed_from_step < 300
     assert (done.predictions_file, done.history_file) == (whole.predictions_file, whole.history_file)
     assert done.metrics == whole.metrics
 
