@@ -1,11 +1,14 @@
 """No hub, one tokenizer thread, and the expensive tests only when they are asked for."""
 
 import os
+from collections import Counter
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+SLURM = "tests/slurm/"
 OPT_IN = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model hub"}
 
 
@@ -16,3 +19,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in OPT_IN.items():
             if item.get_closest_marker(marker) and marker not in asked:
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: pytest -m {marker}"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in full that nothing was tried on a real Slurm: among other skips it would be overlooked."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if report.nodeid.startswith(SLURM)]
+    reasons = Counter(str(report.longrepr[2]) for report in skipped)
+    if reasons:
+        terminalreporter.section("WARNING: Slurm was not tested", sep="!", red=True, bold=True)
+    for reason, count in reasons.items():
+        terminalreporter.line(f"{count} tests: {reason}")

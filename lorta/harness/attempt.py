@@ -4,11 +4,13 @@ No torch until the claim is there.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lorta.harness.claims import Claim, take
 from lorta.harness.preemption import Preempted, listening
 from lorta.harness.record import RunRecord
 from lorta.harness.recovery import limited_memory
+from lorta.harness.sections import Failure, Status
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, writing
 
@@ -55,3 +57,28 @@ def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
 
     with limited_memory(spec.settings.runtime.memory_limit_mib):
         return execute(spec, still_ours=lambda: not claim.lost())
+
+
+def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRecord | None:
+    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already."""
+    from lorta.harness.describe import first_record, now
+
+    store = Store(spec.settings.runtime.runs)
+    claim = take(store.folder(spec.signature))
+    if claim is None:
+        return None
+    with claim:
+        record = store.last(spec.signature)
+        if record is None or record.attempt <= before:  # it died before its first record
+            record = replace(first_record(spec), attempt=before + 1)
+        record = replace(record, status=status, failure=failure, ended_at=now())
+        store.write(record)
+    return record
+
+
+def skip(spec: RunSpec, sentence: str) -> None:
+    """Write the record of a run that is not done because its parts do not go together."""
+    from lorta.harness.describe import first_record, now
+
+    store = Store(spec.settings.runtime.runs)
+    store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))

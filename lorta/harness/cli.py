@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lorta.harness.attempt import skip
 from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
@@ -31,6 +32,7 @@ HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
   python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
 groups  adapter, model, task, trainer, tracking, experiment: the files of conf/; glob(*) is all of them
+        hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
 The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
 failed, 2 for a wrong command line, 75 when asked to leave (SIGTERM, SIGUSR1) before all was done.
@@ -73,10 +75,14 @@ def _hydra(words: list[str]) -> int:
 
 
 def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
-    """Run what is not done yet, print table or result, and return the exit status.
+    """Run what is not done yet, print table or result, and return the exit status; or submit it, if so chosen.
 
     Runs of a command line without -m (a suite such as task=glue) are done one after another.
     """
+    if plan.launcher is not None:
+        from lorta.harness.slurm import submit_plan
+
+        return submit_plan(plan, plan.launcher, console)
     runtime = plan.specs[0].settings.runtime
     store = Store(runtime.runs)
     done = {spec.signature for spec in plan.specs if not runtime.force and store.finished(spec.signature)}
@@ -88,7 +94,7 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
     )
     try:
         for spec in skipped:
-            _skip(spec, plan.unsupported[spec.signature], store)
+            skip(spec, plan.unsupported[spec.signature])
             console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
         if todo and not _run(todo, parallel, console):
             return EXIT_STATUS
@@ -112,18 +118,10 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:
             records = follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
         except Preempted:
             records = []
-        if asked_to_leave() or any(record.status == "preempted" for record in records):
+        if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):
             console.print(f"asked to leave; the same command continues with what is not finished ({EXIT_STATUS})")
             return False
     return True
-
-
-def _skip(spec: RunSpec, sentence: str, store: Store) -> None:
-    from dataclasses import replace
-
-    from lorta.harness.describe import first_record, now
-
-    store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))
 
 
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:

@@ -74,7 +74,7 @@ def plan(parsed: argparse.Namespace) -> int:
 def status(parsed: argparse.Namespace) -> int:
     """Print how many runs are in which state, and every one that is not done."""
     from lorta.harness.progress import title
-    from lorta.harness.states import STATES, glances, plan_states, state_of
+    from lorta.harness.states import STATES, plan_states, store_states
 
     if parsed.overrides:
         found = _plan(parsed)
@@ -83,7 +83,7 @@ def status(parsed: argparse.Namespace) -> int:
         states = plan_states(found, title)
     else:
         _require_store(parsed.runs)
-        states = [state_of(record) for record in glances(parsed.runs)]
+        states = store_states(parsed.runs)
     print(_counts(states))
     for name in STATES[1:]:
         listed = [state for state in states if state.state == name]

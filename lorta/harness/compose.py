@@ -8,6 +8,7 @@ composing (a sweep of 120 cells takes about a second instead of 26).
 import difflib
 import fnmatch
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+HYDRAS, LAUNCHERS = re.compile(r"hydra([./]|$)"), re.compile(r"hydra(/launcher$|\.launcher\.)")  # keys
 Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
 
 
@@ -52,7 +54,8 @@ def group_options(folder: Path) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for file in sorted(folder.glob("*/**/*.yaml")):
         group, *path = file.relative_to(folder).with_suffix("").parts
-        groups.setdefault(group, []).append("/".join(path))
+        if group != "hydra":  # who runs, not what
+            groups.setdefault(group, []).append("/".join(path))
     return groups
 
 
@@ -84,8 +87,8 @@ def _check_and_expand(
     groups = group_options(folder)
     if override.type == OverrideType.DEL:
         problems.add(f"{argument}: a key cannot be removed; every key of conf/config.yaml is needed")
-    elif key == "hydra" or key.startswith(("hydra.", "hydra/")):
-        problems.add(f"{argument}: this harness plans and runs its own sweeps, hydra's settings have no effect")
+    elif HYDRAS.match(key) and not LAUNCHERS.match(key):
+        problems.add(f"{argument}: this harness plans its own sweeps; of hydra only hydra/launcher has an effect")
     elif key in values:
         problems.add(f"{argument}: {key} is given twice")
     else:

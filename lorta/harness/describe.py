@@ -10,6 +10,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, ModelFiles, tokenizer_sha256
 from lorta.harness.build import build
 from lorta.harness.cost import Stopwatch, rounded, weights_in
+from lorta.harness.jobs import this_job
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import (
     AdapterSection,
@@ -47,6 +48,7 @@ def first_record(spec: RunSpec) -> RunRecord:
         config_hash=spec.config_hash,
         status="running",
         created_at=begun,
+        slurm_job=this_job(),
         started_at=begun,
         seed=spec.settings.seed,
         config=spec.cell | {"seed": spec.settings.seed},

@@ -1,6 +1,7 @@
 """One run from its spec to its record: seed, load, attach, train, predict, score. Every failure is a record too."""
 
 import shutil
+import signal
 import traceback
 import warnings
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from lorta.harness.recovery import (
     newest_checkpoint,
     settings_of_checkpoint,
 )
-from lorta.harness.sections import Failure, Tracking
+from lorta.harness.sections import Failure, Status, Tracking
 from lorta.harness.spec import RunSpec, TrainerSettings
 from lorta.harness.store import PROGRESS_NAME, Store, write_atomically, writing
 from lorta.harness.task import DataPlan, DataSplits, Task
@@ -93,9 +94,12 @@ def _out_of_memory_in_training(run: "_Run", error: Exception) -> bool:
 
 
 def _preempted(run: "_Run", left: Preempted) -> RunRecord:
-    phase = run.watch.current
-    failure = Failure(kind="preempted", type="Preempted", message=str(left), phase=phase, step=left.step)
-    return replace(run.record, status="preempted", ended_at=describe.now(), failure=failure)
+    status: Status = "preempted"
+    message, job = str(left), run.record.slurm_job
+    if left.signal == signal.SIGTERM and job is not None:  # Slurm's other requests come as SIGUSR1
+        status, message = "cancelled", f"Slurm job {job} was cancelled (SIGTERM, as by scancel): {left}"
+    failure = Failure(kind="preempted", type="Preempted", message=message, phase=run.watch.current, step=left.step)
+    return replace(run.record, status=status, ended_at=describe.now(), failure=failure)
 
 
 def _device() -> str:
@@ -118,9 +122,12 @@ def _failed(run: "_Run", error: Exception) -> RunRecord:
 
 
 def _mirror(record: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
-    """Send the record to the tracking service, if one is chosen; its failure costs a line, never the run."""
+    """Send the record to the tracking service, if one is chosen; its failure costs a line, never the run.
+
+    A run that was asked to leave has no time for that; the attempt that ends it sends everything under the same id.
+    """
     tracking = spec.settings.tracking
-    if tracking.mode == "none":
+    if tracking.mode == "none" or record.status in ("preempted", "cancelled"):
         return record
     from lorta.harness.tracking import mirror
 

@@ -15,22 +15,25 @@ EXIT_STATUS = getattr(os, "EX_TEMPFAIL", 75)  # sysexits.h: try again later
 
 
 class Preempted(BaseException):
-    """The run was asked to leave; no Exception, so that no library swallows it. `step` is where a checkpoint is."""
+    """The run was asked to leave by `signal`; no Exception, so that no library swallows it.
+
+    `step` is where a checkpoint is.
+    """
 
     def __init__(self, step: int | None = None) -> None:
         super().__init__(f"asked to leave{'' if step is None else f', behind a checkpoint at step {step}'}")
-        self.step = step
+        self.step, self.signal = step, _listener.asked
 
 
 class _Listener:
     """The process's one answer to the signals."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked: int | None = None  # the first signal that came
         self.patient = 0  # blocks that look at `asked` themselves
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked = self.asked or number
         if not self.patient:
             raise Preempted
 
@@ -40,6 +43,11 @@ _listener = _Listener()
 
 def asked_to_leave() -> bool:
     """Return whether a signal came since listening began."""
+    return _listener.asked is not None
+
+
+def asked_by() -> int | None:
+    """Return the number of the signal that came since listening began."""
     return _listener.asked
 
 
@@ -52,12 +60,12 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(SIGNALS[0]) is _listener:
         yield
         return
-    _listener.asked, _listener.patient = False, 0
+    _listener.asked, _listener.patient = None, 0
     before = [signal.signal(number, _listener) for number in SIGNALS]
     try:
         yield
     finally:
-        _listener.asked = False
+        _listener.asked = None
         for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
 

@@ -81,6 +81,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
     attempt: int = 1  # how often the run was started
     resumed_from_step: int | None = field(default=None, metadata={"added": True})  # None: from the first step
+    slurm_job: str | None = field(default=None, metadata={"added": True})  # 12_3: task 3 of array 12
     started_at: str | None = None
     ended_at: str | None = None
     failure: Failure | None = None

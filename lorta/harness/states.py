@@ -13,13 +13,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic_core import from_json
 
 from lorta.harness.claims import holder
+from lorta.harness.jobs import Queue, read_job
 from lorta.harness.recovery import CHECKPOINT, newest_checkpoint
 from lorta.harness.spec import RunSpec, canonical_json
 from lorta.harness.store import PROGRESS_NAME, RECORD_NAME, Store
 from lorta.harness.sweep import Plan
 
-State = Literal["done", "running", "failed", "stale", "missing", "unsupported"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "stale", "missing", "unsupported")
+State = Literal["done", "running", "pending", "failed", "stale", "missing", "unsupported"]
+STATES: tuple[State, ...] = ("done", "running", "pending", "failed", "stale", "missing", "unsupported")
 
 
 class Glance(NamedTuple):
@@ -74,7 +75,8 @@ def state_of(record: Glance) -> RunState:
     run_id, status = str(record.get("run_id")), record.get("status")
     kind = record.get("failure", "kind")
     state: State = "stale"
-    why = f"{status}; {_continuation(record.folder)}"
+    job = f" in Slurm job {record.get('slurm_job')}" if record.get("slurm_job") else ""
+    why = f"{status}{job}; {_continuation(record.folder)}"
     if status == "success":
         state, why = "done", ""
     elif status == "skipped":
@@ -85,26 +87,52 @@ def state_of(record: Glance) -> RunState:
     elif status == "running":
         process = holder(record.folder)
         if process is not None:
-            state, why = "running", f"{_progress(record.folder)}process {process.pid} on {process.host}"
+            state, why = "running", f"{_progress(record.folder)}process {process.pid} on {process.host}{job}"
         else:
             why = f"its process is gone; {_continuation(record.folder)}"
     return RunState(run_id, record.title, state, why, kind)
 
 
+def store_states(root: Path) -> list[RunState]:
+    """Return the state of every run of a store that has a record or waits in a queue, ordered by signature."""
+    queue, states = Queue(), list[RunState]()
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        record = glance(folder)
+        if record is not None:
+            states.append(_or_pending(state_of(record), folder, record, queue))
+        elif (job := read_job(folder)) is not None:
+            states.append(_or_pending(RunState(folder.name, job.title, "missing"), folder, None, queue))
+    return states
+
+
+def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Queue) -> RunState:
+    """Return the state, or that the run waits in a queue for another attempt."""
+    job = read_job(folder) if state.state in ("failed", "stale", "missing") else None
+    if job is None:
+        return state
+    waits = queue.waiting(job, record.get("started_at") if record else None)
+    if waits:
+        return RunState(state.run_id, state.title, "pending", waits)
+    gone = f"Slurm job {job.job_id} is gone and left no record; its log: {job.log}"
+    return RunState(state.run_id, state.title, "missing", gone) if state.state == "missing" else state
+
+
 def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
     """Return the state of every run of a plan; a record of other inputs or another protocol makes it stale."""
-    found = {spec.signature: glance(spec.folder) for spec in plan.specs}
+    queue, found = Queue(), {spec.signature: glance(spec.folder) for spec in plan.specs}
     lookalikes: dict[str, Glance] | None = None
     states: list[RunState] = []
     for spec in plan.specs:
         record = found[spec.signature]
         if sentence := plan.unsupported.get(spec.signature):
             states.append(RunState(spec.signature, title(spec), "unsupported", sentence))
-        elif record is not None and record.get("status") != "skipped":
-            states.append(state_of(record))
+            continue
+        if record is not None and record.get("status") != "skipped":
+            state = state_of(record)
         else:
             lookalikes = _lookalikes(plan, set(found)) if lookalikes is None else lookalikes
-            states.append(_without_record(spec, title(spec), lookalikes))
+            state = _without_record(spec, title(spec), lookalikes)
+        states.append(_or_pending(state, spec.folder, record, queue))
     return states
 
 

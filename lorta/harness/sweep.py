@@ -14,6 +14,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
+from lorta.harness.launcher import SlurmSettings, choose_launcher
 from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
 
@@ -26,17 +27,23 @@ class Plan:
     unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # signature -> sentence
     problems: tuple[str, ...] = ()
     duplicates: int = 0  # cells that resolved to a run already planned
+    launcher: SlurmSettings | None = None  # None: the runs are done here
 
 
 def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     """Return the plan of a command line's overrides; `folder` is the absolute path of `conf`."""
     problems = Problems()
     values = parse_overrides(arguments, multirun, folder, problems)
+    launcher = choose_launcher(values, folder, problems)
     if multirun:
         values = parse_overrides(sweep_parameters(values, folder), True, folder, problems) | values
     cells = compose_cells(values, folder, problems)
     planner = _Planner(problems)
     specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
+    if launcher is not None and any(spec.settings.runtime.timeout_s is not None for spec in specs):
+        problems.add(
+            "runtime.timeout_s: has no effect with hydra/launcher=slurm; give hydra.launcher.timeout_min instead"
+        )
     if problems:
         return Plan(problems=tuple(problems))
     unique = {spec.signature: spec for spec in specs}
@@ -45,6 +52,7 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         specs=tuple(unique.values()),
         unsupported={signature: sentence for signature, sentence in unsupported.items() if sentence},
         duplicates=len(specs) - len(unique),
+        launcher=launcher,
     )
 
 

@@ -10,21 +10,21 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 import lorta.harness.quiet  # noqa: F401 - before torch comes
-from lorta.harness.attempt import attempt, attempts_so_far
+from lorta.harness.attempt import attempt, attempts_so_far, lost
 from lorta.harness.backbone import find_model
-from lorta.harness.claims import holder, on_this_machine, take
+from lorta.harness.claims import holder, on_this_machine
+from lorta.harness.orphans import leave_with_parent
 from lorta.harness.preemption import asked_to_leave, patiently
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Failure
 from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store, StoreUnwritable
+from lorta.harness.store import StoreUnwritable
 
 PRELOAD = (
     "lorta.harness.quiet",
@@ -53,21 +53,25 @@ def worker_count(specs: Sequence[RunSpec]) -> int:
     return max(1, min(cores // threads, len(specs)))
 
 
-def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None]:
+def run_all(
+    specs: Sequence[RunSpec], workers: int, before: Mapping[str, int] | None = None
+) -> Iterator[RunRecord | None]:
     """Run specs and yield each record as it is finished, None about four times a second in between.
 
     With `workers` = 0 the runs are done in this process, one after another. Runs that another sweep has begun are left
     to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
-    (`lorta.harness.preemption`), runs at work are too, and no more are begun. Raises StoreUnwritable.
+    (`lorta.harness.preemption`), runs at work are too, and no more are begun. `before` tells how many attempts at each
+    run had ended when it was planned; an outcome since then is taken. Raises StoreUnwritable.
     """
-    before = attempts_so_far(specs)
+    before = attempts_so_far(specs) if before is None else before
     if workers == 0:
         yield from _run_here(deque(specs), before)
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
     spare = 1  # a forked process waits while others work, so that a run starts as soon as one ends
-    with ProcessPool(max_workers=workers + spare, max_tasks=1, context=context) as pool, patiently():
+    pool = ProcessPool(workers + spare, max_tasks=1, initializer=leave_with_parent, context=context)
+    with pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:
@@ -156,31 +160,14 @@ def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> R
     except TimeoutError:
         message = f"stopped after runtime.timeout_s={spec.settings.runtime.timeout_s} seconds"
         failure = Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
-        return _lost(spec, before, "timeout", failure)
+        return lost(spec, before, "timeout", failure)
     except ProcessExpired as error:
         killed = error.exitcode == -9
         message = f"the process ended with code {error.exitcode}" + (
             ": killed, often by the system when memory runs out" if killed else ""
         )
         failure = Failure(kind="oom" if killed else "infra", type="ProcessExpired", message=message, phase="unknown")
-        return _lost(spec, before, "failed", failure)
+        return lost(spec, before, "failed", failure)
     except Exception as error:  # outside execute's own handling: its first record could not be written
         failure = Failure(kind="bug", type=type(error).__name__, message=str(error), phase="unknown")
-        return _lost(spec, before, "failed", failure)
-
-
-def _lost(spec: RunSpec, before: int, status: Any, failure: Failure) -> RunRecord | None:
-    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already."""
-    from lorta.harness.describe import first_record, now
-
-    store = Store(spec.settings.runtime.runs)
-    claim = take(store.folder(spec.signature))
-    if claim is None:
-        return None
-    with claim:
-        record = store.last(spec.signature)
-        if record is None or record.attempt <= before:  # it died before its first record
-            record = replace(first_record(spec), attempt=before + 1)
-        record = replace(record, status=status, failure=failure, ended_at=now())
-        store.write(record)
-    return record
+        return lost(spec, before, "failed", failure)

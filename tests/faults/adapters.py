@@ -77,3 +77,10 @@ class AsksToLeave(Faulty):
                 os.kill(os.getpid(), signal.SIGUSR1)
 
         model.register_forward_pre_hook(ask)
+
+
+class AsksBeforeTraining(Faulty):
+    """Sends its own process the signal of a scheduler before there is a step to keep."""
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)

@@ -87,3 +87,12 @@ def test_every_experiment_plans_on_the_embedded_default():
         plan = make_plan([f"experiment={name}", f"model={model}", "data.root=null"], True, CONF)
         assert plan.problems == (), name
         assert plan.specs, name
+
+
+def test_who_runs_is_no_part_of_what_is_run():
+    words = ["adapter=lora", "task=glue/cola"]
+    (here,) = make_plan(words, False, CONF).specs
+    plan = make_plan([*words, "hydra/launcher=slurm", "hydra.launcher.setup=[module load x]"], False, CONF)
+    assert plan.problems == ()
+    assert plan.launcher.setup == ["module load x"]
+    assert (plan.specs[0].signature, plan.specs[0].overrides) == (here.signature, here.overrides)

@@ -1,0 +1,180 @@
+"""One Slurm job array for the runs of a sweep, and what each of its tasks does. Submitting imports no torch."""
+
+import io
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lorta.harness.attempt import ENDED, attempts_so_far, lost, skip
+from lorta.harness.describe import now
+from lorta.harness.jobs import JOB_NAME, Job, read_job, this_job, write_job
+from lorta.harness.launcher import SlurmSettings
+from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_by, listening, patiently
+from lorta.harness.progress import outcome, title
+from lorta.harness.record import RunRecord
+from lorta.harness.recovery import CHECKPOINT, newest_checkpoint
+from lorta.harness.sections import Failure
+from lorta.harness.spec import RunSpec
+from lorta.harness.states import plan_states
+from lorta.harness.sweep import Plan
+from lorta.harness.workers import run_all
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
+EARLY_S = 60.0  # Slurm looks at time limits once a minute: its signal may come so much earlier
+
+
+def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int:
+    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once."""
+    if problem := _unavailable():
+        console.print(f"hydra/launcher=slurm: {problem}", markup=False)
+        return 2
+    states = {state.run_id: state.state for state in plan_states(plan, title)}
+    for signature, sentence in plan.unsupported.items():
+        skip(next(spec for spec in plan.specs if spec.signature == signature), sentence)
+        console.print(f"skipped: {sentence}", markup=False)
+    counts = {name: sum(state == name for state in states.values()) for name in ("done", "running", "pending")}
+    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
+    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
+    console.print(
+        f"{len(plan.specs)} runs: {len(todo)} to submit, {counts['done']} done, {counts['running']} running, "
+        f"{counts['pending']} in the queue already, {len(plan.unsupported)} not supported"
+    )
+    if todo:
+        try:
+            job = submit(todo, settings)
+        except ValueError as error:
+            console.print(f"nothing was submitted: {error}", markup=False)
+            return 2
+        console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
+    return 0
+
+
+def _unavailable() -> str | None:
+    if find_spec("submitit") is None:
+        return "submitit is not installed; pip install 'lorta[slurm]'"
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        return "there is no sbatch or no srun here; run it where jobs are submitted, or without hydra/launcher"
+    return None
+
+
+def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
+    """Submit an array with a task for each run, note that in the runs' folders, and return the job's id.
+
+    Raises ValueError with sbatch's own words when it refuses.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    submitted_at, before = now(), attempts_so_far(specs)
+    folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].signature}"
+    executor = SlurmExecutor(folder)
+    executor.update_parameters(**_parameters(specs, settings))
+    attempts = [before[spec.signature] for spec in specs]
+    try:
+        with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
+            jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
+    except (FailedJobError, FailedSubmissionError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ValueError(_with_remedy(" ".join(str(error).split()), len(specs))) from error
+    for spec, job in zip(specs, jobs, strict=True):
+        write_job(spec.folder, Job(job.job_id, title(spec), submitted_at, str(job.paths.stdout)))
+    return jobs[0].job_id.partition("_")[0]
+
+
+def _with_remedy(refusal: str, runs: int) -> str:
+    if "Invalid job array specification" not in refusal:
+        return refusal
+    return f"{refusal}; an array of {runs} is too large here (`scontrol show config`: MaxArraySize), narrow the sweep"
+
+
+def _parameters(specs: Sequence[RunSpec], settings: SlurmSettings) -> dict[str, Any]:
+    """Return submitit's names and values."""
+    cpus = settings.cpus_per_task
+    if cpus == "auto":
+        cpus = max(spec.settings.trainer.cpu_threads for spec in specs)
+    chosen = settings.model_dump(include={"partition", "account", "qos", "constraint", "gpus_per_node"})
+    memory = {} if settings.mem_gb is None else {"mem": f"{round(settings.mem_gb * 1024)}MB"}
+    own = {"signal": f"USR1@{settings.signal_delay_s}", "requeue": True}  # submitit's own signal is USR2
+    return {
+        **{key: value for key, value in chosen.items() if value is not None},
+        **memory,
+        "job_name": f"lorta-{specs[0].settings.runtime.name}",
+        "time": settings.timeout_min,
+        "cpus_per_task": cpus,
+        "srun_args": [f"--cpus-per-task={cpus}"],  # since Slurm 22.05, srun does not take it over from sbatch
+        "array_parallelism": settings.array_parallelism,
+        "stderr_to_stdout": True,
+        "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}", *settings.setup],
+        "additional_parameters": own | settings.additional_parameters,
+    }
+
+
+def _warned_after(settings: SlurmSettings) -> float:
+    """Return the seconds after which SIGUSR1 may mean the end of the time, not another job's precedence."""
+    return settings.timeout_min * 60 - settings.signal_delay_s - EARLY_S
+
+
+def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> str:
+    """Do one run as a task of the array and return its status; asked to leave by SIGUSR1, go back into the queue.
+
+    Raises SystemExit with status 1 for a run without a result, so that Slurm calls the task failed.
+    """
+    begun = time.monotonic()
+    with listening():
+        try:
+            records = [record for record in run_all([spec], 0, {spec.signature: attempts_before}) if record is not None]
+        except Preempted:
+            records = []
+        with patiently():
+            record = records[0] if records else None
+            if asked_by() == signal.SIGUSR1 and (record is None or record.status == "preempted"):
+                if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
+                    return _requeue(spec)
+                record = lost(spec, attempts_before, "timeout", _too_short()) or record
+            elif record is None and asked_by() is not None:
+                record = lost(spec, attempts_before, "cancelled", _cancelled())
+            if record is not None and record.status in ENDED:  # a cancelled one may be requeued by Slurm
+                (spec.folder / JOB_NAME).unlink(missing_ok=True)
+    print(f"{title(spec)}: {outcome(record) if record else 'not begun'}")
+    if record is None or record.status != "success":
+        raise SystemExit(1)
+    return record.status
+
+
+def _got_further(spec: RunSpec, record: RunRecord | None) -> bool:
+    checkpoint = newest_checkpoint(spec.folder / CHECKPOINT)
+    return record is not None and checkpoint is not None and int(checkpoint.name) > (record.resumed_from_step or 0)
+
+
+def _requeue(spec: RunSpec) -> str:
+    """Go back into the queue, into the same folder; raises SystemExit where the cluster forbids that."""
+    job, name = read_job(spec.folder), this_job()
+    assert name is not None, "a task of an array has a job id"
+    write_job(spec.folder, replace(job or Job(name, title(spec), "", ""), job_id=name, submitted_at=now()))
+    done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+    print(f"{title(spec)}: asked to leave, requeued as Slurm job {name}" if done.returncode == 0 else done.stderr)
+    if done.returncode != 0:
+        (spec.folder / JOB_NAME).unlink(missing_ok=True)
+        raise SystemExit(EXIT_STATUS)
+    return "requeued"
+
+
+def _too_short() -> Failure:
+    message = f"the time of Slurm job {this_job()} ended before a further checkpoint: raise hydra.launcher.timeout_min"
+    return Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
+
+
+def _cancelled() -> Failure:
+    message = f"Slurm job {this_job()} was cancelled (SIGTERM, as by scancel) before anything was done"
+    return Failure(kind="preempted", type="Preempted", message=message, phase="setup")

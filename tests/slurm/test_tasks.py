@@ -1,0 +1,95 @@
+"""What a task of an array does when it is asked to leave; a script stands in for Slurm's command."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lorta.harness import slurm
+from lorta.harness.jobs import JOB_NAME, Job, read_job, write_job
+from lorta.harness.preemption import EXIT_STATUS
+from lorta.harness.store import Store
+from tests.faults.sweeps import plan
+from tests.faults.test_recovery import with_fault
+
+NOTED = Job("12_3", "head_only", "2026-01-01T00:00:00Z", "log")
+TIME_IS_UP, TIME_IS_LEFT = 0.0, 1e9  # seconds after which the signal means the time limit
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """The words of every call of scontrol by task 3 of array 12; `fails` makes it refuse."""
+    calls = tmp_path / "calls"
+    script = tmp_path / "bin" / "scontrol"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ntest ! -e {tmp_path}/fails\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    return lambda: calls.read_text().splitlines() if calls.exists() else []
+
+
+def noted(folder: Path, fault: str):
+    """A run of a faulty adapter that is in the queue."""
+    (sound,) = plan(folder, "adapter=head_only")
+    spec = with_fault(sound, fault)
+    write_job(spec.folder, NOTED)
+    return spec
+
+
+def last(spec):
+    return Store(spec.settings.runtime.runs).last(spec.signature)
+
+
+def test_a_task_that_got_further_goes_back_into_the_queue_and_ends(tmp_path, scontrol):
+    spec = noted(tmp_path / "a", "AsksToLeave")
+    assert slurm.run_in_job(spec, 0, TIME_IS_UP) == "requeued"
+    left = last(spec)
+    assert (left.status, left.slurm_job, left.failure.step) == ("preempted", "12_3", 7)
+    assert read_job(spec.folder).submitted_at >= left.ended_at
+    assert slurm.run_in_job(spec, 0, TIME_IS_UP) == "success"
+    assert last(spec).resumed_from_step == 7
+    assert scontrol() == ["requeue 12_3"]
+    assert not (spec.folder / JOB_NAME).exists()
+
+
+def test_a_time_limit_too_short_for_a_checkpoint_is_a_failure_with_the_remedy(tmp_path, scontrol):
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    with pytest.raises(SystemExit):
+        slurm.run_in_job(spec, 0, TIME_IS_UP)
+    assert (last(spec).status, last(spec).failure.kind) == ("timeout", "timeout")
+    assert "raise hydra.launcher.timeout_min" in last(spec).failure.message
+    assert scontrol() == []
+
+
+def test_a_task_preempted_before_its_first_step_starts_again(tmp_path, scontrol):
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
+    assert scontrol() == ["requeue 12_3"]
+
+
+def test_where_requeuing_is_forbidden_the_same_command_goes_on(tmp_path, scontrol):
+    (tmp_path / "fails").touch()
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    with pytest.raises(SystemExit) as left:
+        slurm.run_in_job(spec, 0, TIME_IS_LEFT)
+    assert left.value.code == EXIT_STATUS
+    assert (last(spec).status, read_job(spec.folder)) == ("preempted", None)
+
+
+def test_a_task_cancelled_before_it_began_says_so(tmp_path, scontrol, monkeypatch):
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        slurm.run_in_job(spec, 0, TIME_IS_LEFT)
+    assert last(spec).status == "cancelled"
+    assert last(spec).failure.message.startswith("Slurm job 12_3 was cancelled")
+
+
+def test_a_task_takes_the_outcome_of_another_sweep(tmp_path, scontrol):
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "success"
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "success"
+    assert last(spec).attempt == 1
