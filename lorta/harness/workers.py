@@ -15,6 +15,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+import lorta.harness.quiet  # noqa: F401 - before torch comes
 from lorta.harness.attempt import attempt, attempts_so_far, lost
 from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine
@@ -26,6 +27,7 @@ from lorta.harness.spec import RunSpec
 from lorta.harness.store import StoreUnwritable
 
 PRELOAD = (
+    "lorta.harness.quiet",
     "torch",
     "transformers",
     "peft",
@@ -61,7 +63,6 @@ def run_all(
     (`lorta.harness.preemption`), runs at work are too, and no more are begun. `before` tells how many attempts at each
     run had ended when it was planned; an outcome since then is taken. Raises StoreUnwritable.
     """
-    _quieten_profiler()
     before = attempts_so_far(specs) if before is None else before
     if workers == 0:
         yield from _run_here(deque(specs), before)
@@ -76,12 +77,6 @@ def run_all(
         except BaseException:
             pool.stop()
             raise
-
-
-def _quieten_profiler() -> None:
-    """Before torch comes: its profiler, which measures memory, would announce itself and each block it did not see."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
