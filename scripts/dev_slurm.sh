@@ -7,7 +7,6 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 PACKAGES="slurmctld slurmd slurm-client munge"
-
 fail() { echo "dev_slurm: $*" >&2; exit 1; }
 
 install_packages() {
@@ -17,7 +16,7 @@ install_packages() {
 }
 
 free_ports() {
-  python3 -c 'import socket; a, b = (socket.create_server(("127.0.0.1", 0)) for _ in "ab")
+  python3 -c 'import socket; a, b = (socket.create_server(("", 0)) for _ in "ab")
 print(a.getsockname()[1], b.getsockname()[1])'
 }
 
@@ -50,7 +49,7 @@ start() {
   command -v slurmctld slurmd munged >/dev/null || fail "slurmctld, slurmd or munged is missing: $0 install"
   folder=${1:-$(mktemp -d "${TMPDIR:-/tmp}/dev_slurm.XXXXXX")}
   mkdir -p "$folder/state" "$folder/spool" && folder=$(cd "$folder" && pwd)
-  [ -n "${1:-}" ] || touch "$folder/made_by_start"
+  [ -n "$1" ] || touch "$folder/made_by_start"
   (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
   munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
     --log-file="$folder/munged.log" --seed-file="$folder/munged.seed"
@@ -70,6 +69,7 @@ stop() {
   scancel --full --signal=KILL --user="$(id -un)" && scancel --user="$(id -un)" && scontrol shutdown || kill $pids
   kill "$(cat "$1/munged.pid")" || true
   for _ in $(seq 100); do compgen -G "$1/*.pid" >/dev/null || break; sleep 0.1; done # each daemon removes its own
+  sleep 0.2 && kill -KILL $pids 2>/dev/null || true # slurmd may hang behind that
   [ ! -e "$1/made_by_start" ] || rm -rf "$1"
 }
 
