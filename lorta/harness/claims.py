@@ -118,10 +118,19 @@ def _link(path: Path, text: str) -> bool:
             os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
-        return os.stat(temporary).st_nlink == 2  # NFS: linked, but the answer was lost and the request repeated
+        return _links(temporary) == 2  # NFS: linked, but the answer was lost and the request repeated
+    except FileNotFoundError:  # a holder tidied up meanwhile
+        return False
     finally:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
     return True
+
+
+def _links(path: str) -> int:
+    try:
+        return os.stat(path).st_nlink
+    except FileNotFoundError:
+        return 0
 
 
 def _read(path: Path) -> Holder | None:
@@ -145,8 +154,12 @@ def _alive(path: Path) -> bool:
 def _time_of(folder: Path) -> float:
     """Return the file system's clock, which need not be this machine's."""
     try:
-        with tempfile.NamedTemporaryFile(prefix=".claim.", dir=folder) as probe:
-            return os.stat(probe.name).st_mtime
+        descriptor, probe = tempfile.mkstemp(prefix=".claim.", dir=folder)
+        try:
+            return os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+            Path(probe).unlink(missing_ok=True)
     except OSError:  # who may only read asks for a status
         return time.time()
 

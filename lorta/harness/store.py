@@ -91,9 +91,12 @@ class Store:
             return None
 
     def tidy(self, run_id: str) -> None:
-        """Remove what killed processes left half-written in a run's folder; for the run's holder only."""
+        """Remove what killed processes left half-written in a run's folder; for the run's holder only.
+
+        Who asks for a claim at this moment may lose a file, and stands back.
+        """
         for path in self.folder(run_id).glob(".*"):
-            if path.is_file() and not path.name.startswith(".claim."):  # that may be another one asking
+            if path.is_file():
                 path.unlink(missing_ok=True)
 
     def records(self) -> list[RunRecord]:
