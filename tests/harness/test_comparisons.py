@@ -31,7 +31,7 @@ def analysed(rates: dict[str, float], seeds: int) -> tuple[Analysis, list[str]]:
 def losing(losses: dict[str, float]) -> list[RunRecord]:
     """Return three seeds of each adapter, whose task counts losses."""
     return [
-        with_section(finished(adapter, value=value + seed / 1000, seed=seed), "task", higher_is_better=False)
+        with_section(finished(adapter, value=value * (1 + seed / 1000), seed=seed), "task", higher_is_better=False)
         for adapter, value in losses.items()
         for seed in range(3)
     ]
