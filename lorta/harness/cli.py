@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lorta.harness.asked import as_asked, budget_sentences
 from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
@@ -86,6 +87,8 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
+    for sentence in budget_sentences(plan.specs, only_off=True):
+        console.print(f"budget: {sentence}", markup=False)
     try:
         for spec in skipped:
             _skip(spec, plan.unsupported[spec.signature], store)
@@ -129,7 +132,8 @@ def _skip(spec: RunSpec, sentence: str, store: Store) -> None:
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.harness.progress import outcome, title
 
-    records = [record for spec in plan.specs if (record := store.read(spec.signature)) is not None]
+    found = [(store.read(spec.signature), spec) for spec in plan.specs]
+    records = [as_asked(record, spec) for record, spec in found if record is not None]
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)

@@ -52,6 +52,7 @@ def plan(parsed: argparse.Namespace) -> int:
     found = _plan(parsed)
     if found is None:
         return BAD_INPUT
+    from lorta.harness.asked import budget_sentences
     from lorta.harness.forecast import Past
     from lorta.harness.progress import title
     from lorta.harness.states import glances, plan_states
@@ -63,6 +64,8 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(found, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
+    for sentence in budget_sentences(found.specs, only_off=False):
+        print(f"budget: {sentence}")
     for sentence in dict.fromkeys(found.unsupported.values()):
         print(f"not supported: {sentence}")
     todo = [spec for spec in found.specs if states[spec.signature].state not in ("done", "unsupported")]
@@ -117,6 +120,7 @@ def retry(parsed: argparse.Namespace) -> int:
 
 def collect(parsed: argparse.Namespace) -> int:
     """Write the records of a sweep, or of a whole store, to RESULTS/records/NAME.jsonl, many of them compressed."""
+    from lorta.harness.asked import as_asked
     from lorta.harness.store import Store, export_suite
 
     name, missing = parsed.name, 0
@@ -126,7 +130,8 @@ def collect(parsed: argparse.Namespace) -> int:
             return BAD_INPUT
         runtime = found.specs[0].settings.runtime
         store, name = Store(runtime.runs), name or runtime.name
-        records = [record for spec in found.specs if (record := store.read(spec.signature)) is not None]
+        read = [(store.read(spec.signature), spec) for spec in found.specs]
+        records = [as_asked(record, spec) for record, spec in read if record is not None]
         missing = len(found.specs) - len(records)
     else:
         _require_store(parsed.runs)

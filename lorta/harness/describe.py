@@ -56,6 +56,7 @@ def first_record(spec: RunSpec) -> RunRecord:
         task=_task_section(spec),
         protocol=_protocol_section(spec),
         batch=_batch_section(spec),
+        budgets=spec.budgets,
         code=provenance.code(),
         environment=provenance.environment(),
     )

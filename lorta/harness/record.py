@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from lorta.harness.sections import (
     AdapterSection,
     Batch,
+    Budget,
     Code,
     Environment,
     Failure,
@@ -40,6 +41,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AdapterSection",
     "Batch",
+    "Budget",
     "Code",
     "Environment",
     "Failure",
@@ -88,6 +90,7 @@ class RunRecord:
     model: ModelSection | None = None
     protocol: ProtocolSection | None = None
     params: Parameters | None = None
+    budgets: tuple[Budget, ...] = field(default=(), metadata={"added": True})  # empty: the size was given as it is
     storage: Storage | None = None
     memory: Memory | None = None
     time: Timing | None = None

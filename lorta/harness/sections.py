@@ -93,6 +93,17 @@ class ProtocolSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A size that was asked for with `budget=`, and the nearest one that the method has on this model."""
+
+    asked: int  # adapter weights; head and norms are no part of it
+    achieved: int | None  # by the closed form; None for a method without one
+    distance: float | None  # achieved / asked - 1
+    key: str | None  # what was solved for; None for a method that has one size
+    value: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """Counts of scalars. Adapter, head and the rest are kept apart. Raises ValueError when the parts miss the sum."""
 

@@ -5,12 +5,17 @@ No torch here: a whole grid is planned before anything heavy is imported.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from lorta.harness.sections import Budget
 
 Positive = Annotated[int, Field(ge=1)]
 Quantization = Literal["8bit", "4bit"]
@@ -18,11 +23,30 @@ Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 # of an adapter: formulas, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
-UNSIGNED = ("count", "refuses", "changed", "learning_rate", "head_learning_rate")
+UNSIGNED = ("count", "refuses", "changed", "learning_rate", "head_learning_rate", "solve")
 
 
 # of a model: keys younger than the first records, left out of a cell where they are off so that identities stay
 ADDED_MODEL_KEYS = ("quantization", "gradient_checkpointing")
+
+
+def read_count(value: object) -> object:
+    """Return 10000 for "10k", 1500000 for "1.5m", a whole float as an int; anything else as it is.
+
+    Raises PydanticCustomError for a text that is no count.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
+    number = Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()] if found else Decimal("NaN")
+    if not found or number != int(number):
+        raise PydanticCustomError("count", "a count of weights is needed, such as 10k, 1.5m or 12000")
+    return int(number)
+
+
+Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -108,6 +132,7 @@ class RunSettings(Settings):
     runtime: RuntimeSettings
     tracking: TrackingSettings
     rank: Positive
+    budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 
@@ -147,6 +172,7 @@ class RunSpec:
     fingerprints: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
+    budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
 
     @property
     def cell(self) -> dict[str, Any]:

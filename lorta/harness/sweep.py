@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from lorta.geometry import Geometry
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
+from lorta.harness.budget import solve
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
+from lorta.harness.sections import Budget
 from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
 
@@ -39,13 +41,23 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
     if problems:
         return Plan(problems=tuple(problems))
-    unique = {spec.signature: spec for spec in specs}
+    unique = _unique(specs)
     unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
     return Plan(
         specs=tuple(unique.values()),
         unsupported={signature: sentence for signature, sentence in unsupported.items() if sentence},
         duplicates=len(specs) - len(unique),
     )
+
+
+def _unique(specs: Sequence[RunSpec]) -> dict[str, RunSpec]:
+    """Return each run once, by signature, with all the budgets that led to it."""
+    unique: dict[str, RunSpec] = {}
+    for spec in specs:
+        earlier = unique.get(spec.signature)
+        budgets = tuple(dict.fromkeys((*(earlier.budgets if earlier else ()), *spec.budgets)))
+        unique[spec.signature] = spec if earlier is None else replace(earlier, budgets=budgets)
+    return unique
 
 
 class _Planner:
@@ -57,11 +69,8 @@ class _Planner:
 
     def spec(self, cell: Cell) -> RunSpec | None:
         """Return the run of a cell, or None when there is a sentence about it."""
-        try:
-            settings = RunSettings.model_validate(cell.config)
-        except ValidationError as error:
-            for sentence in setting_problems(error):
-                self.problems.add(sentence)
+        settings = self._settings(cell)
+        if settings is None:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
@@ -71,7 +80,33 @@ class _Planner:
         if adapter is None or model is None or geometry is None or data is None:
             return None
         fingerprints = {**data.fingerprints, "model": model.fingerprint}
+        if settings.budget is not None:
+            return self._solved(cell, settings, fingerprints)
         return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+
+    def _settings(self, cell: Cell) -> RunSettings | None:
+        try:
+            return RunSettings.model_validate(cell.config)
+        except ValidationError as error:
+            for sentence in setting_problems(error):
+                self.problems.add(sentence)
+        return None
+
+    def _solved(self, cell: Cell, settings: RunSettings, fingerprints: Mapping[str, str]) -> RunSpec | None:
+        """Return the run of the size nearest to the cell's budget: the one that typing its rank gives."""
+        geometry: Geometry = self._once("geometry", _adapted(settings), lambda: None)
+        task_type = build(settings.task).peft_task_type
+        keys = [word.partition("=")[0] for word in cell.overrides]
+        asked = {"adapter": settings.adapter, "budget": settings.budget, "typed": keys, "task_type": task_type}
+        asked |= {"geometry": repr(geometry), "model": settings.model.model_dump()}
+        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type))
+        if budget is not None and budget.key is not None:
+            cell = cell.but(budget.key, budget.value)
+            solved = self._settings(cell)
+            settings = settings if solved is None else solved
+            self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        typed = tuple(override for override in cell.overrides if not override.startswith("budget="))
+        return None if budget is None else RunSpec(settings, fingerprints, typed, cell.choices, (budget,))
 
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
