@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from lorta.harness.asked import search_sentence
 from lorta.harness.record import RunRecord
 from lorta.harness.summary import POINTS, Run, Table, group
 
@@ -21,7 +22,18 @@ def title(table: Table) -> str:
 
 def caption(table: Table) -> list[str]:
     """Return sentences on model, data, training, selection, scores, learning rates, code and timing."""
-    sentences = (_model, _data, _length, _selection, _scores, _untouched, _learning_rates, _code, _timing)
+    sentences = (
+        _model,
+        _data,
+        _length,
+        _selection,
+        _scores,
+        _untouched,
+        _learning_rates,
+        search_sentence,
+        _code,
+        _timing,
+    )
     return [text for sentence in sentences if (text := sentence(table))]
 
 

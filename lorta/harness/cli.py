@@ -1,16 +1,17 @@
 """The command line: plan, run what is missing, print the table. Bad input costs two seconds and one message."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from lorta.harness.asked import as_asked, budget_sentences
+from lorta.harness.asked import as_asked, budget_sentences, waiting_sentences
 from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
 from lorta.harness.sweep import Plan, make_plan
+from lorta.harness.tuning import settled
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HYDRA_FLAGS = (
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     multirun = bool({"-m", "--multirun"} & set(words))
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     plan = plan_or_explain(overrides, multirun)
-    return 2 if plan is None else run_plan(plan, Console(soft_wrap=True), parallel=multirun)
+    console = Console(soft_wrap=True)
+    if plan is not None and plan.trials:
+        return run_searches(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
+    return 2 if plan is None else run_plan(plan, console, parallel=multirun)
 
 
 def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
@@ -71,6 +75,32 @@ def _hydra(words: list[str]) -> int:
     sys.argv[1:] = words
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda config: None)()
     return 0
+
+
+def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
+    """Run the trials that have no result, plan again with the rates they chose, and run that."""
+    runtime = plan.trials[0].settings.runtime
+    store = Store(runtime.runs)
+    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.signature))]
+    console.print(
+        f"{len(plan.trials)} trials of learning rates: {len(todo)} to do, {len(plan.trials) - len(todo)} done"
+    )
+    try:
+        if todo and not _run(todo, parallel, console):
+            return EXIT_STATUS
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command continues with what is not finished")
+        return 130
+    except StoreUnwritable as error:
+        console.print(f"stopped: {error.strerror}", markup=False)
+        return 1
+    planned = again()
+    if planned is None:
+        return 2
+    status = run_plan(planned, console, parallel) if planned.specs else 1
+    for sentence in waiting_sentences(planned):
+        console.print(sentence, markup=False)
+    return status or int(bool(planned.waiting))
 
 
 def run_plan(plan: Plan, console: Console, parallel: bool) -> int:

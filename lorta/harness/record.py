@@ -31,6 +31,7 @@ from lorta.harness.sections import (
     Throughput,
     Timing,
     Tracking,
+    Tuning,
 )
 from lorta.harness.typed_json import decode, encode
 
@@ -59,6 +60,7 @@ __all__ = [
     "Throughput",
     "Timing",
     "Tracking",
+    "Tuning",
 ]
 
 
@@ -90,6 +92,7 @@ class RunRecord:
     model: ModelSection | None = None
     protocol: ProtocolSection | None = None
     params: Parameters | None = None
+    tuning: Tuning | None = field(default=None, metadata={"added": True})  # None: the rate was given as it is
     budgets: tuple[Budget, ...] = field(default=(), metadata={"added": True})  # empty: the size was given as it is
     storage: Storage | None = None
     memory: Memory | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lorta.harness.asked import size_note
+from lorta.harness.asked import edge_note, size_note
 from lorta.harness.captions import caption, title, without_result
 from lorta.harness.record import RunRecord
 from lorta.harness.sizes import NOTE, size_grid
@@ -58,8 +58,10 @@ def grid(table: Table) -> Grid:
             if cell.note:
                 note = f"{row.label}, {name}: {cell.note}"
                 marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
-        if note := size_note(row):
-            marks[len(body), 1] = footnotes.setdefault(note, len(footnotes) + 1)
+        asked = {1: size_note(row)} | {1 + len(counts) + n: edge_note(row, task) for n, task in enumerate(table.tasks)}
+        for column, note in asked.items():
+            if note and (len(body), column) not in marks:
+                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
         body.append(
             (
                 row.label,

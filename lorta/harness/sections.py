@@ -104,6 +104,20 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How a rate was chosen: one trial for every rate of the grid and every seed, on held-out training rows."""
+
+    key: str  # learning_rate or head_learning_rate, of the trainer
+    grid: tuple[float, ...]  # rising
+    scores: tuple[float | None, ...]  # of the grid's rates, the primary metric; None: diverged or undefined
+    chosen: float
+    on_edge: bool  # the lowest or the highest of the grid: a better one may lie beyond
+    hold_out: int  # rows
+    seeds: tuple[int, ...]  # of the trials
+    trials: tuple[str, ...]  # their signatures: what the search cost
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """Counts of scalars. Adapter, head and the rest are kept apart. Raises ValueError when the parts miss the sum."""
 

@@ -12,10 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from lorta.harness.sections import Budget
+from lorta.harness.sections import Budget, Tuning
 
 Positive = Annotated[int, Field(ge=1)]
 Quantization = Literal["8bit", "4bit"]
@@ -84,6 +84,7 @@ class DataSettings(Settings):
     max_train_samples: Positive | None
     max_eval_samples: Positive | None
     max_length: Annotated[int, Field(ge=4)]
+    hold_out: Positive | None = None  # training rows to score instead of the evaluation split
 
 
 class ModelSettings(Settings):
@@ -121,6 +122,21 @@ class TrackingSettings(Settings):
     project: str
 
 
+class TuneSettings(Settings):
+    """`conf/tune`: which rate is searched for every cell, and on what."""
+
+    search: Literal["lr"] | None
+    factors: list[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]  # of the rate that the cell has
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    hold_out: Positive | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TuneSettings":
+        if self.search and not (len(set(self.factors)) > 1 and self.seeds and self.hold_out):
+            raise PydanticCustomError("tune", "a search needs two factors or more, seeds and rows to hold out")
+        return self
+
+
 class RunSettings(Settings):
     """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
 
@@ -134,6 +150,7 @@ class RunSettings(Settings):
     rank: Positive
     budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 
 
@@ -172,6 +189,7 @@ class RunSpec:
     fingerprints: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
+    tuned: Tuning | None = None  # how its rate was chosen, if it was searched
     budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
 
     @property
@@ -180,12 +198,15 @@ class RunSpec:
         adapter = {key: value for key, value in self.settings.adapter.items() if key not in UNSIGNED}
         model = self.settings.model.model_dump(exclude={"path", "data"})
         model = {key: value for key, value in model.items() if value or key not in ADDED_MODEL_KEYS}
+        data = self.settings.data.model_dump(exclude={"root", "source"})
+        if data["hold_out"] is None:  # younger than the first records
+            del data["hold_out"]
         return {
             "adapter": adapter,
             "model": model,
             "task": self.settings.task,
             "trainer": self.settings.trainer.model_dump(),
-            "data": self.settings.data.model_dump(exclude={"root", "source"}),
+            "data": data,
             "fingerprints": dict(self.fingerprints),
         }
 

@@ -15,19 +15,30 @@ from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.budget import solve
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
-from lorta.harness.sections import Budget
+from lorta.harness.sections import Budget, Tuning
 from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
+from lorta.harness.tuning import Search, check_rate, search, searching, tuned
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a command line, each once, and the sentences that forbid running any of them."""
+    """The runs of a command line, each once, and the sentences that forbid running any of them.
+
+    With tune=lr, `trials` come first; `waiting` are the runs whose rate they have not chosen yet.
+    """
 
     specs: tuple[RunSpec, ...] = ()
+    trials: tuple[RunSpec, ...] = ()
+    waiting: tuple[tuple[RunSpec, str], ...] = ()  # with the rate they would have without trials, and what is missing
     unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # signature -> sentence
     problems: tuple[str, ...] = ()
     duplicates: int = 0  # cells that resolved to a run already planned
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """Everything there is to run as far as it is known: trials, then what they were for."""
+        return (*self.trials, *self.specs)
 
 
 def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
@@ -43,11 +54,31 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         return Plan(problems=tuple(problems))
     unique = _unique(specs)
     unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
-    return Plan(
-        specs=tuple(unique.values()),
-        unsupported={signature: sentence for signature, sentence in unsupported.items() if sentence},
-        duplicates=len(specs) - len(unique),
-    )
+    unsupported = {signature: sentence for signature, sentence in unsupported.items() if sentence}
+    plan = Plan(tuple(unique.values()), unsupported=unsupported, duplicates=len(specs) - len(unique))
+    return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+
+
+def _tuned(plan: Plan) -> Plan:
+    """Return the plan with the trials of its cells, and with the chosen rates where all trials of a cell have ended."""
+    searches: dict[str, Search] = {}
+    results: dict[str, Tuning | str] = {}
+    specs: list[RunSpec] = []
+    waiting: list[tuple[RunSpec, str]] = []
+    for spec in plan.specs:
+        if spec.signature in plan.unsupported:
+            specs.append(spec)
+            continue
+        if spec.cell_id not in searches:
+            searches[spec.cell_id] = search(spec)
+            results[spec.cell_id] = searches[spec.cell_id].result()
+        result = results[spec.cell_id]
+        if isinstance(result, str):
+            waiting.append((spec, result))
+        else:
+            specs.append(tuned(spec, result))
+    trials = _unique([trial for found in searches.values() for trial in found.runs])
+    return replace(plan, specs=tuple(specs), trials=tuple(trials.values()), waiting=tuple(waiting))
 
 
 def _unique(specs: Sequence[RunSpec]) -> dict[str, RunSpec]:
@@ -79,6 +110,7 @@ class _Planner:
         data = self._once("data", task_key, lambda: _plan_data(settings))
         if adapter is None or model is None or geometry is None or data is None:
             return None
+        self._once("rate", {"task": settings.task, "typed": cell.overrides}, lambda: _check_search(settings, cell))
         fingerprints = {**data.fingerprints, "model": model.fingerprint}
         if settings.budget is not None:
             return self._solved(cell, settings, fingerprints)
@@ -106,7 +138,7 @@ class _Planner:
             settings = settings if solved is None else solved
             self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         typed = tuple(override for override in cell.overrides if not override.startswith("budget="))
-        return None if budget is None else RunSpec(settings, fingerprints, typed, cell.choices, (budget,))
+        return None if budget is None else RunSpec(settings, fingerprints, typed, cell.choices, budgets=(budget,))
 
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
@@ -130,6 +162,19 @@ class _Planner:
                 for sentence in str(error).splitlines():
                     self.problems.add(sentence)
         return self._seen[key]
+
+
+def _check_search(settings: RunSettings, cell: Cell) -> None:
+    """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
+    task, tune = build(settings.task), settings.tune
+    searched = tune is not None and tune.search is not None
+    if (searched or settings.data.hold_out is not None) and not getattr(task, "holds_out", False):
+        asks = "tune=lr" if searched else f"data.hold_out={settings.data.hold_out}"
+        raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
+    if searched and settings.data.hold_out is not None:
+        raise ValueError("tune=lr and data.hold_out contradict: trials hold rows out (tune.hold_out), leave one out")
+    if searched:
+        check_rate(settings, cell.overrides)
 
 
 def _adapted(settings: RunSettings) -> dict[str, Any]:
