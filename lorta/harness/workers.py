@@ -58,7 +58,7 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
     to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
     (`lorta.harness.preemption`), runs at work are too, and no more are begun. Raises StoreUnwritable.
     """
-    _quieten_profiler()
+    quieten_profiler()
     before = attempts_so_far(specs)
     if workers == 0:
         yield from _run_here(deque(specs), before)
@@ -74,7 +74,7 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
             raise
 
 
-def _quieten_profiler() -> None:
+def quieten_profiler() -> None:
     """Before torch comes: its profiler, which measures memory, would announce itself and each block it did not see."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
