@@ -55,6 +55,8 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     unique = _unique(specs)
     unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
     unsupported = {signature: sentence for signature, sentence in unsupported.items() if sentence}
+    if problems:
+        return Plan(problems=tuple(problems))
     plan = Plan(tuple(unique.values()), unsupported=unsupported, duplicates=len(specs) - len(unique))
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
 
@@ -150,7 +152,11 @@ class _Planner:
         reversible = adapter.identity_at_start or getattr(adapter, "reversible", False)
         if getattr(task, "compares_with_backbone", False) and not reversible:
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
-        return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        try:
+            return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        except ValueError as error:  # an expression of its YAML has no value for these settings
+            self.problems.add(f"adapter={adapter.name}: {error}")
+            return None
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
         key = f"{kind} {canonical_json(node)}"
