@@ -30,7 +30,7 @@ HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
   python run.py                                                one run of the embedded default, offline
   python run.py -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
-  python run.py -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and as many trials of learning rates for each
+  python run.py -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
   python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
 groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
