@@ -16,7 +16,7 @@ demo: .venv/installed  ## the embedded sweep: offline, a table at the end
 	$(BIN)/python run.py -m $(SWEEP) runtime.name=demo
 
 test: .venv/installed
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -38,6 +38,7 @@ class DpoTask:
     template: Template
     answer_end: str  # text behind both answers, before the end-of-text token
     beta: float
+    start: str  # "backbone" or "released": where adapters that can choose begin; read by conf/adapter (`starts`)
     primary: str
     source: Mapping[str, Any]  # fields of experiments.texts.TextSource
     max_length: int  # tokens of prompt and answer, unless data.max_length says otherwise

@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,9 +36,7 @@ def drift(parsed: argparse.Namespace) -> int:
 
 
 def _be_quiet() -> None:
-    from lorta.harness.workers import quieten_profiler
-
-    quieten_profiler()
+    import_module("lorta.harness.quiet")  # before torch
     import datasets
     from transformers.utils import logging
 

@@ -22,8 +22,8 @@ Quantization = Literal["8bit", "4bit"]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-# of an adapter: formulas, and the defaults that trainer.learning_rate and trainer.head_learning_rate refer to
-UNSIGNED = ("count", "refuses", "changed", "learning_rate", "head_learning_rate", "solve")
+# of an adapter: formulas, and what other keys refer to
+UNSIGNED = ("count", "refuses", "changed", "starts", "learning_rate", "head_learning_rate", "solve")
 
 
 # of a model: keys younger than the first records, left out of a cell where they are off so that identities stay

@@ -16,6 +16,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+import lorta.harness.quiet  # noqa: F401 - before torch comes
 from lorta.harness.attempt import attempt, attempts_so_far
 from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine, take
@@ -26,6 +27,7 @@ from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
 
 PRELOAD = (
+    "lorta.harness.quiet",
     "torch",
     "transformers",
     "peft",
@@ -58,7 +60,6 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
     to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
     (`lorta.harness.preemption`), runs at work are too, and no more are begun. Raises StoreUnwritable.
     """
-    quieten_profiler()
     before = attempts_so_far(specs)
     if workers == 0:
         yield from _run_here(deque(specs), before)
@@ -72,12 +73,6 @@ def run_all(specs: Sequence[RunSpec], workers: int) -> Iterator[RunRecord | None
         except BaseException:
             pool.stop()
             raise
-
-
-def quieten_profiler() -> None:
-    """Before torch comes: its profiler, which measures memory, would announce itself and each block it did not see."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:

@@ -1,17 +1,15 @@
 """Tiny random backbones, and the adapters of conf/adapter as the harness builds them."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from tiny_backbones import build_backbone
 
 from lorta.harness.build import build
-
-CONFIGURATIONS = Path(__file__).parents[2] / "conf" / "adapter"
+from lorta.harness.cli import CONF
+from lorta.harness.compose import Problems, compose_cells
 
 
 @pytest.fixture
@@ -30,10 +28,11 @@ def adapter() -> Callable[..., Any]:
     """Return load(name, rank, **changes of its PeftConfig)."""
 
     def load(name: str, rank: int = 5, **changes: Any) -> Any:
-        node = yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text().replace("${rank}", str(rank)))
-        if changes:
-            node["config"] |= changes
-        return build(node)
+        problems = Problems()
+        (cell,) = compose_cells({"adapter": [name], "rank": [rank]}, CONF, problems)
+        assert not problems
+        node = cell.config["adapter"]
+        return build(node | {"config": node["config"] | changes} if changes else node)
 
     return load
 

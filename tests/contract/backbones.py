@@ -27,16 +27,16 @@ RANK = 4
 
 
 @cache
-def _node(name: str, rank: int) -> dict[str, Any]:
+def _node(name: str, rank: int, task: str) -> dict[str, Any]:
     problems = Problems()
-    (cell,) = compose_cells({"adapter": [name], "rank": [rank]}, CONF, problems)
+    (cell,) = compose_cells({"adapter": [name], "rank": [rank], "task": [task]}, CONF, problems)
     assert not problems
     return cell.config["adapter"]
 
 
-def adapter(name: str, rank: int = RANK) -> Adapter:
-    """The adapter as its YAML file describes it."""
-    return build(_node(name, rank))
+def adapter(name: str, rank: int = RANK, task: str = "glue/sst2") -> Adapter:
+    """The adapter as its YAML file describes it for a task."""
+    return build(_node(name, rank, task))
 
 
 def task_type(architecture: str) -> str:

@@ -1,0 +1,10 @@
+"""Imported before torch, here and by the process workers are forked from: silence about what is as it should be."""
+
+import logging
+import os
+
+# the profiler, which measures memory, would announce itself and each block that it did not see
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# PEFT imports bitsandbytes whether weights are quantised or not; it misses a faster kernel for 4 bits on CPUs
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
