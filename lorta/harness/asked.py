@@ -21,8 +21,7 @@ TOLERANCE = 0.1  # of a budget; a size further off is said wherever it is shown
 
 def as_asked(record: RunRecord, spec: RunSpec) -> RunRecord:
     """Return a run's record with what this command asked for, whoever ran it."""
-    searched = spec.settings.tuning is not None or spec.tuned is not None
-    protocol = record.protocol and replace(record.protocol, tuned=searched)
+    protocol = record.protocol and replace(record.protocol, tuned=spec.rate_was_searched)
     return replace(record, budgets=spec.budgets, tuning=spec.tuned, protocol=protocol)
 
 

@@ -16,6 +16,7 @@ from lorta.harness.spec import RunSettings
 
 LARGEST = 2**17  # rank looked at
 NEIGHBOURS = 16  # values looked at on both sides of a crossing: rules of divisibility, counts that are no smooth curve
+Sizes = dict[int, int | None]  # value -> count
 Count = Callable[[int], int | None]
 
 
@@ -24,10 +25,12 @@ def free_key(adapter: Adapter) -> str | None:
     return getattr(adapter, "solve", None) or ("rank" if adapter.rank is not None else None)
 
 
-def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str) -> Budget:
+def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str, sizes: Sizes | None = None) -> Budget:
     """Return the size of the cell's adapter that is nearest to `settings.budget`.
 
-    Raises ValueError where the command line sets what the budget decides.
+    `sizes` keeps counts from one budget to the next, of one adapter on one geometry.
+
+    Raises ValueError where the command line sets what the budget decides, and for a `solve` that names no key.
     """
     asked, adapter = settings.budget, build(settings.adapter)
     assert asked is not None
@@ -51,7 +54,9 @@ def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str)
         raise ValueError(
             f"budget={asked} and {key} contradict: the budget decides {key} of adapter={adapter.name}, leave one out"
         )
-    value = None if key is None else nearest(count, allowed, asked)
+    if key is not None and not cell.has(key):
+        raise ValueError(f"adapter.solve={key}: no such key; write it as adapter.config.NAME, or leave it null")
+    value = None if key is None else nearest(count, allowed, asked, {} if sizes is None else sizes)
     achieved = adapter_count(adapter, geometry) if value is None else count(value)
     distance = None if achieved is None else achieved / asked - 1
     return Budget(asked=asked, achieved=achieved, distance=distance, key=key if value else None, value=value)
@@ -65,13 +70,13 @@ def adapter_count(adapter: Adapter, geometry: Geometry) -> int | None:
         return None
 
 
-def nearest(count: Count, allowed: Callable[[int], bool], asked: int) -> int | None:
+def nearest(count: Count, allowed: Callable[[int], bool], asked: int, sizes: Sizes) -> int | None:
     """Return the allowed value of 1 to LARGEST whose count is nearest to `asked`, the smallest of equal ones.
 
     None where the count does not depend on the value, or no value looked at is allowed. `count` may rise, fall, or have
-    steps: all of its crossings between powers of two are found, and what is near them is tried.
+    steps: all of its crossings between powers of two are found, and what is near them is tried. What was counted is
+    kept in `sizes`.
     """
-    sizes: dict[int, int | None] = {}
 
     def size(value: int) -> int | None:
         if value not in sizes:

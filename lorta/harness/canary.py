@@ -9,8 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lorta.harness.store import RECORD_NAME, Store, write_atomically
-
 DRIFTED = 1  # exit status
 BASE_KEY = "base_model_name_or_path"  # of PEFT's adapter_config.json: a path of the machine that trained it
 
@@ -48,12 +46,15 @@ def _be_quiet() -> None:
 
 def canaries(place: Path) -> list[Path]:
     """Return the run folders of a place."""
+    from lorta.harness.store import RECORD_NAME
+
     return sorted(file.parent for file in place.glob(f"*/{RECORD_NAME}"))
 
 
 def _check(found: list[Path], if_changed: bool) -> int:
     from lorta.harness.cli import CONF
     from lorta.harness.drift import TOLERANCES, changes_since, check
+    from lorta.harness.store import Store
 
     kinds: set[str] = set()
     for folder in found:
@@ -97,6 +98,8 @@ def record(place: Path) -> Iterator[Path]:
 
 def _keep(run: Path, canary: Path) -> Path:
     """Copy what a check reads, without the path at which this machine has the base model."""
+    from lorta.harness.store import write_atomically
+
     for file in sorted([*run.glob("*.json"), *run.glob("*.jsonl"), *run.glob("adapter/*.safetensors")]):
         write_atomically(canary / file.relative_to(run), file.read_bytes())
     for file in run.glob("adapter/*.json"):

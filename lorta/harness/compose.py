@@ -38,6 +38,10 @@ class Cell:
     base: DictConfig
     assignment: Mapping[str, Any]
 
+    def has(self, key: str) -> bool:
+        """Return whether a dotted key is there."""
+        return key in _dotted_keys(self.config)
+
     def node(self, name: str, key: str, value: Any) -> dict[str, Any]:
         """Return one top-level node as it would be with another value of a scalar `key`."""
         return _with_scalar(self.base, self.assignment, key, value, name)
@@ -258,13 +262,13 @@ def _with_scalar(base: DictConfig, assignment: Mapping[str, Any], key: str, valu
     """Return the configuration, or its node `name`, resolved with one more value, and leave `base` without it."""
     config = _assigned(base, assignment)
     parent, _, last = key.rpartition(".")
-    siblings = OmegaConf.to_container(OmegaConf.select(config, parent) if parent else config, resolve=False)
-    assert isinstance(siblings, dict)
+    holder: Any = OmegaConf.select(config, parent) if parent else config
+    before = holder._get_node(last)._value()  # "${...}" as it stands, and without a copy of everything
     OmegaConf.update(config, key, value)
     try:
         return OmegaConf.to_container(config[name] if name else config, resolve=True)
     finally:
-        OmegaConf.update(config, key, siblings[last])
+        OmegaConf.update(config, key, before)
 
 
 def _without_sweep(resolved: Any) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _protocol_section(spec: RunSpec) -> ProtocolSection:
     trainer = spec.settings.trainer
     return ProtocolSection(
         selection=trainer.selection,
-        tuned=spec.settings.tuning is not None or spec.tuned is not None,
+        tuned=spec.rate_was_searched,
         epochs=trainer.num_train_epochs,
         max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
     )

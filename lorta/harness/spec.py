@@ -211,6 +211,11 @@ class RunSpec:
         }
 
     @property
+    def rate_was_searched(self) -> bool:
+        """Whether trials chose the rate: this command's, or those of an experiment's table, at its own sizes."""
+        return self.tuned is not None or (self.settings.tuning is not None and not self.budgets)
+
+    @property
     def cell_id(self) -> str:
         """12 hexadecimal digits: the same for all seeds of a cell."""
         return _sha256(self.cell)[:12]

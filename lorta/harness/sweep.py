@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from lorta.geometry import Geometry
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
-from lorta.harness.budget import solve
+from lorta.harness.budget import Sizes, solve
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
 from lorta.harness.sections import Budget, Tuning
@@ -131,9 +131,11 @@ class _Planner:
         geometry: Geometry = self._once("geometry", _adapted(settings), lambda: None)
         task_type = build(settings.task).peft_task_type
         keys = [word.partition("=")[0] for word in cell.overrides]
-        asked = {"adapter": settings.adapter, "budget": settings.budget, "typed": keys, "task_type": task_type}
-        asked |= {"geometry": repr(geometry), "model": settings.model.model_dump()}
-        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type))
+        method = {"adapter": settings.adapter, "typed": keys, "task_type": task_type, "geometry": repr(geometry)}
+        method |= {"model": settings.model.model_dump()}
+        sizes: Sizes = self._once("sizes", method, dict)
+        asked = method | {"budget": settings.budget}
+        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type, sizes))
         if budget is not None and budget.key is not None:
             cell = cell.but(budget.key, budget.value)
             solved = self._settings(cell)

@@ -1,6 +1,8 @@
 """A budget becomes the nearest size that a method has, before anything heavy is imported."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -45,14 +47,14 @@ def test_no_other_value_of_the_free_key_is_nearer(name):
 
 
 def test_counts_that_fall_or_have_steps_are_solved_too():
-    assert nearest(lambda value: 10_000 // value, lambda value: True, 100) == 100
-    assert nearest(lambda value: 7 * (value // 10), lambda value: True, 70) == 100  # the start of its step
-    assert nearest(lambda value: 5, lambda value: True, 70) is None
+    assert nearest(lambda value: 10_000 // value, lambda value: True, 100, {}) == 100
+    assert nearest(lambda value: 7 * (value // 10), lambda value: True, 70, {}) == 100  # the start of its step
+    assert nearest(lambda value: 5, lambda value: True, 70, {}) is None
 
 
 def test_a_refused_value_is_passed_over():
-    assert nearest(lambda value: 10 * value, lambda value: value % 6 == 0, 150) == 12  # as near as 18, and smaller
-    assert nearest(lambda value: 10 * value, lambda value: value < 11, 990) == 10
+    assert nearest(lambda value: 10 * value, lambda value: value % 6 == 0, 150, {}) == 12  # as near as 18, and smaller
+    assert nearest(lambda value: 10 * value, lambda value: value < 11, 990, {}) == 10
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,7 @@ def test_a_count_without_a_closed_form_is_said_to_be_unmatched():
     [
         ("adapter=lora rank=4 budget=5k", "leave one out"),
         ("adapter=fourierft adapter.config.n_frequency=9 budget=5k", "the budget decides adapter.config.n_frequency"),
+        ("adapter=vblora adapter.solve=num_vectors budget=5k", "adapter.solve=num_vectors: no such key"),
         ("budget=abc", "budget='abc': a count of weights"),
         ("budget=1.2345k", "budget='1.2345k'"),
         ("budget=0", "budget=0"),
@@ -109,6 +112,29 @@ def test_a_budget_that_cannot_be_is_refused(words, said):
 def test_a_rank_that_decides_no_size_may_stand_beside_a_budget():
     (spec,) = make_plan(["adapter=vblora", "rank=4", "budget=20k"], False, CONF).specs
     assert (spec.settings.rank, spec.budgets[0].key) == (4, "adapter.config.num_vectors")
+
+
+def test_another_key_can_be_left_free_on_the_command_line():
+    words = ["adapter=loretta_adp", "rank=2", "adapter.solve=adapter.config.bottleneck", "budget=3k"]
+    (spec,) = make_plan(words, False, CONF).specs
+    assert (spec.settings.rank, spec.budgets[0].key) == (2, "adapter.config.bottleneck")
+    assert cell_parameters(spec) == spec.budgets[0].achieved
+
+
+def test_rates_that_were_searched_at_other_sizes_do_not_count_as_searched():
+    words = ["experiment=minilm_glue", "adapter=lora", "task=glue/rte", "model=tiny"]
+    (typed,) = make_plan(words, False, CONF).specs
+    (asked,) = make_plan([*words, "budget=20k"], False, CONF).specs
+    assert (typed.rate_was_searched, asked.rate_was_searched) == (True, False)
+
+
+def test_neither_budgets_nor_searches_need_torch_to_be_planned():
+    code = (
+        "import sys; from lorta.harness.cli import CONF; from lorta.harness.sweep import make_plan; "
+        "plan = make_plan(['adapter=lora,vblora', 'budget=5k', 'tune=lr'], True, CONF); "
+        "sys.exit(len(plan.trials) != 8 or 'torch' in sys.modules or 'peft' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=CONF.parent).returncode == 0
 
 
 def test_a_budget_replaces_the_ranks_of_a_recipe():

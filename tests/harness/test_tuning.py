@@ -204,6 +204,13 @@ def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(plan):
     assert "(tuned)" in text
 
 
+def test_a_report_says_how_many_trials_it_leaves_out(plan):
+    found, _ = plan("adapter=lora", "task=glue/rte")
+    end_all(found, [0.5, 0.6, 0.7, 0.8])
+    trials = [Store(trial.settings.runtime.runs).read(trial.signature) for trial in found.trials]
+    assert "- 4 trials on rows held out of the training data, which no table shows" in to_markdown((), trials)
+
+
 def test_a_command_searches_runs_and_then_has_nothing_to_do(plan, capsys):
     words = ("adapter=lora", "rank=2", "task=glue/rte", "tune.factors=[1.0,4.0]", "runtime.workers=0")
     _, given = plan(*words)
