@@ -7,7 +7,7 @@ papers that are compared: GLUE's test labels are not public.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.metrics import score
 from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
@@ -39,6 +39,7 @@ class GlueTask:
     revision: str
     peft_task_type: str = "SEQ_CLS"
     higher_is_better: bool = True
+    holds_out: ClassVar[bool] = True
 
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every line of local files. Raises ValueError, one problem a line."""

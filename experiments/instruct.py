@@ -51,6 +51,11 @@ class InstructTask:
             if getattr(self, key) not in known:
                 raise ValueError(f"task.{key} must be one of {', '.join(known)}, got '{getattr(self, key)}'")
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether training rows can be scored as they are: not where prompts are learnt too, which no score counts."""
+        return self.loss_on == "answer"
+
     def problem(self, row: Any) -> str | None:
         """Return what is wrong with a row, or None. An empty output stays: its answer is the end mark alone."""
         return text_problem(row, ("instruction", "output"), optional=("input",), empty=("output",))

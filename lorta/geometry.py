@@ -294,5 +294,7 @@ def _row(config: Mapping[str, Any]) -> str:
 
 
 def largest_divisor(number: int, at_most: float) -> int:
-    """Return the largest divisor of a number that is not above a bound."""
+    """Return the largest divisor of a number that is not above a bound. Raises ValueError for a bound below 1."""
+    if at_most < 1:
+        raise ValueError(f"no divisor of {number:g} is at most {at_most:g}")
     return max(size for size in range(1, int(at_most) + 1) if number % size == 0)

@@ -101,6 +101,7 @@ class PeftAdapter:
     rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
     fit: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
     refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
+    solve: str | None = None  # the key that `budget=` is solved for; by default the rank, where there is one
     starts: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True

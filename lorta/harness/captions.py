@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from lorta.harness.asked import search_sentence
 from lorta.harness.record import RunRecord
 from lorta.harness.summary import POINTS, Run, Table, group
+from lorta.harness.tuning import is_trial
 
 PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
 MESSAGE_CHARACTERS = 160  # of a failure's first line
@@ -21,14 +23,27 @@ def title(table: Table) -> str:
 
 def caption(table: Table) -> list[str]:
     """Return sentences on model, data, training, selection, scores, learning rates, code and timing."""
-    sentences = (_model, _data, _length, _selection, _scores, _untouched, _learning_rates, _code, _timing)
+    sentences = (
+        _model,
+        _data,
+        _length,
+        _selection,
+        _scores,
+        _untouched,
+        _learning_rates,
+        search_sentence,
+        _code,
+        _timing,
+    )
     return [text for sentence in sentences if (text := sentence(table))]
 
 
 def without_result(records: Iterable[RunRecord]) -> list[str]:
     """Return one line per status that is no success, then one per method and reason, in a fixed order."""
-    lines: list[str] = []
-    rest = [record for record in records if record.status != "success"]
+    found = list(records)
+    trials = sum(record.status == "success" and is_trial(record) for record in found)
+    lines = [f"{trials} trials on rows held out of the training data, which no table shows"] if trials else []
+    rest = [record for record in found if record.status != "success"]
     for status, of_status in sorted(group(rest, lambda record: record.status).items()):
         lines.append(f"{len(of_status)} {status}:")
         reasons = group(of_status, lambda record: (method(record), reason(record)))

@@ -1,16 +1,19 @@
 """The command line: plan, run what is missing, print the table. Bad input costs two seconds and one message."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from lorta.harness.asked import as_asked, budget_sentences, waiting_sentences
 from lorta.harness.attempt import skip
 from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store, StoreUnwritable
 from lorta.harness.sweep import Plan, make_plan
+from lorta.harness.tuning import settled
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 HYDRA_FLAGS = (
@@ -29,9 +32,10 @@ HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
   python run.py                                                one run of the embedded default, offline
   python run.py -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
+  python run.py -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
   python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
-groups  adapter, model, task, trainer, tracking, experiment: the files of conf/; glob(*) is all of them
+groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
         hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
 The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
@@ -50,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     multirun = bool({"-m", "--multirun"} & set(words))
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     plan = plan_or_explain(overrides, multirun)
-    return 2 if plan is None else run_plan(plan, Console(soft_wrap=True), parallel=multirun)
+    console = Console(soft_wrap=True)
+    if plan is not None and plan.trials:
+        return run_searches(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
+    return 2 if plan is None else run_plan(plan, console, parallel=multirun)
 
 
 def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
@@ -74,6 +81,33 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
+def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
+    """Run the trials that have no result, plan again with the rates they chose, and run that."""
+    runtime = plan.trials[0].settings.runtime
+    store, count = Store(runtime.runs), len(plan.trials)
+    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.signature))]
+    console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
+    try:
+        if todo and plan.launcher is not None:
+            console.print("the same command submits the runs themselves when all trials have ended")
+            return run_plan(replace(plan, specs=tuple(todo), trials=(), waiting=()), console, parallel)
+        if todo and not _run(todo, parallel, console):
+            return EXIT_STATUS
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command continues with what is not finished")
+        return 130
+    except StoreUnwritable as error:
+        console.print(f"stopped: {error.strerror}", markup=False)
+        return 1
+    planned = again()
+    if planned is None:
+        return 2
+    status = run_plan(planned, console, parallel) if planned.specs else 1
+    for sentence in waiting_sentences(planned):
+        console.print(sentence, markup=False)
+    return status or int(bool(planned.waiting))
+
+
 def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
     """Run what is not done yet, print table or result, and return the exit status; or submit it, if so chosen.
 
@@ -92,6 +126,8 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
+    for sentence in budget_sentences(plan.specs, only_off=True):
+        console.print(f"budget: {sentence}", markup=False)
     try:
         for spec in skipped:
             skip(spec, plan.unsupported[spec.signature])
@@ -127,7 +163,8 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.harness.progress import outcome, title
 
-    records = [record for spec in plan.specs if (record := store.read(spec.signature)) is not None]
+    found = [(store.read(spec.signature), spec) for spec in plan.specs]
+    records = [as_asked(record, spec) for record, spec in found if record is not None]
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)

@@ -53,26 +53,32 @@ def plan(parsed: argparse.Namespace) -> int:
     found = _plan(parsed)
     if found is None:
         return BAD_INPUT
+    from lorta.harness.asked import budget_sentences, waiting_sentences
     from lorta.harness.forecast import Past
     from lorta.harness.progress import title
     from lorta.harness.states import glances, plan_states
     from lorta.harness.store import Store
 
     states = {state.run_id: state for state in plan_states(found, title)}
-    past = Past(glances(Store(found.specs[0].settings.runtime.runs).root))
-    costs = {spec.signature: past.forecast(spec) for spec in found.specs}
+    past = Past(glances(Store(found.runs[0].settings.runtime.runs).root))
+    costs = {spec.signature: past.forecast(spec) for spec in found.runs}
     for line in _cell_lines(found, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
+    for sentence in budget_sentences(found.runs, only_off=False):
+        print(f"budget: {sentence}")
+    for sentence in waiting_sentences(found):
+        print(sentence)
     for sentence in dict.fromkeys(found.unsupported.values()):
         print(f"not supported: {sentence}")
-    todo = [spec for spec in found.specs if states[spec.signature].state not in ("done", "unsupported")]
+    todo = [spec for spec in found.runs if states[spec.signature].state not in ("done", "unsupported")]
     print(_cost_line(todo, costs))
     return 0
 
 
 def status(parsed: argparse.Namespace) -> int:
     """Print how many runs are in which state, and every one that is not done."""
+    from lorta.harness.asked import waiting_sentences
     from lorta.harness.progress import title
     from lorta.harness.states import STATES, plan_states, store_states
 
@@ -81,6 +87,8 @@ def status(parsed: argparse.Namespace) -> int:
         if found is None:
             return BAD_INPUT
         states = plan_states(found, title)
+        for sentence in waiting_sentences(found):
+            print(sentence)
     else:
         _require_store(parsed.runs)
         states = store_states(parsed.runs)
@@ -109,11 +117,15 @@ def retry(parsed: argparse.Namespace) -> int:
     from lorta.harness.states import plan_states
 
     failed = {state.run_id for state in plan_states(found, title) if state.state == "failed" and state.failure in kinds}
-    specs = tuple(spec for spec in found.specs if spec.signature in failed)
+    specs = tuple(spec for spec in found.runs if spec.signature in failed)
     if not specs:
-        print(f"nothing to retry: none of {len(found.specs)} runs failed with {', '.join(sorted(kinds))}")
+        print(f"nothing to retry: none of {len(found.runs)} runs failed with {', '.join(sorted(kinds))}")
         return 0
-    return run_plan(replace(found, specs=specs, duplicates=0), Console(soft_wrap=True), parallel=parsed.multirun)
+    return run_plan(
+        replace(found, specs=specs, trials=(), waiting=(), duplicates=0),
+        Console(soft_wrap=True),
+        parallel=parsed.multirun,
+    )
 
 
 def collect(parsed: argparse.Namespace) -> int:
@@ -126,6 +138,7 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
 
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
+    from lorta.harness.asked import as_asked
     from lorta.harness.histories import collect_losses
     from lorta.harness.item_scores import collect_items
     from lorta.harness.store import Store, export_suite
@@ -136,10 +149,11 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
         found = _plan(parsed)
         if found is None:
             return BAD_INPUT
-        runtime = found.specs[0].settings.runtime
+        runtime = found.runs[0].settings.runtime
         store, name = Store(runtime.runs), name or runtime.name
-        records = [record for spec in found.specs if (record := store.read(spec.signature)) is not None]
-        missing = len(found.specs) - len(records)
+        read = [(store.read(spec.signature), spec) for spec in found.runs]
+        records = [as_asked(record, spec) for record, spec in read if record is not None]
+        missing = len(found.runs) + len(found.waiting) - len(records)
     else:
         _require_store(parsed.runs)
         store = Store(parsed.runs)
@@ -197,19 +211,22 @@ def _counts(states: "Iterable[RunState]") -> str:
 
 
 def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
+    from lorta.harness.progress import task_title
     from lorta.harness.sweep import cell_parameters
 
     cells: dict[str, list[RunSpec]] = {}
-    for spec in found.specs:
+    for spec in found.runs:
         cells.setdefault(spec.cell_id, []).append(spec)
-    yield f"{'cell':12s}  {'adapter':20s} rank  {'task':14s} {'model':12s}   parameters  runs  done  s each"
+    width = max(14, *(len(task_title(spec)) for spec in found.runs))
+    yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
     for cell, specs in cells.items():
         adapter, settings = specs[0].settings.adapter, specs[0].settings
         rank, cost = adapter.get("rank"), costs[specs[0].signature]
+        task = task_title(specs[0])
         done = sum(states[spec.signature].state == "done" for spec in specs)
         size = "-" if specs[0].signature in found.unsupported else _number(cell_parameters(specs[0]))
         yield (
-            f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {settings.task['name']:14s} "
+            f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "
             + (f"{cost.seconds:6.1f}" if cost else "     ?")
         )

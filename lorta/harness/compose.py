@@ -10,7 +10,7 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,28 @@ Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
 
 @dataclass(frozen=True)
 class Cell:
-    """One resolved configuration and how it was asked for."""
+    """One resolved configuration, how it was asked for, and what it was resolved from."""
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
+    base: DictConfig
+    assignment: Mapping[str, Any]
+
+    def has(self, key: str) -> bool:
+        """Return whether a dotted key is there."""
+        return key in _dotted_keys(self.config)
+
+    def node(self, name: str, key: str, value: Any) -> dict[str, Any]:
+        """Return one top-level node as it would be with another value of a scalar `key`."""
+        return _with_scalar(self.base, self.assignment, key, value, name)
+
+    def but(self, key: str, value: Any) -> "Cell":
+        """Return the cell with a scalar set as if it had been typed."""
+        config = _with_scalar(self.base, self.assignment, key, value)
+        assignment = {**self.assignment, key: value}
+        typed = (*self.overrides, f"{key}={value}")
+        return replace(self, config=_without_sweep(config), overrides=typed, assignment=assignment)
 
 
 class Problems(list[str]):
@@ -139,7 +156,8 @@ def sweep_parameters(values: Values, folder: Path) -> list[str]:
         if choice is not None:
             content = yaml.safe_load((folder / "experiment" / f"{choice}.yaml").read_text()) or {}
             table: Mapping[str, Any] = content.get("sweep", {})
-            overrides += [f"{key}={value}" for key, value in table.items() if key not in values]
+            given = {*values, *(["rank"] if "budget" in values else [])}  # a budget replaces the ranks of a recipe
+            overrides += [f"{key}={value}" for key, value in table.items() if key not in given]
     return overrides
 
 
@@ -160,7 +178,8 @@ def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell
                 if config is not None:
                     given = {key: value for key, value in (combination | assignment).items() if key in values}
                     overrides = tuple(f"{key}={'null' if value is None else value}" for key, value in given.items())
-                    cells.append(Cell(config, {key: str(value) for key, value in combination.items()}, overrides))
+                    choices = {key: str(value) for key, value in combination.items()}
+                    cells.append(Cell(config, choices, overrides, base, assignment))
     return cells
 
 
@@ -221,18 +240,40 @@ def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
 
 
 def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
-    """Return the plain resolved configuration; all assignments to one `base` set the same keys.
+    """Return the plain resolved configuration."""
+    try:
+        resolved = OmegaConf.to_container(_assigned(base, assignment), resolve=True)
+    except OmegaConfBaseException as error:
+        problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
+        return None
+    return _without_sweep(resolved)
+
+
+def _assigned(base: DictConfig, assignment: Mapping[str, Any]) -> DictConfig:
+    """Return `base` with the values set; all assignments to one `base` set the same keys.
 
     So a scalar can be set in place, for the next one to replace it; a list or mapping would be merged with it.
     """
     structured = any(isinstance(value, list | dict) for value in assignment.values())
     config = base.copy() if structured else base
+    for key, value in assignment.items():
+        OmegaConf.update(config, key, value, merge=True, force_add=True)
+    return config
+
+
+def _with_scalar(base: DictConfig, assignment: Mapping[str, Any], key: str, value: Any, name: str = "") -> Any:
+    """Return the configuration, or its node `name`, resolved with one more value, and leave `base` without it."""
+    config = _assigned(base, assignment)
+    parent, _, last = key.rpartition(".")
+    holder: Any = OmegaConf.select(config, parent) if parent else config
+    before = holder._get_node(last)._value()  # "${...}" as it stands, and without a copy of everything
+    OmegaConf.update(config, key, value)
     try:
-        for key, value in assignment.items():
-            OmegaConf.update(config, key, value, merge=True, force_add=True)
-        resolved = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
-        return None
+        return OmegaConf.to_container(config[name] if name else config, resolve=True)
+    finally:
+        OmegaConf.update(config, key, before)
+
+
+def _without_sweep(resolved: Any) -> dict[str, Any]:
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items() if key != "sweep"}

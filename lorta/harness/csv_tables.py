@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
+from lorta.harness.asked import asked_columns
 from lorta.harness.captions import title
 from lorta.harness.comparisons import AVERAGE, Analysis
 from lorta.harness.record import RunRecord
@@ -85,9 +86,11 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
     """Return the long form, scores on the metric's own scale; a run without a result has one line without a metric."""
-    lines: list[Sequence[Value]] = [[*LONG_COLUMNS, "split", "metric", "value", "n", "reason"]]
-    for record in sorted(records, key=lambda record: record.run_id):
-        identity = [column(record) for column in LONG_COLUMNS.values()]
+    found = sorted(records, key=lambda record: record.run_id)
+    columns = {**LONG_COLUMNS, **asked_columns(found)}
+    lines: list[Sequence[Value]] = [[*columns, "split", "metric", "value", "n", "reason"]]
+    for record in found:
+        identity = [column(record) for column in columns.values()]
         lines += [[*identity, *measured] for measured in _measured(record)]
     return csv_text(lines)
 

@@ -25,8 +25,8 @@ from lorta.harness.sections import (
     Throughput,
     Timing,
 )
-from lorta.harness.spec import RunSpec
-from lorta.harness.task import DataSplits, Task
+from lorta.harness.spec import DataSettings, RunSpec
+from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
     from lorta.harness.training import TrainingOutcome
@@ -58,6 +58,8 @@ def first_record(spec: RunSpec) -> RunRecord:
         task=_task_section(spec),
         protocol=_protocol_section(spec),
         batch=_batch_section(spec),
+        tuning=spec.tuned,
+        budgets=spec.budgets,
         code=provenance.code(),
         environment=provenance.environment(),
     )
@@ -84,7 +86,7 @@ def _task_section(spec: RunSpec) -> TaskSection:
         protocol=task.protocol,
         source=plan.source,
         revision=plan.revision,
-        splits={use: Split(rows=0, fingerprint=value) for use, value in plan.fingerprints.items()},
+        splits={use: Split(rows=0, fingerprint=value) for use, value in _split_prints(plan, data).items()},
         split_primary="evaluation",
         metric_primary=task.primary,
         higher_is_better=task.higher_is_better,
@@ -94,11 +96,16 @@ def _task_section(spec: RunSpec) -> TaskSection:
     )
 
 
+def _split_prints(plan: DataPlan, data: DataSettings) -> dict[str, str]:
+    held_out = {"evaluation": f"{plan.fingerprints['train']}, {data.hold_out} rows held out"} if data.hold_out else {}
+    return {**plan.fingerprints, **held_out}
+
+
 def _protocol_section(spec: RunSpec) -> ProtocolSection:
     trainer = spec.settings.trainer
     return ProtocolSection(
         selection=trainer.selection,
-        tuned=spec.settings.tuning is not None,
+        tuned=spec.rate_was_searched,
         epochs=trainer.num_train_epochs,
         max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
     )

@@ -1,87 +1,195 @@
-"""Whether the same runs gave the same numbers elsewhere, and what their environments do not have in common.
+"""Drift: whether a canary, a tiny finished run with its files, still comes out as it did, and where it does not.
 
-A run's signature holds all that may move a number, so two records of one signature that differ have drifted: in
-training, if the last training loss differs too, and else in evaluation.
+Three looks, from the cheapest: its stored predictions are scored again, its stored adapter predicts again (both are
+evaluation), and the run is trained again from the start. Under the canary's versions and processor all are exact.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from lorta.harness.record import RunRecord
+from lorta.harness import provenance
+from lorta.harness.record import Environment, Hardware, RunRecord, Score
+from lorta.harness.reload import Reloaded, reload_run
+from lorta.harness.spec import RunSpec
+from lorta.harness.store import Store
 
-TOLERANCE = 1e-9
-MOST_PACKAGES = 10
+WATCHED = (  # packages whose code a canary runs
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "evaluate",
+)
+# Largest differences allowed under other versions or on another processor, where sums are rounded otherwise. Ours: a
+# hundred times or more what torch's kernels for other instruction sets gave on one processor (predictions 1e-5, losses
+# 2e-7, weights 2e-5), and far below what a changed optimizer or start gives
+TOLERANCES = {"scores": 1e-9, "predictions": 1e-3, "losses": 1e-4, "weights": 2e-3}
 
 
-class Drift(NamedTuple):
-    """One run with another score than its reference; `difference` is here minus there, on the metric's own scale."""
+@dataclass(frozen=True)
+class Look:
+    """One comparison with the canary: the largest absolute difference, and what is said about it."""
 
-    run_id: str
-    metric: str
+    kind: str  # evaluation | training
+    name: str  # a key of TOLERANCES
     difference: float
-    in_training: bool
+    detail: str
+
+    def drifted(self, exact: bool) -> bool:
+        """Return whether the difference is more than may be."""
+        return self.difference > (0.0 if exact else TOLERANCES[self.name])
 
 
-def drifts(records: Iterable[RunRecord], reference: Mapping[str, RunRecord]) -> list[Drift]:
-    """Return the drifted ones of the records that have a reference of the same signature, the largest first."""
-    found: list[Drift] = []
-    for record in records:
-        other = reference.get(record.run_id)
-        if other is None:
-            continue
-        moved = [
-            (abs(here - there), f"{split} {metric}", here - there)
-            for split, scores in (record.metrics or {}).items()
-            for metric, score in scores.items()
-            if (here := score.value) is not None
-            and (there := _value(other, split, metric)) is not None
-            and abs(here - there) > TOLERANCE
-        ]
-        if moved:
-            _, metric, difference = max(moved)
-            found.append(Drift(record.run_id, metric, difference, record.train_loss_final != other.train_loss_final))
-    return sorted(found, key=lambda drift: (-abs(drift.difference), drift.run_id))
+@dataclass(frozen=True)
+class Drift:
+    """What came of one canary. `changes` are versions and hardware that differ; without any, equality is expected."""
+
+    title: str
+    changes: tuple[str, ...]
+    looks: tuple[Look, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Where it drifted: evaluation, training, both, or nowhere."""
+        return tuple(dict.fromkeys(look.kind for look in self.looks if look.drifted(not self.changes)))
 
 
-def _value(record: RunRecord, split: str, metric: str) -> float | None:
-    score = (record.metrics or {}).get(split, {}).get(metric)
-    return None if score is None else score.value
+def changes_since(record: RunRecord) -> tuple[str, ...]:
+    """Return what is not as it was when the canary was recorded, of what can move its numbers."""
+    now, then = provenance.environment(), record.environment
+    here, there = provenance.hardware(), record.hardware
+    assert then is not None and there is not None
+    return (*_versions(then, now), *_machine(there, here))
 
 
-def drift_sentences(records: Sequence[RunRecord], reference: Mapping[str, RunRecord]) -> list[str]:
-    """Return what a reader must know of drift: against the reference, and between the runs' environments."""
-    done = [record for record in records if record.status == "success"]
-    shared = [record for record in done if record.run_id in reference]
-    return [_against_reference(shared, reference), *_environments(done)]
+def _versions(then: Environment, now: Environment) -> Iterator[str]:
+    if then.python != now.python:
+        yield f"python {then.python} -> {now.python}"
+    for name in WATCHED:
+        if then.packages.get(name) != now.packages.get(name):
+            yield f"{name} {then.packages.get(name)} -> {now.packages.get(name)}"
 
 
-def _against_reference(shared: Sequence[RunRecord], reference: Mapping[str, RunRecord]) -> str:
-    if not shared:
-        return "Drift: no other record of these runs is known, so nothing can be said of it."
-    found = drifts(shared, reference)
-    if not found:
-        return f"Drift: none; {len(shared):,} of these runs were recorded elsewhere with the same scores."
-    worst, training = found[0], sum(drift.in_training for drift in found)
-    return (
-        f"Drift: {len(found):,} of {len(shared):,} runs that were recorded elsewhere have other scores here, by up to "
-        f"{abs(worst.difference):.4g} ({worst.metric} of run {worst.run_id}); {training:,} of them since training, "
-        f"{len(found) - training:,} in evaluation only."
-    )
+def _machine(then: Hardware, now: Hardware) -> Iterator[str]:
+    if then.cpu != now.cpu:
+        yield f"{then.cpu} -> {now.cpu}"
+    if then.gpu_name != now.gpu_name:
+        yield f"GPU {then.gpu_name} -> {now.gpu_name}"
 
 
-def _environments(records: Sequence[RunRecord]) -> list[str]:
-    prints = {record.env_fingerprint for record in records}
-    if len(prints) < 2:
-        return []
-    versions: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for record in records:
-        packages = record.environment.packages if record.environment else {}
-        versions["python"][record.environment.python if record.environment else "unknown"] += 1
-        for name, version in packages.items():
-            versions[name][version] += 1
-    differing = {name: counts for name, counts in sorted(versions.items()) if len(counts) > 1}
-    listed = [f"{name} {', '.join(sorted(counts))}" for name, counts in differing.items()]
-    more = f" and {len(listed) - MOST_PACKAGES} more" if len(listed) > MOST_PACKAGES else ""
-    packages = f" They differ in {'; '.join(listed[:MOST_PACKAGES])}{more}." if listed else ""
-    return [f"The runs come from {len(prints)} environments, whose seconds cannot be compared.{packages}"]
+def check(folder: Path, conf: Path) -> Drift:
+    """Return the drift of the canary in a run folder.
+
+    Raises ValueError for a folder that is no successful run, or one whose settings, model or data are no longer there:
+    such a canary has to be recorded again.
+    """
+    found = reload_run(folder, conf)
+    record, store = found.record, Store(folder.parent)
+    assert record.predictions_file is not None and record.history_file is not None and record.adapter is not None
+    stored = store.read_rows(record.run_id, record.predictions_file)
+    looks = [_rescored(found, stored)]
+    with TemporaryDirectory() as place:
+        looks.append(_predicted_again(found, folder, conf, stored, Path(place)))
+        looks += _trained_again(found, store, folder, Path(place))
+    rank = "" if record.adapter.rank is None else f" r={record.adapter.rank}"
+    title = f"{record.run_id} {record.adapter.name}{rank} {found.task.name} seed {record.seed}"
+    return Drift(title, changes_since(record), tuple(looks))
+
+
+def _rescored(found: Reloaded, stored: Sequence[Mapping[str, Any]]) -> Look:
+    """Score the stored predictions: only the metric's code and its libraries can make a difference."""
+    difference = _score_difference(_scores(found.record), found.task.score(stored))
+    detail = f"{len(stored)} stored predictions scored again"
+    return Look("evaluation", "scores", difference, detail)
+
+
+def _predicted_again(
+    found: Reloaded, folder: Path, conf: Path, stored: Sequence[Mapping[str, Any]], place: Path
+) -> Look:
+    """Let the stored adapter predict: the model's forward pass, the tokenizer and the rows come into it."""
+    from lorta.harness.holding_out import load_splits
+
+    settings, task = found.settings, found.task
+    plan = task.plan_data(settings.data, settings.model.data)
+    data = load_splits(task, plan, settings.data, found.backbone.tokenizer, place / "cache")
+    look = getattr(task, "predict_untouched", None)
+    if look is not None:
+        found.backbone.untouched = look(reload_run(folder, conf, untouched=True).backbone, data, settings.trainer)
+    rows = task.predict(found.model, found.backbone, data, settings.trainer, place)
+    difference = _difference(stored, rows)
+    differing = abs(len(rows) - len(stored)) + sum(before != now for before, now in zip(stored, rows, strict=False))
+    detail = f"predicted again by the stored adapter: {differing} of {len(stored)} rows differ"
+    return Look("evaluation", "predictions", difference, detail)
+
+
+def _trained_again(found: Reloaded, store: Store, folder: Path, place: Path) -> list[Look]:
+    """Run the canary from the start: losses are compared, step by step, and the weights that come out."""
+    from lorta.harness.pipeline import ADAPTER, execute
+
+    before = found.record
+    again = Store(place / "runs")
+    places = {"runs": str(again.root), "cache": str(place / "cache"), "force": True}
+    settings = found.settings.model_copy(update={"runtime": found.settings.runtime.model_copy(update=places)})
+    spec = RunSpec(settings, before.config["fingerprints"], before.overrides, before.choices)
+    if spec.signature != before.run_id:
+        raise ValueError(f"{folder}: its settings now mean run {spec.signature}: record the canary again")
+    after = execute(spec)
+    if after.status != "success" or after.history_file is None or before.history_file is None:
+        why = after.failure.message if after.failure else after.status
+        return [Look("training", "losses", math.inf, f"trained again: it failed ({why})")]
+    histories = store.read_rows(before.run_id, before.history_file), again.read_rows(after.run_id, after.history_file)
+    losses = [[{"loss": row.get("loss"), "step": row.get("step")} for row in rows] for rows in histories]
+    weights = _weight_difference(folder / ADAPTER, again.folder(after.run_id) / ADAPTER)
+    scores = _score_difference(_scores(before), _scores(after))
+    detail = f"trained again: losses of {len(losses[0])} entries"
+    return [
+        Look("training", "losses", _difference(*losses), detail),
+        Look("training", "weights", weights, f"trained again: weights (scores then differ by {scores:g})"),
+    ]
+
+
+def _scores(record: RunRecord) -> dict[str, Score]:
+    assert record.metrics is not None and record.task is not None
+    return record.metrics[record.task.split_primary]
+
+
+def _score_difference(then: Mapping[str, Score], now: Mapping[str, Score]) -> float:
+    names = {name: (then[name].value if name in then else None) for name in {**then, **now}}
+    return _difference([names], [{name: now[name].value if name in now else None for name in names}])
+
+
+def _weight_difference(then: Path, now: Path) -> float:
+    """Return the largest difference between the tensors of two adapter folders, infinite where names differ."""
+    from safetensors.torch import load_file
+
+    files = [sorted(folder.glob("*.safetensors")) for folder in (then, now)]
+    found = [{f"{file.name} {k}": v for file in of_one for k, v in load_file(file).items()} for of_one in files]
+    if found[0].keys() != found[1].keys():
+        return math.inf
+    return max((float((found[0][name] - found[1][name]).abs().max()) for name in found[0]), default=0.0)
+
+
+def _difference(then: Any, now: Any) -> float:
+    """Return the largest absolute difference of numbers in two JSON values, infinite where anything else differs."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        return _difference([then.get(key) for key in {**then, **now}], [now.get(key) for key in {**then, **now}])
+    if isinstance(then, list) and isinstance(now, list):
+        if len(then) != len(now):
+            return math.inf
+        return max((_difference(one, other) for one, other in zip(then, now, strict=True)), default=0.0)
+    if then == now:
+        return 0.0
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (then, now))
+    found = abs(then - now) if numbers else math.inf
+    return found if math.isfinite(found) else math.inf

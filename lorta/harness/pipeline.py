@@ -21,6 +21,7 @@ from lorta.harness.cost import (
     release_memory,
     reset_memory,
 )
+from lorta.harness.holding_out import load_splits
 from lorta.harness.preemption import Preempted
 from lorta.harness.record import RunRecord
 from lorta.harness.recovery import (
@@ -185,7 +186,7 @@ class _Run:
         plan = self.task.plan_data(self.settings.data, self.settings.model.data)
         self._check_fingerprints(plan, files)
         cache = Path(self.settings.runtime.cache)
-        data = self.task.load_data(plan, self.settings.data, backbone.tokenizer, cache)
+        data = load_splits(self.task, plan, self.settings.data, backbone.tokenizer, cache)
         self.record = describe.with_rows(self.record, data)
         return data
 

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from lorta.harness.sections import (
     AdapterSection,
     Batch,
+    Budget,
     Code,
     Environment,
     Failure,
@@ -32,6 +33,7 @@ from lorta.harness.sections import (
     Throughput,
     Timing,
     Tracking,
+    Tuning,
 )
 from lorta.harness.typed_json import decode, encode
 
@@ -42,6 +44,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "AdapterSection",
     "Batch",
+    "Budget",
     "Code",
     "Environment",
     "Failure",
@@ -59,6 +62,7 @@ __all__ = [
     "Throughput",
     "Timing",
     "Tracking",
+    "Tuning",
 ]
 
 
@@ -91,6 +95,8 @@ class RunRecord:
     model: ModelSection | None = None
     protocol: ProtocolSection | None = None
     params: Parameters | None = None
+    tuning: Tuning | None = field(default=None, metadata={"added": True})  # None: the rate was given as it is
+    budgets: tuple[Budget, ...] = field(default=(), metadata={"added": True})  # empty: the size was given as it is
     storage: Storage | None = None
     memory: Memory | None = None
     time: Timing | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from lorta.harness.asked import edge_note, size_note
 from lorta.harness.captions import caption, title, without_result
 from lorta.harness.comparisons import AVERAGE, RESOLUTION, Analysis, columns
 from lorta.harness.markup import (
@@ -63,6 +64,10 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
         for column, (name, cell) in enumerate(zip(names, cells, strict=True), 1 + len(counts)):
             if cell.note:
                 note = f"{row.label}, {name}: {cell.note}"
+                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        asked = {1: size_note(row)} | {1 + len(counts) + n: edge_note(row, task) for n, task in enumerate(table.tasks)}
+        for column, note in asked.items():
+            if note and (len(body), column) not in marks:
                 marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
         body.append(
             (

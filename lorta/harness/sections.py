@@ -93,6 +93,31 @@ class ProtocolSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A size that was asked for with `budget=`, and the nearest one that the method has on this model."""
+
+    asked: int  # adapter weights; head and norms are no part of it
+    achieved: int | None  # by the closed form; None for a method without one
+    distance: float | None  # achieved / asked - 1
+    key: str | None  # what was solved for; None for a method that has one size
+    value: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How a rate was chosen: one trial for every rate of the grid and every seed, on held-out training rows."""
+
+    key: str  # learning_rate or head_learning_rate, of the trainer
+    grid: tuple[float, ...]  # rising
+    scores: tuple[float | None, ...]  # of the grid's rates, the primary metric; None: diverged or undefined
+    chosen: float
+    on_edge: bool  # the lowest or the highest of the grid: a better one may lie beyond
+    hold_out: int  # rows
+    seeds: tuple[int, ...]  # of the trials
+    trials: tuple[str, ...]  # their signatures: what the search cost
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """Counts of scalars. Adapter, head and the rest are kept apart. Raises ValueError when the parts miss the sum."""
 

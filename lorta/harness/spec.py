@@ -5,12 +5,17 @@ No torch here: a whole grid is planned before anything heavy is imported.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from lorta.harness.sections import Budget, Tuning
 
 Positive = Annotated[int, Field(ge=1)]
 Quantization = Literal["8bit", "4bit"]
@@ -18,11 +23,30 @@ Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 # of an adapter: formulas, and what other keys refer to
-UNSIGNED = ("count", "refuses", "changed", "starts", "learning_rate", "head_learning_rate")
+UNSIGNED = ("count", "refuses", "changed", "starts", "learning_rate", "head_learning_rate", "solve")
 
 
 # of a model: keys younger than the first records, left out of a cell where they are off so that identities stay
 ADDED_MODEL_KEYS = ("quantization", "gradient_checkpointing")
+
+
+def read_count(value: object) -> object:
+    """Return 10000 for "10k", 1500000 for "1.5m", a whole float as an int; anything else as it is.
+
+    Raises PydanticCustomError for a text that is no count.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
+    number = Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()] if found else Decimal("NaN")
+    if not found or number != int(number):
+        raise PydanticCustomError("count", "a count of weights is needed, such as 10k, 1.5m or 12000")
+    return int(number)
+
+
+Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -60,6 +84,7 @@ class DataSettings(Settings):
     max_train_samples: Positive | None
     max_eval_samples: Positive | None
     max_length: Annotated[int, Field(ge=4)]
+    hold_out: Positive | None = None  # training rows to score instead of the evaluation split
 
 
 class ModelSettings(Settings):
@@ -97,6 +122,21 @@ class TrackingSettings(Settings):
     project: str
 
 
+class TuneSettings(Settings):
+    """`conf/tune`: which rate is searched for every cell, and on what."""
+
+    search: Literal["lr"] | None
+    factors: list[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]  # of the rate that the cell has
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    hold_out: Positive | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TuneSettings":
+        if self.search and not (len(set(self.factors)) > 1 and self.seeds and self.hold_out):
+            raise PydanticCustomError("tune", "a search needs two factors or more, seeds and rows to hold out")
+        return self
+
+
 class RunSettings(Settings):
     """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
 
@@ -108,7 +148,9 @@ class RunSettings(Settings):
     runtime: RuntimeSettings
     tracking: TrackingSettings
     rank: Positive
+    budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 
 
@@ -147,6 +189,8 @@ class RunSpec:
     fingerprints: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
+    tuned: Tuning | None = None  # how its rate was chosen, if it was searched
+    budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
 
     @property
     def cell(self) -> dict[str, Any]:
@@ -154,14 +198,22 @@ class RunSpec:
         adapter = {key: value for key, value in self.settings.adapter.items() if key not in UNSIGNED}
         model = self.settings.model.model_dump(exclude={"path", "data"})
         model = {key: value for key, value in model.items() if value or key not in ADDED_MODEL_KEYS}
+        data = self.settings.data.model_dump(exclude={"root", "source"})
+        if data["hold_out"] is None:  # younger than the first records
+            del data["hold_out"]
         return {
             "adapter": adapter,
             "model": model,
             "task": self.settings.task,
             "trainer": self.settings.trainer.model_dump(),
-            "data": self.settings.data.model_dump(exclude={"root", "source"}),
+            "data": data,
             "fingerprints": dict(self.fingerprints),
         }
+
+    @property
+    def rate_was_searched(self) -> bool:
+        """Whether trials chose the rate: this command's, or those of an experiment's table, at its own sizes."""
+        return self.tuned is not None or (self.settings.tuning is not None and not self.budgets)
 
     @property
     def cell_id(self) -> str:

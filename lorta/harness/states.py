@@ -119,10 +119,10 @@ def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Que
 
 def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
     """Return the state of every run of a plan; a record of other inputs or another protocol makes it stale."""
-    queue, found = Queue(), {spec.signature: glance(spec.folder) for spec in plan.specs}
+    queue, found = Queue(), {spec.signature: glance(spec.folder) for spec in plan.runs}
     lookalikes: dict[str, Glance] | None = None
     states: list[RunState] = []
-    for spec in plan.specs:
+    for spec in plan.runs:
         record = found[spec.signature]
         if sentence := plan.unsupported.get(spec.signature):
             states.append(RunState(spec.signature, title(spec), "unsupported", sentence))
@@ -152,7 +152,7 @@ def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, Glance])
 
 def _lookalikes(plan: Plan, own: set[str]) -> dict[str, Glance]:
     """Return the finished records of other inputs or protocols in the store, by what they share with a planned run."""
-    root = Store(plan.specs[0].settings.runtime.runs).root
+    root = Store(plan.runs[0].settings.runtime.runs).root
     others = [record for record in glances(root) if record.folder.name not in own and record.get("status") == "success"]
     return {_but_for_inputs(record.get("config") or {}): record for record in others}
 

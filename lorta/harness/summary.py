@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import AdapterSection, ModelSection, Parameters, ProtocolSection, Score, TaskSection, Timing
 from lorta.harness.statistics import mean, sample_std
+from lorta.harness.tuning import is_trial
 
 POINTS = 100.0  # scores are shown as points of one hundred, except losses and distances: those as they are
 Item = TypeVar("Item")
@@ -111,7 +112,8 @@ def summarise(records: Iterable[RunRecord]) -> tuple[Table, ...]:
 
     Raises ValueError when runs of one task saw different data, because such scores must not stand in one column.
     """
-    runs = [_run(record) for record in sorted(records, key=lambda record: record.run_id) if record.status == "success"]
+    ordered = sorted(records, key=lambda record: record.run_id)
+    runs = [_run(record) for record in ordered if record.status == "success" and not is_trial(record)]
     tables: list[Table] = []
     for _, comparable in sorted(group(runs, _table_key).items()):
         uneven = any(len({_length(run) for run in of_task}) > 1 for of_task in group(comparable, _task_name).values())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,35 @@ from pydantic import ValidationError
 from lorta.geometry import Geometry
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
+from lorta.harness.budget import Sizes, solve
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
 from lorta.harness.launcher import SlurmSettings, choose_launcher
+from lorta.harness.sections import Budget, Tuning
 from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
 from lorta.harness.task import DataPlan, Task
+from lorta.harness.tuning import Search, check_rate, search, searching, tuned
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a command line, each once, and the sentences that forbid running any of them."""
+    """The runs of a command line, each once, and the sentences that forbid running any of them.
+
+    With tune=lr, `trials` come first; `waiting` are the runs whose rate they have not chosen yet.
+    """
 
     specs: tuple[RunSpec, ...] = ()
+    trials: tuple[RunSpec, ...] = ()
+    waiting: tuple[tuple[RunSpec, str], ...] = ()  # with the rate they would have without trials, and what is missing
     unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # signature -> sentence
     problems: tuple[str, ...] = ()
     duplicates: int = 0  # cells that resolved to a run already planned
     launcher: SlurmSettings | None = None  # None: the runs are done here
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """Everything there is to run as far as it is known: trials, then what they were for."""
+        return (*self.trials, *self.specs)
 
 
 def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
@@ -46,14 +59,45 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         )
     if problems:
         return Plan(problems=tuple(problems))
-    unique = {spec.signature: spec for spec in specs}
+    unique = _unique(specs)
     unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
-    return Plan(
-        specs=tuple(unique.values()),
-        unsupported={signature: sentence for signature, sentence in unsupported.items() if sentence},
-        duplicates=len(specs) - len(unique),
-        launcher=launcher,
-    )
+    unsupported = {signature: sentence for signature, sentence in unsupported.items() if sentence}
+    if problems:  # of an adapter's formula
+        return Plan(problems=tuple(problems))
+    plan = Plan(tuple(unique.values()), unsupported=unsupported, duplicates=len(specs) - len(unique), launcher=launcher)
+    return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+
+
+def _tuned(plan: Plan) -> Plan:
+    """Return the plan with the trials of its cells, and with the chosen rates where all trials of a cell have ended."""
+    searches: dict[str, Search] = {}
+    results: dict[str, Tuning | str] = {}
+    specs: list[RunSpec] = []
+    waiting: list[tuple[RunSpec, str]] = []
+    for spec in plan.specs:
+        if spec.signature in plan.unsupported:
+            specs.append(spec)
+            continue
+        if spec.cell_id not in searches:
+            searches[spec.cell_id] = search(spec)
+            results[spec.cell_id] = searches[spec.cell_id].result()
+        result = results[spec.cell_id]
+        if isinstance(result, str):
+            waiting.append((spec, result))
+        else:
+            specs.append(tuned(spec, result))
+    trials = _unique([trial for found in searches.values() for trial in found.runs])
+    return replace(plan, specs=tuple(specs), trials=tuple(trials.values()), waiting=tuple(waiting))
+
+
+def _unique(specs: Sequence[RunSpec]) -> dict[str, RunSpec]:
+    """Return each run once, by signature, with all the budgets that led to it."""
+    unique: dict[str, RunSpec] = {}
+    for spec in specs:
+        earlier = unique.get(spec.signature)
+        budgets = tuple(dict.fromkeys((*(earlier.budgets if earlier else ()), *spec.budgets)))
+        unique[spec.signature] = spec if earlier is None else replace(earlier, budgets=budgets)
+    return unique
 
 
 class _Planner:
@@ -65,11 +109,8 @@ class _Planner:
 
     def spec(self, cell: Cell) -> RunSpec | None:
         """Return the run of a cell, or None when there is a sentence about it."""
-        try:
-            settings = RunSettings.model_validate(cell.config)
-        except ValidationError as error:
-            for sentence in setting_problems(error):
-                self.problems.add(sentence)
+        settings = self._settings(cell)
+        if settings is None:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
         model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
@@ -78,8 +119,37 @@ class _Planner:
         data = self._once("data", task_key, lambda: _plan_data(settings))
         if adapter is None or model is None or geometry is None or data is None:
             return None
+        self._once("rate", {"task": settings.task, "typed": cell.overrides}, lambda: _check_search(settings, cell))
         fingerprints = {**data.fingerprints, "model": model.fingerprint}
+        if settings.budget is not None:
+            return self._solved(cell, settings, fingerprints)
         return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+
+    def _settings(self, cell: Cell) -> RunSettings | None:
+        try:
+            return RunSettings.model_validate(cell.config)
+        except ValidationError as error:
+            for sentence in setting_problems(error):
+                self.problems.add(sentence)
+        return None
+
+    def _solved(self, cell: Cell, settings: RunSettings, fingerprints: Mapping[str, str]) -> RunSpec | None:
+        """Return the run of the size nearest to the cell's budget: the one that typing its rank gives."""
+        geometry: Geometry = self._once("geometry", _adapted(settings), lambda: None)
+        task_type = build(settings.task).peft_task_type
+        keys = [word.partition("=")[0] for word in cell.overrides]
+        method = {"adapter": settings.adapter, "typed": keys, "task_type": task_type, "geometry": repr(geometry)}
+        method |= {"model": settings.model.model_dump()}
+        sizes: Sizes = self._once("sizes", method, dict)
+        asked = method | {"budget": settings.budget}
+        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type, sizes))
+        if budget is not None and budget.key is not None:
+            cell = cell.but(budget.key, budget.value)
+            solved = self._settings(cell)
+            settings = settings if solved is None else solved
+            self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        typed = tuple(override for override in cell.overrides if not override.startswith("budget="))
+        return None if budget is None else RunSpec(settings, fingerprints, typed, cell.choices, budgets=(budget,))
 
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
@@ -91,7 +161,11 @@ class _Planner:
         reversible = adapter.identity_at_start or getattr(adapter, "reversible", False)
         if getattr(task, "compares_with_backbone", False) and not reversible:
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
-        return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        try:
+            return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        except ValueError as error:  # an expression of its YAML has no value for these settings
+            self.problems.add(f"adapter={adapter.name}: {error}")
+            return None
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
         key = f"{kind} {canonical_json(node)}"
@@ -103,6 +177,19 @@ class _Planner:
                 for sentence in str(error).splitlines():
                     self.problems.add(sentence)
         return self._seen[key]
+
+
+def _check_search(settings: RunSettings, cell: Cell) -> None:
+    """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
+    task, tune = build(settings.task), settings.tune
+    searched = tune is not None and tune.search is not None
+    if (searched or settings.data.hold_out is not None) and not getattr(task, "holds_out", False):
+        asks = "tune=lr" if searched else f"data.hold_out={settings.data.hold_out}"
+        raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
+    if searched and settings.data.hold_out is not None:
+        raise ValueError("tune=lr and data.hold_out contradict: trials hold rows out (tune.hold_out), leave one out")
+    if searched:
+        check_rate(settings, cell.overrides)
 
 
 def _adapted(settings: RunSettings) -> dict[str, Any]:

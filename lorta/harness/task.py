@@ -47,6 +47,8 @@ class Task(Protocol):
 
     A task that adapts another part of a model than its row in `lorta.geometry` says, or other models than their class
     allows, also has `geometry(config) -> Geometry`: the same that its Backbone has, or ValueError.
+
+    `holds_out` = True says that rows of its training split, a datasets.Dataset, can be scored like those of evaluation.
     """
 
     name: str

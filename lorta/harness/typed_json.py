@@ -75,11 +75,12 @@ def _section_decoder(kind: Any) -> Decoder:
     added = {item.name: item.default for item in fields(kind) if item.metadata.get("added")}  # older records lack it
 
     def section(value: Any, where: str) -> Any:
-        found = added | _expect(dict, value, where)
+        given = _expect(dict, value, where)
+        found = added | given
         prefix = f"{where}." if where else ""
         if found.keys() != decoders.keys():
             raise ValueError(_key_problem(found.keys() - decoders.keys(), decoders.keys() - found.keys(), where))
-        return kind(**{name: read(found[name], prefix + name) for name, read in decoders.items()})
+        return kind(**added | {name: decoders[name](item, prefix + name) for name, item in given.items()})
 
     return section
 

@@ -74,6 +74,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("trainer.warmup_ratio=1.5", ("trainer.warmup_ratio=1.5",)),
     ("adapter=lora adapter.config.alpha=3", ("adapter.config.alpha", "adapter=lora", "lora_alpha")),
     ("adapter.projections=[q,w]", ("projections",)),
+    ("adapter=boft adapter.config.boft_block_size=1", ("adapter=boft", "no divisor of 24 is at most 0.5")),
     ("tracking=tensorboard", ("tracking=tensorboard", "wandb_offline")),
     ("experiment=nothing", ("experiment=nothing",)),
     ("hydra/launcher=joblib", ("hydra/launcher=joblib",)),

@@ -1,51 +1,106 @@
+"""`lorta drift`: the committed canaries come out as recorded, and a change is found where it was made."""
+
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
-from lorta.harness.drift import drift_sentences, drifts
-from lorta.harness.record import Environment, RunRecord
-from tests.harness.example_records import finished
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from lorta.cli import main
+from lorta.harness import canary, drift
+from lorta.harness.cli import CONF
+from lorta.harness.drift import TOLERANCES, Look, changes_since, check
+from lorta.harness.provenance import environment, hardware
+from lorta.harness.store import RECORD_NAME, Store
+from lorta.harness.sweep import make_plan
 
-def run(value: float, loss: float | None = 0.5) -> RunRecord:
-    return replace(finished(), metrics=finished(value=value).metrics, train_loss_final=loss)
-
-
-def reference(record: RunRecord) -> dict[str, RunRecord]:
-    return {record.run_id: record}
-
-
-def test_the_same_score_is_no_drift():
-    assert drifts([run(0.8)], reference(run(0.8, loss=0.6))) == []
-
-
-def test_drift_with_another_loss_is_of_training_and_else_of_evaluation():
-    (training,) = drifts([run(0.7)], reference(run(0.8, loss=0.6)))
-    (evaluation,) = drifts([run(0.7)], reference(run(0.8)))
-    assert (training.in_training, evaluation.in_training) == (True, False)
-    assert round(evaluation.difference, 9) == -0.1
+COMMITTED = Path(__file__).parents[2] / "results" / "canary"
 
 
-def test_drift_is_told_with_the_worst_run():
-    (sentence,) = drift_sentences([run(0.7)], reference(run(0.8)))
-    assert "1 of 1 runs that were recorded elsewhere have other scores here, by up to 0.1" in sentence
-    assert run(0.7).run_id in sentence
+@pytest.fixture
+def encoder(tmp_path):
+    """A copy of the canary of LoRA on RTE."""
+    (spec,) = [
+        spec
+        for spec in make_plan(["experiment=canary", "adapter=lora", "task=glue/rte"], False, CONF).specs
+        if (COMMITTED / spec.signature).is_dir()
+    ]
+    return Path(shutil.copytree(COMMITTED / spec.signature, tmp_path / spec.signature))
 
 
-def test_agreement_and_ignorance_are_told_apart():
-    assert (
-        "1 of these runs were recorded elsewhere with the same scores"
-        in drift_sentences([run(0.8)], reference(run(0.8)))[0]
-    )
-    assert "nothing can be said" in drift_sentences([run(0.8)], {})[0]
+def test_the_recipe_is_what_is_committed():
+    planned = {spec.signature for spec in make_plan(["experiment=canary"], True, CONF).specs}
+    assert {folder.name for folder in canary.canaries(COMMITTED)} == planned
 
 
-def test_environments_are_told_by_the_packages_that_differ():
-    def in_environment(record: RunRecord, torch: str) -> RunRecord:
-        packages = {"torch": torch, "numpy": "2.0"}
-        environment = Environment(python="3.11", packages=packages, lock_sha256=None, env_vars={})
-        return replace(record, environment=environment, env_fingerprint=torch)
+@pytest.mark.parametrize("folder", canary.canaries(COMMITTED), ids=lambda folder: folder.name)
+def test_a_committed_canary_is_clean_and_names_no_place(folder):
+    assert Store(folder.parent).read(folder.name).code.git_dirty is False
+    text = "".join(file.read_text() for file in folder.rglob("*.json*"))
+    assert not any(place in text for place in ("/home/", "/tmp/", "/root/", str(Path.cwd())))
 
-    records = [in_environment(finished(seed=seed), f"2.1{seed}") for seed in range(2)]
-    sentence = drift_sentences(records, {})[1]
-    assert "2 environments" in sentence
-    assert "torch 2.10, 2.11" in sentence
-    assert "numpy" not in sentence
+
+def test_a_canary_comes_out_as_recorded(encoder):
+    found = check(encoder, CONF)
+    assert found.kinds == (), [look for look in found.looks if look.drifted(not found.changes)]
+    assert [look.kind for look in found.looks] == ["evaluation", "evaluation", "training", "training"]
+
+
+def test_another_optimizer_is_training_drift_alone(encoder, monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.Adamax)
+    assert check(encoder, CONF).kinds == ("training",)
+
+
+def test_another_stored_adapter_is_found_by_its_predictions(encoder):
+    file = encoder / "adapter" / "adapter_model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file)
+    drifted = [look.name for look in check(encoder, CONF).looks if look.drifted(exact=False)]
+    assert drifted == ["predictions", "weights"]
+
+
+def test_another_metric_is_found_in_the_stored_predictions(encoder):
+    values = json.loads((encoder / RECORD_NAME).read_text())
+    values["metrics"]["evaluation"]["accuracy"]["value"] += 0.01
+    (encoder / RECORD_NAME).write_text(json.dumps(values))
+    drifted = [look.name for look in check(encoder, CONF).looks if look.drifted(exact=False)]
+    assert drifted == ["scores"]
+
+
+def test_touched_predictions_are_refused(encoder):
+    (encoder / "predictions.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="must have sha256"):
+        check(encoder, CONF)
+
+
+def test_equality_is_expected_unless_something_changed():
+    look = Look("training", "losses", TOLERANCES["losses"] / 2, "")
+    assert look.drifted(exact=True)
+    assert not look.drifted(exact=False)
+
+
+def test_versions_and_processors_that_changed_are_named(encoder):
+    record = Store(encoder.parent).read(encoder.name)
+    record = replace(record, environment=environment(), hardware=hardware())
+    assert changes_since(record) == ()
+    older = replace(environment(), packages={**environment().packages, "torch": "1.0"})
+    changed = changes_since(replace(record, environment=older, hardware=replace(hardware(), cpu="abacus")))
+    assert changed == (f"torch 1.0 -> {environment().packages['torch']}", f"abacus -> {hardware().cpu}")
+
+
+def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(encoder, capsys, monkeypatch):
+    record = Store(encoder.parent).read(encoder.name)
+    Store(encoder.parent).write(replace(record, environment=environment(), hardware=hardware()))
+    assert main(["drift", "--canaries", str(encoder.parent), "--if-changed"]) == 0
+    assert "nothing was run" in capsys.readouterr().out
+    look = Look("training", "weights", 0.5, "trained again: weights")
+    monkeypatch.setattr(drift, "check", lambda folder, conf: drift.Drift("a canary", (), (look,)))
+    assert main(["drift", "--canaries", str(encoder.parent)]) == 1
+    assert "DRIFT training: trained again: weights" in capsys.readouterr().out
+
+
+def test_a_place_without_canaries_is_a_sentence(tmp_path, capsys):
+    assert main(["drift", "--canaries", str(tmp_path)]) == 2
+    assert "lorta drift --record" in capsys.readouterr().err

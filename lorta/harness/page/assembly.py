@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from lorta.harness.captions import caption, title
 from lorta.harness.comparisons import Analysis, analyse
-from lorta.harness.drift import drift_sentences
 from lorta.harness.page import plots
 from lorta.harness.page.records import pack, share
+from lorta.harness.page.repeats import drift_sentences
 from lorta.harness.page.tables import (
     PageTable,
     failure_table,
