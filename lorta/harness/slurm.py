@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -39,29 +40,35 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
 os.execv(sys.argv[1], sys.argv[1:])"""
 
 
-def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int:
-    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once."""
+def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | None:
+    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once.
+
+    None when all is done and only a table is left to print.
+    """
+    states = {state.run_id: state.state for state in plan_states(plan, title)}
+    counts = Counter(states.values())
+    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
+    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
+    if not todo and not counts["running"] + counts["pending"]:
+        return None
     if problem := _unavailable():
         console.print(f"hydra/launcher=slurm: {problem}", markup=False)
         return 2
-    states = {state.run_id: state.state for state in plan_states(plan, title)}
-    for signature, sentence in plan.unsupported.items():
-        skip(next(spec for spec in plan.specs if spec.signature == signature), sentence)
-        console.print(f"skipped: {sentence}", markup=False)
-    counts = {name: sum(state == name for state in states.values()) for name in ("done", "running", "pending")}
-    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
-    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
     console.print(
         f"{len(plan.specs)} runs: {len(todo)} to submit, {counts['done']} done, {counts['running']} running, "
-        f"{counts['pending']} in the queue already, {len(plan.unsupported)} not supported"
+        f"{counts['pending']} in the queue already, {counts['unsupported']} not supported"
     )
-    if todo:
-        try:
-            job = submit(todo, settings)
-        except ValueError as error:
-            console.print(f"nothing was submitted: {error}", markup=False)
-            return 2
-        console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
+    if not todo:
+        return 0
+    try:
+        job = submit(todo, settings)
+    except ValueError as error:
+        console.print(f"nothing was submitted: {error}", markup=False)
+        return 2
+    for spec in plan.specs:
+        if sentence := plan.unsupported.get(spec.signature):
+            skip(spec, sentence)
+    console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
     return 0
 
 
