@@ -116,7 +116,9 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
     if plan.launcher is not None:
         from lorta.harness.slurm import submit_plan
 
-        return submit_plan(plan, plan.launcher, console)
+        status = submit_plan(plan, plan.launcher, console)
+        if status is not None:
+            return status
     runtime = plan.specs[0].settings.runtime
     store = Store(runtime.runs)
     done = {spec.signature for spec in plan.specs if not runtime.force and store.finished(spec.signature)}

@@ -52,10 +52,9 @@ def choose_launcher(values: Values, folder: Path, problems: Problems) -> SlurmSe
 def _checked(values: dict[str, Any], problems: Problems) -> SlurmSettings | None:
     try:
         found = SlurmSettings.model_validate(values)
-        if found.signal_delay_s >= found.timeout_min * 60:
-            problems.add(
-                f"{PREFIX}signal_delay_s={found.signal_delay_s}: must be below timeout_min, {found.timeout_min} min"
-            )
+        if found.signal_delay_s + 60 >= found.timeout_min * 60:  # sbatch(1): the signal may come a minute early
+            delay = f"{PREFIX}signal_delay_s={found.signal_delay_s}"
+            problems.add(f"{delay}: must be more than a minute below timeout_min, {found.timeout_min} minutes")
         return found
     except ValidationError as error:
         for sentence in setting_problems(error):

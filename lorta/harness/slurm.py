@@ -5,7 +5,9 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -19,7 +21,7 @@ from lorta.harness.attempt import ENDED, attempts_so_far, lost, skip
 from lorta.harness.describe import now
 from lorta.harness.jobs import JOB_NAME, Job, read_job, this_job, write_job
 from lorta.harness.launcher import SlurmSettings
-from lorta.harness.preemption import EXIT_STATUS, Preempted, asked_by, listening, patiently
+from lorta.harness.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
 from lorta.harness.progress import outcome, title
 from lorta.harness.record import RunRecord
 from lorta.harness.recovery import CHECKPOINT, newest_checkpoint
@@ -31,32 +33,42 @@ from lorta.harness.workers import run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
-EARLY_S = 60.0  # Slurm looks at time limits once a minute: its signal may come so much earlier
+EARLY_S = 60.0  # sbatch(1): its signal may come so much earlier
+# A signal that comes before a task listens would end it; blocked before Python starts anew, it waits until then
+BLOCKED = """import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+os.execv(sys.argv[1], sys.argv[1:])"""
 
 
-def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int:
-    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once."""
+def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | None:
+    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once.
+
+    None when all is done and only a table is left to print.
+    """
+    states = {state.run_id: state.state for state in plan_states(plan, title)}
+    counts = Counter(states.values())
+    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
+    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
+    if not todo and not counts["running"] + counts["pending"]:
+        return None
     if problem := _unavailable():
         console.print(f"hydra/launcher=slurm: {problem}", markup=False)
         return 2
-    states = {state.run_id: state.state for state in plan_states(plan, title)}
-    for signature, sentence in plan.unsupported.items():
-        skip(next(spec for spec in plan.specs if spec.signature == signature), sentence)
-        console.print(f"skipped: {sentence}", markup=False)
-    counts = {name: sum(state == name for state in states.values()) for name in ("done", "running", "pending")}
-    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
-    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
     console.print(
         f"{len(plan.specs)} runs: {len(todo)} to submit, {counts['done']} done, {counts['running']} running, "
-        f"{counts['pending']} in the queue already, {len(plan.unsupported)} not supported"
+        f"{counts['pending']} in the queue already, {counts['unsupported']} not supported"
     )
-    if todo:
-        try:
-            job = submit(todo, settings)
-        except ValueError as error:
-            console.print(f"nothing was submitted: {error}", markup=False)
-            return 2
-        console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
+    if not todo:
+        return 0
+    try:
+        job = submit(todo, settings)
+    except ValueError as error:
+        console.print(f"nothing was submitted: {error}", markup=False)
+        return 2
+    for spec in plan.specs:
+        if sentence := plan.unsupported.get(spec.signature):
+            skip(spec, sentence)
+    console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
     return 0
 
 
@@ -78,7 +90,7 @@ def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
 
     submitted_at, before = now(), attempts_so_far(specs)
     folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].signature}"
-    executor = SlurmExecutor(folder)
+    executor = SlurmExecutor(folder, python=shlex.join([sys.executable, "-IS", "-c", BLOCKED, sys.executable]))
     executor.update_parameters(**_parameters(specs, settings))
     attempts = [before[spec.signature] for spec in specs]
     try:
@@ -133,11 +145,12 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     begun = time.monotonic()
     with listening():
         try:
-            records = [record for record in run_all([spec], 0, {spec.signature: attempts_before}) if record is not None]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            found = [record for record in run_all([spec], 0, {spec.signature: attempts_before}) if record is not None]
+            record = found[0] if found else None
         except Preempted:
-            records = []
+            record = None
         with patiently():
-            record = records[0] if records else None
             if asked_by() == signal.SIGUSR1 and (record is None or record.status == "preempted"):
                 if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
                     return _requeue(spec)

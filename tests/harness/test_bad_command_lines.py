@@ -84,7 +84,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("hydra.launcher.partition=gpu", ("hydra.launcher.partition", "hydra/launcher=local has no settings")),
     ("hydra/launcher=slurm hydra.launcher.partiton=gpu", ("hydra.launcher.partiton", "did you mean partition")),
     ("hydra/launcher=slurm hydra.launcher.timeout_min=0", ("hydra.launcher.timeout_min=0", "greater than")),
-    ("hydra/launcher=slurm hydra.launcher.timeout_min=2", ("signal_delay_s=120", "below timeout_min")),
+    ("hydra/launcher=slurm hydra.launcher.timeout_min=3", ("signal_delay_s=120", "below timeout_min")),
     ("hydra/launcher=slurm runtime.timeout_s=60.0", ("runtime.timeout_s", "hydra.launcher.timeout_min")),
     ("runtime.workers=-1", ("runtime.workers",)),
     ("runtime.name=../x", ("runtime.name",)),

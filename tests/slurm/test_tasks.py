@@ -70,6 +70,14 @@ def test_a_task_preempted_before_its_first_step_starts_again(tmp_path, scontrol)
     assert scontrol() == ["requeue 12_3"]
 
 
+def test_a_signal_from_before_the_task_listened_is_not_lost(tmp_path, scontrol):
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    signal.raise_signal(signal.SIGUSR1)  # waits for this thread; others of the test's process would take it
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
+    assert last(spec) is None
+
+
 def test_where_requeuing_is_forbidden_the_same_command_goes_on(tmp_path, scontrol):
     (tmp_path / "fails").touch()
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
