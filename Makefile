@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 
-.PHONY: demo test check smoke tables lock clean
+.PHONY: demo test check smoke tables pages lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -31,6 +31,10 @@ tables: .venv/installed  ## tables and figures of all committed records, and the
 	for file in results/records/*.jsonl*; do $(BIN)/python scripts/make_tables.py --records $$file > /dev/null; done
 	$(BIN)/python scripts/make_tables.py paper=lorta > /dev/null
 	$(BIN)/python scripts/make_readme.py
+
+pages: .venv/installed  ## one page a committed suite: tables, plots and records, for a browser
+	for file in results/records/*.jsonl*; do name=$${file##*/}; \
+	  $(BIN)/lorta report --records $$file --to results/pages/$${name%%.*}.html; done
 
 lock: .venv/installed  ## after a change of the pins: what is installed now becomes the lock
 	$(BIN)/python scripts/lock.py

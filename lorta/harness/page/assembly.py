@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> s
     ]
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    scripts, css = _libraries()
+    libraries, css = _libraries()
     return page.get_template("page.html.jinja").render(
         title=f"Results of {name}",
         counts=_counts(found.records),
@@ -90,18 +90,19 @@ def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> s
         library_css=css,
         css=(HERE / "page.css").read_text(encoding="utf-8"),
         javascript=(HERE / "page.js").read_text(encoding="utf-8"),
-        libraries=pack(scripts),
+        libraries=libraries,
         data=pack({**share(found.records), "runs": run_rows(found.records), "plots": figures}),
     )
 
 
-def _libraries() -> tuple[dict[str, str], str]:
-    """Return the sources of DataTables and plotly.js, and the former's style sheet."""
+@cache
+def _libraries() -> tuple[str, str]:
+    """Return the sources of DataTables and plotly.js, packed, and the former's style sheet."""
     from itables.options import dt_bundle
 
     tables = Path(dt_bundle)
     sources = {"tables": tables.read_text(encoding="utf-8"), "plots": plots.library()}
-    return sources, tables.with_suffix(".css").read_text(encoding="utf-8")
+    return pack(sources), tables.with_suffix(".css").read_text(encoding="utf-8")
 
 
 def _section(number: int, table: Table, analysis: Analysis, found: Source, figures: list[dict[str, Any]]) -> Section:
