@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lorta.harness import canary, commands
+from lorta.harness import commands, drift_command
 
 
 class Command(NamedTuple):
@@ -109,7 +109,7 @@ COMMANDS = {
     "status": Command("Show how far a sweep, or a whole store, is.", commands.declare_store, commands.status),
     "retry": Command("Run again what failed in a sweep.", commands.declare_retry, commands.retry),
     "collect": Command("Export a sweep's records.", commands.declare_collect, commands.collect),
-    "drift": Command("Check whether recorded canaries still come out as they did.", canary.declare_drift, canary.drift),
+    "drift": Command("Check whether canaries come out as recorded.", drift_command.declare, drift_command.run),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", _declare_table, _table),
     "report": Command("Make one HTML page of tables, plots and records.", _declare_report, _report),

@@ -41,8 +41,9 @@ def sentence(name: str, budget: Budget) -> str:
     return f"{name}: asked {budget.asked:,}; {how} ({budget.distance:+.1%}{far})"
 
 
-def budget_sentences(specs: Iterable[RunSpec], only_off: bool) -> list[str]:
-    """Return the sentences about the sizes of runs, each once, in their order."""
+def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:
+    """Return the sentences about the sizes of runs that can be done, each once, in their order."""
+    specs = [spec for spec in plan.runs if spec.signature not in plan.unsupported]
     named = [(str(spec.settings.adapter["name"]), budget) for spec in specs for budget in spec.budgets]
     return list(dict.fromkeys(sentence(name, budget) for name, budget in named if off(budget) or not only_off))
 

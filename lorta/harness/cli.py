@@ -128,7 +128,7 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
-    for sentence in budget_sentences(plan.specs, only_off=True):
+    for sentence in budget_sentences(plan, only_off=True):
         console.print(f"budget: {sentence}", markup=False)
     try:
         for spec in skipped:

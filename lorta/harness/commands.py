@@ -65,7 +65,7 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(found, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
-    for sentence in budget_sentences(found.runs, only_off=False):
+    for sentence in budget_sentences(found, only_off=False):
         print(f"budget: {sentence}")
     for sentence in waiting_sentences(found):
         print(sentence)

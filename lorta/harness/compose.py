@@ -10,7 +10,7 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,9 @@ class Cell:
         """Return one top-level node as it would be with another value of a scalar `key`."""
         return _with_scalar(self.base, self.assignment, key, value, name)
 
-    def but(self, key: str, value: Any) -> "Cell":
-        """Return the cell with a scalar set as if it had been typed."""
-        config = _with_scalar(self.base, self.assignment, key, value)
-        assignment = {**self.assignment, key: value}
-        typed = (*self.overrides, f"{key}={value}")
-        return replace(self, config=_without_sweep(config), overrides=typed, assignment=assignment)
+    def with_value(self, key: str, value: Any) -> dict[str, Any]:
+        """Return the configuration with a scalar set as if it had been typed."""
+        return _without_sweep(_with_scalar(self.base, self.assignment, key, value))
 
 
 class Problems(list[str]):

@@ -41,7 +41,9 @@ class Glance(NamedTuple):
         """The run's name for people: adapter, rank, task, seed."""
         rank = self.get("adapter", "rank")
         name = f"{self.get('adapter', 'name')}{'' if rank is None else f' r={rank}'}"
-        return f"{name} {self.get('task', 'name')} seed {self.get('seed')}"
+        rate = self.get("adapter", "learning_rate") or self.get("adapter", "head_learning_rate")
+        trial = "" if self.get("config", "data", "hold_out") is None else f" trial {rate:g}"
+        return f"{name} {self.get('task', 'name')}{trial} seed {self.get('seed')}"
 
 
 @dataclass(frozen=True)

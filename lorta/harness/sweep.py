@@ -109,7 +109,7 @@ class _Planner:
 
     def spec(self, cell: Cell) -> RunSpec | None:
         """Return the run of a cell, or None when there is a sentence about it."""
-        settings = self._settings(cell)
+        settings = self._settings(cell.config)
         if settings is None:
             return None
         adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
@@ -125,9 +125,9 @@ class _Planner:
             return self._solved(cell, settings, fingerprints)
         return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
 
-    def _settings(self, cell: Cell) -> RunSettings | None:
+    def _settings(self, config: Mapping[str, Any]) -> RunSettings | None:
         try:
-            return RunSettings.model_validate(cell.config)
+            return RunSettings.model_validate(config)
         except ValidationError as error:
             for sentence in setting_problems(error):
                 self.problems.add(sentence)
@@ -143,13 +143,14 @@ class _Planner:
         sizes: Sizes = self._once("sizes", method, dict)
         asked = method | {"budget": settings.budget}
         budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type, sizes))
-        if budget is not None and budget.key is not None:
-            cell = cell.but(budget.key, budget.value)
-            solved = self._settings(cell)
-            settings = settings if solved is None else solved
+        if budget is None:
+            return None
+        typed = [override for override in cell.overrides if not override.startswith("budget=")]
+        if budget.key is not None:
+            typed.append(f"{budget.key}={budget.value}")
+            settings = self._settings(cell.with_value(budget.key, budget.value)) or settings
             self._once("adapter", settings.adapter, lambda: build(settings.adapter))
-        typed = tuple(override for override in cell.overrides if not override.startswith("budget="))
-        return None if budget is None else RunSpec(settings, fingerprints, typed, cell.choices, budgets=(budget,))
+        return RunSpec(settings, fingerprints, tuple(typed), cell.choices, budgets=(budget,))
 
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from lorta.cli import main as lorta
 from lorta.geometry import Geometry
 from lorta.harness.asked import as_asked, off
 from lorta.harness.budget import free_key, nearest, solve
@@ -112,6 +113,14 @@ def test_a_budget_that_cannot_be_is_refused(words, said):
 def test_a_rank_that_decides_no_size_may_stand_beside_a_budget():
     (spec,) = make_plan(["adapter=vblora", "rank=4", "budget=20k"], False, CONF).specs
     assert (spec.settings.rank, spec.budgets[0].key) == (4, "adapter.config.num_vectors")
+
+
+def test_an_adapter_that_cannot_attach_is_not_sized(capsys):
+    assert lorta(["plan", "-m", "adapter=lora,bitfit", "budget=5k", "model=tiny_llama", "task=glue/rte"]) == 0
+    shown = capsys.readouterr().out
+    assert "not supported: bitfit" in shown
+    assert "budget: lora" in shown
+    assert "budget: bitfit" not in shown
 
 
 def test_another_key_can_be_left_free_on_the_command_line():

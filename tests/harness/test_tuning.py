@@ -227,3 +227,10 @@ def test_a_command_searches_runs_and_then_has_nothing_to_do(plan, capsys):
     assert "2 trials of learning rates: 0 to do, 2 done" in capsys.readouterr().out
     assert lorta(["status", *given]) == 0
     assert "3 runs: 3 done" in capsys.readouterr().out
+
+
+def test_the_state_of_a_trial_says_what_it_tries(plan, capsys, tmp_path):
+    found, _ = plan("adapter=lora", "task=glue/rte")
+    end(found.trials[1], 0.0, "oom")
+    assert lorta(["status", "--runs", f"{tmp_path}/runs"]) == 0
+    assert "lora r=8 glue/rte trial 0.0025 seed 0: oom" in capsys.readouterr().out

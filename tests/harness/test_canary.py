@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorta.cli import main
-from lorta.harness import canary, drift
+from lorta.harness import canary
+from lorta.harness.canary import TOLERANCES, Drift, Look, changes_since, check
 from lorta.harness.cli import CONF
-from lorta.harness.drift import TOLERANCES, Look, changes_since, check
+from lorta.harness.drift_command import canaries
 from lorta.harness.provenance import environment, hardware
 from lorta.harness.store import RECORD_NAME, Store
 from lorta.harness.sweep import make_plan
@@ -33,10 +34,10 @@ def encoder(tmp_path):
 
 def test_the_recipe_is_what_is_committed():
     planned = {spec.signature for spec in make_plan(["experiment=canary"], True, CONF).specs}
-    assert {folder.name for folder in canary.canaries(COMMITTED)} == planned
+    assert {folder.name for folder in canaries(COMMITTED)} == planned, "lorta drift --record makes them anew"
 
 
-@pytest.mark.parametrize("folder", canary.canaries(COMMITTED), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", canaries(COMMITTED), ids=lambda folder: folder.name)
 def test_a_committed_canary_is_clean_and_names_no_place(folder):
     assert Store(folder.parent).read(folder.name).code.git_dirty is False
     text = "".join(file.read_text() for file in folder.rglob("*.json*"))
@@ -96,7 +97,7 @@ def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(en
     assert main(["drift", "--canaries", str(encoder.parent), "--if-changed"]) == 0
     assert "nothing was run" in capsys.readouterr().out
     look = Look("training", "weights", 0.5, "trained again: weights")
-    monkeypatch.setattr(drift, "check", lambda folder, conf: drift.Drift("a canary", (), (look,)))
+    monkeypatch.setattr(canary, "check", lambda folder, conf: Drift("a canary", (), (look,)))
     assert main(["drift", "--canaries", str(encoder.parent)]) == 1
     assert "DRIFT training: trained again: weights" in capsys.readouterr().out
 
