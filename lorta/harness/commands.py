@@ -12,8 +12,10 @@ from lorta.harness.sections import FailureKind
 
 if TYPE_CHECKING:
     from lorta.harness.forecast import Forecast
+    from lorta.harness.record import RunRecord
     from lorta.harness.spec import RunSpec
     from lorta.harness.states import RunState
+    from lorta.harness.store import Store
     from lorta.harness.sweep import Plan
 
 BAD_INPUT = 2
@@ -138,26 +140,15 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
 
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
-    from lorta.harness.asked import as_asked
     from lorta.harness.histories import collect_losses
     from lorta.harness.item_scores import collect_items
-    from lorta.harness.store import Store, export_suite
+    from lorta.harness.store import export_suite
     from lorta.harness.trust import distrust
 
-    name, missing = parsed.name, 0
-    if parsed.overrides:
-        found = _plan(parsed)
-        if found is None:
-            return BAD_INPUT
-        runtime = found.runs[0].settings.runtime
-        store, name = Store(runtime.runs), name or runtime.name
-        read = [(store.read(spec.signature), spec) for spec in found.runs]
-        records = [as_asked(record, spec) for record, spec in read if record is not None]
-        missing = len(found.runs) + len(found.waiting) - len(records)
-    else:
-        _require_store(parsed.runs)
-        store = Store(parsed.runs)
-        records, name = store.records(), name or parsed.runs.resolve().name
+    found = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
+    if found is None:
+        return BAD_INPUT
+    records, store, name, missing = found
     if not records:
         raise ValueError("there is no record to collect: run the sweep first")
     path = export_suite(records, parsed.results, name)
@@ -171,6 +162,29 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     for problem in distrust(records):
         print(f"`lorta table` will refuse this suite: {problem}", file=sys.stderr)
     return 0
+
+
+def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int] | None":
+    """Return a sweep's records, their store, the suite's name and how many are missing; None for a wrong sweep."""
+    from lorta.harness.asked import as_asked
+    from lorta.harness.store import Store
+
+    found = _plan(parsed)
+    if found is None:
+        return None
+    runtime = found.runs[0].settings.runtime
+    store = Store(runtime.runs)
+    read = [(store.read(spec.signature), spec) for spec in found.runs]
+    records = [as_asked(record, spec) for record, spec in read if record is not None]
+    return records, store, parsed.name or runtime.name, len(found.runs) + len(found.waiting) - len(records)
+
+
+def _of_store(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int]":
+    from lorta.harness.store import Store
+
+    _require_store(parsed.runs)
+    store = Store(parsed.runs)
+    return store.records(), store, parsed.name or parsed.runs.resolve().name, 0
 
 
 def _collect_items(parsed: argparse.Namespace) -> int:

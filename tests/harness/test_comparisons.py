@@ -31,7 +31,9 @@ def analysed(rates: dict[str, float], seeds: int) -> tuple[Analysis, list[str]]:
 def losing(losses: dict[str, float]) -> list[RunRecord]:
     """Return three seeds of each adapter, whose task counts losses."""
     return [
-        with_section(finished(adapter, value=value * (1 + seed / 1000), seed=seed), "task", higher_is_better=False)
+        with_section(
+            finished(adapter, value=value * (1 + (seed - 1) / 1000), seed=seed), "task", higher_is_better=False
+        )
         for adapter, value in losses.items()
         for seed in range(3)
     ]
@@ -127,7 +129,7 @@ def test_losses_keep_their_unit_and_ask_for_no_seeds():
     assert worse.interval.value == pytest.approx(0.3)
     assert analysis.with_items == (0, 1)
     assert analysis.more_seeds == {}
-    assert "0.2010 [" in to_markdown([table], [], [analysis])
+    assert "0.2000 [" in to_markdown([table], [], [analysis])
 
 
 def test_average_and_interquartile_mean_need_all_tasks():
