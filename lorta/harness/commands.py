@@ -140,9 +140,13 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
 
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
+<<<<<<< HEAD
     from lorta.harness.histories import collect_losses
     from lorta.harness.item_scores import collect_items
     from lorta.harness.store import export_suite
+=======
+    from lorta.harness.store import Store, export_suite
+>>>>>>> wt_results2
     from lorta.harness.trust import distrust
 
     found = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
@@ -152,11 +156,10 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     if not records:
         raise ValueError("there is no record to collect: run the sweep first")
     path = export_suite(records, parsed.results, name)
-    rows = collect_items(records, store, parsed.results, name)
-    losses = collect_losses(records, store, parsed.results, name)
+    beside = _collect_beside(records, store, parsed.results, name)
     states = sorted(Counter(record.status for record in records).items())
     counts = ", ".join(f"{count} {state}" for state, count in states)
-    print(f"{path}: {len(records)} records ({counts}), {rows} with the scores of their rows, {losses} with losses")
+    print(f"{path}: {len(records)} records ({counts}), {beside}")
     if missing:
         print(f"{missing} runs of the sweep have no record yet", file=sys.stderr)
     for problem in distrust(records):
@@ -189,8 +192,6 @@ def _of_store(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str,
 
 def _collect_items(parsed: argparse.Namespace) -> int:
     """Add scores of rows, and losses, to a suite that was collected without them, which stays as it is."""
-    from lorta.harness.histories import collect_losses
-    from lorta.harness.item_scores import collect_items
     from lorta.harness.store import Store, read_export
 
     if parsed.overrides or parsed.name:
@@ -198,10 +199,17 @@ def _collect_items(parsed: argparse.Namespace) -> int:
     _require_store(parsed.runs)
     name, results = parsed.records.name.split(".")[0], parsed.records.parent.parent
     records = read_export(parsed.records)
-    rows = collect_items(records, Store(parsed.runs), results, name)
-    losses = collect_losses(records, Store(parsed.runs), results, name)
-    print(f"{parsed.records}: of {len(records)} records, {rows} with the scores of their rows, {losses} with losses")
+    print(f"{parsed.records}: of {len(records)} records, {_collect_beside(records, Store(parsed.runs), results, name)}")
     return 0
+
+
+def _collect_beside(records: "Sequence[RunRecord]", store: "Store", results: Path, name: str) -> str:
+    """Write what stands beside a suite's records, and say how many have it."""
+    from lorta.harness.histories import collect_losses
+    from lorta.harness.item_scores import collect_items
+
+    rows, losses = collect_items(records, store, results, name), collect_losses(records, store, results, name)
+    return f"{rows} with the scores of their rows, {losses} with losses"
 
 
 def _plan(parsed: argparse.Namespace) -> "Plan | None":

@@ -31,7 +31,7 @@ SETTINGS: Any = {
 PANEL_INCHES = (3.2, 2.6)
 LEGEND_INCHES = 0.17  # a line
 PANELS_ACROSS = 4
-FRONT = "best for its cost"
+FRONT = "Pareto front"
 
 Band = tuple[str, Sequence[Panel]]  # the panels of one table under its title
 
@@ -108,11 +108,15 @@ def _draw_panel(axis: "Axes", panel: Panel) -> dict[str, Any]:
 
 
 def _label_logarithms(axis: "Axes") -> None:
-    """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there.
+
+    Within a decade, label round numbers instead, at least two.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low, high = axis.get_xlim()
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    decades = LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0))
+    axis.xaxis.set_major_locator(decades if high > 10 * low else MaxNLocator(5))
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.xaxis.set_minor_formatter(NullFormatter())
 

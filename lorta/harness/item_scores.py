@@ -8,6 +8,7 @@ correlation the pseudo-values average to the score but for its bias, and their s
 import gzip
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,11 +89,20 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
             continue
         if not (store.folder(record.run_id) / file.path).is_file():
             continue
-        metric = record.task.metric_primary
-        items = item_scores(build(record.config["task"]).score, metric, store.read_rows(record.run_id, file))
+        rows, metric, scorer = store.read_rows(record.run_id, file), record.task.metric_primary, _scorer(record)
+        items = item_scores(scorer, metric, rows) if scorer else None
         if items is not None:
             lines.append(Line(record.run_id, file.sha256, metric, items))
     return lines
+
+
+def _scorer(record: RunRecord) -> Scorer | None:
+    """Return how the record's task scores rows, or None with a warning when its code is not here."""
+    try:
+        return build(record.config["task"]).score
+    except (KeyError, ValueError) as error:
+        warnings.warn(f"run {record.run_id} has no scores of its rows: {error}", stacklevel=2)
+        return None
 
 
 def items_file(results: Path, suite: str) -> Path:

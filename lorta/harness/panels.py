@@ -5,7 +5,7 @@ spread. Pure functions; no plotting library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lorta.harness.comparisons import AVERAGE, Analysis, columns
@@ -98,20 +98,26 @@ def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
 
 
 def rate_panels(table: Table) -> list[Panel]:
-    """Return score over learning rate, by task, for methods and ranks that were trained at several."""
+    """Return score over learning rate, by task, for methods that were trained at several and else alike."""
     panels: list[Panel] = []
     for task in table.tasks:
         curves: list[Curve] = []
-        runs = [run for run in table.runs if run.task.name == task and run.score.value is not None]
-        for (name, rank), of_method in group(runs, lambda run: (run.adapter.name, run.adapter.rank)).items():
-            rates = group(of_method, lambda run: run.adapter.learning_rate)
+        for (name, label), rows in group(table.rows, _without_rate).items():
+            runs = [run for row in rows for run in row.runs if run.task.name == task and run.score.value is not None]
+            rates = group(runs, lambda run: run.adapter.learning_rate)
             if len(rates) > 1 and None not in rates:
-                label = name if rank is None else f"{name} r={rank}"
                 points = [_rate_point(table, label, rate or 0.0, found) for rate, found in rates.items()]
                 curves.append(Curve(name, label, tuple(sorted(points))))
         if curves:
             panels.append(Panel(_title(table, task), "learning rate", _unit(table), tuple(curves)))
     return panels
+
+
+def _without_rate(row: Row) -> tuple[str, str]:
+    """Return the adapter, and the row's label without its learning rate."""
+    parts = row.variant.split(", ")
+    rest = ", ".join(part for part in parts if part.partition("=")[0].rpartition(".")[2] != "learning_rate")
+    return row.adapter, replace(row, variant=rest).label
 
 
 def _rate_point(table: Table, label: str, rate: float, runs: Sequence[Run]) -> Point:

@@ -168,6 +168,17 @@ def test_collecting_again_keeps_the_scores_of_rows_whose_predictions_are_gone(tm
     assert read_items(items_file(tmp_path, "x"), [record]) == {record.run_id: line.items}
 
 
+def test_a_suite_whose_task_is_not_installed_is_collected_without_the_scores_of_its_rows(tmp_path):
+    record, _ = a_run(Store(tmp_path / "runs"))
+    foreign = with_config(record, task={"_target_": "elsewhere.Task"})
+    file = Store(tmp_path / "runs").write_rows(foreign.run_id, "predictions.jsonl", rows())
+    Store(tmp_path / "runs").write(replace(foreign, predictions_file=file))
+    with pytest.warns(UserWarning, match="cannot import 'elsewhere.Task'"):
+        assert collect(tmp_path) == 0
+    assert len(read_export(tmp_path / "records" / "x.jsonl")) == 2
+    assert list(read_items(items_file(tmp_path, "x"), [record])) == [record.run_id]
+
+
 def test_collecting_what_tables_will_refuse_says_so(tmp_path, capsys):
     record, _ = a_run(Store(tmp_path / "runs"))
     Store(tmp_path / "runs").write(with_section(record, "code", git_dirty=True))

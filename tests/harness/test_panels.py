@@ -106,8 +106,9 @@ def test_one_rank_each_has_no_rank_curves():
     assert rank_panels(table, analyse(table, {})) == []
 
 
-def rated(rate: float, value: float, seed: int = 0, adapter: str = "lora") -> RunRecord:
-    return with_section(finished(adapter, value=value, seed=seed, rate=rate), "adapter", learning_rate=rate)
+def rated(rate: float, value: float, seed: int = 0, adapter: str = "lora", **config: object) -> RunRecord:
+    record = finished(adapter, value=value, seed=seed, learning_rate=rate, **config)
+    return with_section(record, "adapter", learning_rate=rate)
 
 
 def test_learning_rates_of_one_method_are_a_curve_with_the_range_of_seeds():
@@ -116,6 +117,12 @@ def test_learning_rates_of_one_method_are_a_curve_with_the_range_of_seeds():
     (curve,) = panel.curves
     assert curve.method == "lora"
     assert [point[:4] for point in curve.points] == [(0.01, 90.0, None, None), (0.1, pytest.approx(60.0), 50.0, 70.0)]
+
+
+def test_a_curve_over_learning_rates_mixes_no_other_settings():
+    records = [rated(rate, 0.5, warmup=warmup) for rate in (0.1, 0.01) for warmup in (0.0, 0.5)]
+    (panel,) = rate_panels(the_table(records))
+    assert [curve.name for curve in panel.curves] == ["lora r=4 (warmup=0.0)", "lora r=4 (warmup=0.5)"]
 
 
 def trained(table: Table, steps: dict[int, tuple[int, ...]]) -> list[Panel]:

@@ -153,7 +153,7 @@ def test_figure_draws_every_method_and_the_head_alone_as_a_line_across(tmp_path,
     assert any(tuple(line.get_ydata()) == (50.0, 50.0) for line in average.lines)
     assert (average.get_xscale(), average.get_title(), rte.get_title()) == ("log", "average", "rte (accuracy)")
     assert {text.get_text() for text in first.legends[0].get_texts()} == {
-        "best for its cost",
+        "Pareto front",
         "head_only (0 adapter parameters)",
         "lora",
         "lorta",

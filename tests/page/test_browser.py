@@ -190,7 +190,7 @@ def test_every_plot_has_a_name_and_words_for_what_it_shows(page):
     names = [place.get_attribute("aria-label") for place in page.locator(".plot").all()]
     assert names and all(names)
     assert page.locator("figure figcaption").count() == len(names)
-    assert "Best for their cost: lorta r=4" in page.locator("figcaption").first.inner_text()
+    assert "Pareto front: lorta r=4" in page.locator("figcaption").first.inner_text()
 
 
 def test_the_skip_link_comes_first_and_leads_to_the_results(page):

@@ -41,7 +41,7 @@ def summary(panel: Panel) -> str:
     said = f"{axes(panel)[0].upper()}{axes(panel)[1:]}; {len(panel.curves)} curves."
     if not panel.front:
         return said
-    return f"{said} Best for their cost: {'; '.join(f'{point.text} at {point.x:,.6g}' for point in panel.front)}."
+    return f"{said} Pareto front: {'; '.join(f'{point.text} at {point.x:,.6g}' for point in panel.front)}."
 
 
 def _span(panel: Panel) -> tuple[float, float]:
