@@ -140,13 +140,7 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
 
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
-<<<<<<< HEAD
-    from lorta.harness.histories import collect_losses
-    from lorta.harness.item_scores import collect_items
     from lorta.harness.store import export_suite
-=======
-    from lorta.harness.store import Store, export_suite
->>>>>>> wt_results2
     from lorta.harness.trust import distrust
 
     found = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
