@@ -115,7 +115,7 @@ def test_a_signalled_run_goes_on_and_a_cancelled_one_says_so(submitted):
         found.until(lambda spec=spec: found.ended(spec), "the end of a run")
     left, done = found.record(cancelled), found.record(requeued)
     assert (left.status, left.slurm_job) == ("cancelled", "1_1")
-    assert left.failure.message.startswith("Slurm job 1_1 was cancelled (SIGTERM, as by scancel)")
+    assert left.failure.message.startswith("Slurm job 1_1 was cancelled (scancel)")
     assert (done.status, done.attempt, done.slurm_job, done.run_id) == ("success", 2, "1_0", requeued.signature)
     assert 0 < done.resumed_from_step < 300
     assert (done.predictions_file, done.history_file) == (whole.predictions_file, whole.history_file)
