@@ -19,7 +19,7 @@ TIME_IS_UP, TIME_IS_LEFT = 0.0, 1e9  # seconds after which the signal means the 
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):
-    """The words of every call of scontrol by task 3 of array 12; a file `fails` refuses, a file `state` is the answer."""
+    """The words of all calls of scontrol by task 3 of array 12; a file `state` is its answer, `fails` a refusal."""
     calls = tmp_path / "calls"
     script = tmp_path / "bin" / "scontrol"
     script.parent.mkdir()
