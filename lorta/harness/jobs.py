@@ -33,13 +33,16 @@ def this_job() -> str | None:
 
 
 def cancelled(job_id: str) -> bool:
-    """Return whether someone has cancelled a job, which SIGTERM alone does not say: some clusters preempt with it."""
+    """Return whether a job is being ended, which SIGTERM alone does not say: some clusters preempt with it.
+
+    A job that is preempted goes on running for its GraceTime; one that was cancelled, or is out of time, completes.
+    """
     try:
         command = ["scontrol", "show", "job", job_id]
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
     except (OSError, subprocess.SubprocessError):
         return True
-    return "JobState=CANCELLED" in said or "JobState=" not in said
+    return "JobState=RUNNING" not in said and "JobState=SIGNALING" not in said
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -19,7 +19,7 @@ TIME_IS_UP, TIME_IS_LEFT = 0.0, 1e9  # seconds after which the signal means the 
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):
-    """The words of every call of scontrol by task 3 of array 12; a file `fails` refuses, a file `state` answers."""
+    """The words of all calls of scontrol by task 3 of array 12; a file `state` is its answer, `fails` a refusal."""
     calls = tmp_path / "calls"
     script = tmp_path / "bin" / "scontrol"
     script.parent.mkdir()
@@ -78,8 +78,9 @@ def test_a_signal_from_before_the_task_listened_is_not_lost(tmp_path, scontrol):
     assert last(spec) is None
 
 
-def test_a_preemption_by_sigterm_is_not_taken_for_a_cancellation(tmp_path, scontrol, monkeypatch):
-    (tmp_path / "state").write_text("JobState=RUNNING Reason=None\n")
+@pytest.mark.parametrize("state", ["RUNNING", "SIGNALING"])
+def test_a_preemption_by_sigterm_is_not_taken_for_a_cancellation(tmp_path, scontrol, monkeypatch, state):
+    (tmp_path / "state").write_text(f"JobState={state} Reason=None\n")
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
     monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
@@ -95,6 +96,7 @@ def test_where_requeuing_is_forbidden_the_same_command_goes_on(tmp_path, scontro
 
 
 def test_a_task_cancelled_before_it_began_says_so(tmp_path, scontrol, monkeypatch):
+    (tmp_path / "state").write_text("JobState=COMPLETING Reason=None\n")
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
     monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
