@@ -31,7 +31,7 @@ def analysed(rates: dict[str, float], seeds: int) -> tuple[Analysis, list[str]]:
 def losing(losses: dict[str, float]) -> list[RunRecord]:
     """Return three seeds of each adapter, whose task counts losses."""
     return [
-        with_section(finished(adapter, value=value + seed / 1000, seed=seed), "task", higher_is_better=False)
+        with_section(finished(adapter, value=value * (1 + seed / 100), seed=seed), "task", higher_is_better=False)
         for adapter, value in losses.items()
         for seed in range(3)
     ]
@@ -124,10 +124,10 @@ def test_losses_keep_their_unit_and_ask_for_no_seeds():
     table = the_table(records)
     analysis = analyse(table, {run.run_id: (run.primary_score.value,) * 5 for run in records})
     (worse,) = analysis.comparisons
-    assert worse.interval.value == pytest.approx(0.3)
+    assert worse.interval.value == pytest.approx(0.303)
     assert analysis.with_items == (0, 1)
     assert analysis.more_seeds == {}
-    assert "0.2010 [" in to_markdown([table], [], [analysis])
+    assert "0.2020 [" in to_markdown([table], [], [analysis])
 
 
 def test_average_and_interquartile_mean_need_all_tasks():
