@@ -97,7 +97,10 @@ def _front(panel: Panel) -> dict[str, Any]:
 
 def _layout(panel: Panel) -> dict[str, Any]:
     x: dict[str, Any] = {"title": {"text": panel.x_label}, "gridcolor": "#e4e4e4"}
-    x |= {"type": "log", "tickformat": "~g" if panel.x_ends[0] < 1 else "~s"} if panel.log_x else {"type": "linear"}
+    low, high = panel.x_ends
+    x |= {"type": "log", "tickformat": "~g" if low < 1 else "~s"} if panel.log_x else {"type": "linear"}
+    if panel.log_x and high > 100 * low:
+        x["dtick"] = 1  # decades only: more labels collide on a phone
     layout: dict[str, Any] = {
         "template": "none",
         "font": {"size": 12, "color": "#1b1b1b"},
