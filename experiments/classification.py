@@ -42,7 +42,7 @@ def logits(
     model.eval()
     device = next(model.parameters()).device
     collate = DataCollatorWithPadding(tokenizer)
-    columns = {name: rows[name] for name in MODEL_COLUMNS if name in rows.column_names}
+    columns = {name: rows[name][:] for name in MODEL_COLUMNS if name in rows.column_names}  # lists: a Column is slow
     order = sorted(range(len(rows)), key=lambda index: len(columns["input_ids"][index]))
     found: list[list[float]] = [[] for _ in order]
     for start in range(0, len(order), batch_size):

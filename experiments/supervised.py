@@ -94,7 +94,7 @@ def answer_scores(
     model.eval()
     device = next(model.parameters()).device
     collate = DataCollatorForLanguageModeling(padding)
-    columns = {name: rows[name] for name in ("input_ids", "labels")}
+    columns = {name: rows[name][:] for name in ("input_ids", "labels")}
     order = sorted(range(len(rows)), key=lambda index: len(columns["input_ids"][index]))
     found: dict[int, AnswerScore] = {}
     for start in range(0, len(order), batch_size):
