@@ -26,14 +26,12 @@ def check_grid(table: Table) -> TextTable | None:
     marks: dict[tuple[int, int], int] = {}
     footnotes: dict[str, int] = {}
     for row in table.rows:
-        for columns, texts, name in (
-            (range(1, 4), _losses(row), "forgetting"),
-            (range(4, 5), _merging(row), "merging"),
-        ):
+        losses, difference = _losses(row), _merging(row)
+        for columns, texts, name in ((range(1, 4), losses, "forgetting"), (range(4, 5), difference, "merging")):
             for column in columns if texts is None else ():
                 note = f"{row.label}, {name}: {_why(row, name)}"
                 marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
-        body.append((row.label, *(_losses(row) or (DASH,) * 3), *(_merging(row) or (DASH,))))
+        body.append((row.label, *(losses or (DASH,) * 3), *(difference or (DASH,))))
     return TextTable(HEADER, tuple(body), marks, tuple(footnotes))
 
 

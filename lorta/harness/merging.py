@@ -21,23 +21,19 @@ def fixed_rows(rows: Any) -> list[list[int]]:
     raise ValueError("the task's rows are no token ids, so there are no logits to compare")
 
 
-def merge(model: Any) -> None:
-    """Merge the adapter in place. Raises ValueError or NotImplementedError for a method that cannot be merged."""
+def check_merging(model: Any, rows: Sequence[Sequence[int]], padding: int) -> Merging:
+    """Return the largest difference of logits; the model is merged from then on, and no longer what was trained.
+
+    Token logits of padding are left out. In the weights' own precision, without autocast. Raises ValueError or
+    NotImplementedError for a method that cannot be merged.
+    """
     if is_prompt(model):
         raise ValueError("its virtual tokens are inputs, not weights: nothing can be merged")
     if not hasattr(model, "merge_adapter"):
         raise ValueError("it trains the model's own weights: nothing is left to merge")
-    model.merge_adapter()
-
-
-def check_merging(model: Any, rows: Sequence[Sequence[int]], padding: int) -> Merging:
-    """Return the largest difference of logits; the model is merged from then on, and no longer what was trained.
-
-    Token logits of padding are left out. In the weights' own precision, without autocast. Raises what `merge` raises.
-    """
     ids, attended = _batch(rows, padding, next(model.parameters()).device)
     before = _logits(model, ids, attended)
-    merge(model)
+    model.merge_adapter()
     difference = (_logits(model, ids, attended) - before).abs().max() / before.abs().max()
     return Merging(rows=len(rows), largest_difference=float(difference))
 
