@@ -1,10 +1,9 @@
 """Measure what it costs to keep 1, 10 and 100 adapters beside one model: bytes, loading, swapping, copying to a GPU.
 
-python scripts/measure_swapping.py [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save FILE.csv]
+python scripts/measure_swapping.py [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save CSV]
 
-Adapters of conf/adapter on q, k, v and o of a BERT of MiniLM's size with random weights, no head. One thread. Times are
-of the processor on a CPU, where other processes then do not count, and elapsed on a GPU. scripts/swapping_table.py writes
-the table of what was saved.
+Adapters of conf/adapter on q, k, v and o of a BERT of MiniLM's size, random weights, no head. One thread. Times are the
+process's own processor time on a CPU, elapsed time on a GPU. scripts/swapping_table.py makes a table of what was saved.
 """
 
 import argparse

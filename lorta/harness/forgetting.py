@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from lorta.harness.backbone import Backbone
 from lorta.harness.base_text import IGNORED, BaseText, Objective
 
-BATCH = 16  # rows
+BATCH = 512  # tokens; a large vocabulary's logits of them take less memory than a training step
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (ids, attended) -> logits (rows, positions, tokens)
 
 
@@ -34,8 +34,9 @@ def text_loss(model: Any, text: BaseText) -> float:
     """
     model.eval()
     device, total = next(model.parameters()).device, 0.0
-    for start in range(0, len(text.ids), BATCH):
-        part = slice(start, start + BATCH)
+    size = max(1, BATCH // text.ids.shape[1])
+    for start in range(0, len(text.ids), size):
+        part = slice(start, start + size)
         ids, attended, targets = (rows[part].to(device) for rows in (text.ids, text.attended, text.targets))
         logits = model(input_ids=ids, attention_mask=attended).logits[:, -ids.shape[1] :]
         chosen = targets != IGNORED

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
@@ -34,7 +33,7 @@ class SwappingCost:
 
 
 def clock_of(device: str) -> tuple[str, Callable[[], float]]:
-    """Return what is measured and how: the processor's own time, which others do not add to, or a GPU's elapsed time."""
+    """Return what is measured and how: the process's own processor time, or with a GPU the elapsed time."""
     return ("processor", time.process_time) if device == "cpu" else ("elapsed", time.perf_counter)
 
 
