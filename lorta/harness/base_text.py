@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from lorta.harness.checks import NotMeasured
 from lorta.harness.spec import RunSettings
 
 IGNORED = -100  # cross_entropy's own mark for "no target here"
@@ -50,14 +51,14 @@ class BaseText:
 
 
 def read_base_text(settings: RunSettings, tokenizer: Any, objective: Objective) -> BaseText:
-    """Return the text of a run's backbone. Raises ValueError where there is none, or none that fits the tokenizer."""
+    """Return the text of a run's backbone. Raises NotMeasured where there is none, or none that fits the tokenizer."""
     if settings.model.data == "embedded":
         return _embedded_causal(tokenizer) if objective == "causal" else _embedded_masked(tokenizer)
     root = settings.data.root
     places = [Path(root).expanduser() / f"{LOCAL_FILE}{end}" for end in ("", ".gz")] if root else []
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise ValueError(
+        raise NotMeasured(
             f"model={settings.model.name}: no text like that of its pre-training is at hand; "
             f"put {LOCAL_FILE} with a column `text` under data.root"
         )
@@ -87,15 +88,15 @@ def _embedded_masked(tokenizer: Any) -> BaseText:
 
 
 def _texts(file: Path) -> list[str]:
-    """Return the first texts of a file of JSON lines. Raises ValueError for a line without `text`, and for none."""
+    """Return the first texts of a file of JSON lines. Raises NotMeasured for a line without `text`, and for none."""
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as stream:
         lines = [line for line in islice(stream, max(ROWS.values())) if line.strip()]
     try:
         found = [str(json.loads(line)["text"]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: every line needs a JSON object with `text` ({error})") from error
+        raise NotMeasured(f"{file}: every line needs a JSON object with `text` ({error})") from error
     if not found:
-        raise ValueError(f"{file}: it has no line")
+        raise NotMeasured(f"{file}: it has no line")
     return found
 
 
@@ -105,10 +106,10 @@ def _causal(name: str, rows: list[list[int]]) -> BaseText:
 
 
 def _masked(name: str, rows: list[list[int]], tokenizer: Any) -> BaseText:
-    """Mask a share of the tokens that are not special, the same ones every time. Raises ValueError without [MASK]."""
+    """Mask a share of the tokens that are not special, the same ones every time. Raises NotMeasured without [MASK]."""
     mask, special, random = tokenizer.mask_token_id, set(tokenizer.all_special_ids), Random(HELD_OUT)
     if mask is None:
-        raise ValueError("the tokenizer has no mask token")
+        raise NotMeasured("the tokenizer has no mask token")
     hidden = [[token not in special and random.random() < MASKED_SHARE for token in row] for row in rows]
     pairs = [list(zip(row, hides, strict=True)) for row, hides in zip(rows, hidden, strict=True)]
     ids = _padded([[mask if hide else token for token, hide in row] for row in pairs], 0)

@@ -19,6 +19,10 @@ from lorta.harness.task import DataSplits
 SWITCHED_OFF = "runtime.checks=false"
 
 
+class NotMeasured(ValueError):
+    """Why a check says nothing of a run, in a sentence that stands in its record."""
+
+
 class Checks:
     """The checks of one run. Without `settings.runtime.checks`, nothing is done and the record says so."""
 
@@ -79,7 +83,7 @@ class Checks:
         try:
             with self.watch.phase("check"):
                 yield
-        except (ValueError, NotImplementedError) as error:
+        except (NotMeasured, NotImplementedError) as error:
             self.reasons[name] = str(error)
         except Exception as error:  # out of memory, a model that refuses the batch
             self.reasons[name] = f"{type(error).__name__}: {error}"

@@ -13,16 +13,17 @@ from torch.nn.functional import cross_entropy
 
 from lorta.harness.backbone import Backbone
 from lorta.harness.base_text import IGNORED, BaseText, Objective
+from lorta.harness.checks import NotMeasured
 
 BATCH = 512  # tokens; a large vocabulary's logits of them take less memory than a training step
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (ids, attended) -> logits (rows, positions, tokens)
 
 
 def objective_of(backbone: Backbone, task_type: str) -> Objective:
-    """Return how the backbone was pre-trained. Raises ValueError for what is no language model with one stack."""
+    """Return how the backbone was pre-trained. Raises NotMeasured for what is no language model with one stack."""
     architecture = backbone.geometry.architecture
     if task_type not in ("SEQ_CLS", "CAUSAL_LM") or architecture.cross:
-        raise ValueError(f"no loss of text is defined for {backbone.geometry.model_type} in a {task_type} task")
+        raise NotMeasured(f"no loss of text is defined for {backbone.geometry.model_type} in a {task_type} task")
     return "causal" if architecture.causal else "masked"
 
 
@@ -48,10 +49,10 @@ def losses_through_head(model: Any, backbone: Backbone, text: BaseText) -> tuple
     """Return the losses before and after training of a classifier, through its checkpoint's own language head.
 
     `model` is the trained one, made in place from `backbone.model`. A second copy of the checkpoint is in memory
-    meanwhile. Raises ValueError for a method whose prompts are no part of the layers, and without such a head.
+    meanwhile. Raises NotMeasured for a method whose prompts are no part of the layers, and without such a head.
     """
     if is_prompt(model):
-        raise ValueError("its virtual tokens belong to the classifier's input; a language head does not see them")
+        raise NotMeasured("its virtual tokens belong to the classifier's input; a language head does not see them")
     speaking = _with_language_head(backbone, text.objective).to(next(model.parameters()).device)  # pyright: ignore[reportArgumentType]
     before = text_loss(speaking, text)
     trained = getattr(backbone.model, backbone.model.base_model_prefix)
@@ -68,7 +69,7 @@ def _with_language_head(backbone: Backbone, objective: Objective) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     if backbone.files is None:
-        raise ValueError("the backbone has no checkpoint to take a language head from")
+        raise NotMeasured("the backbone has no checkpoint to take a language head from")
     loader: Any = AutoModelForCausalLM if objective == "causal" else AutoModelForMaskedLM
     model, found = loader.from_pretrained(
         backbone.files.location,
@@ -78,5 +79,5 @@ def _with_language_head(backbone: Backbone, objective: Objective) -> Any:
         output_loading_info=True,
     )
     if any(not name.startswith(f"{model.base_model_prefix}.") for name in found["missing_keys"]):
-        raise ValueError("the checkpoint holds no language head")
+        raise NotMeasured("the checkpoint holds no language head")
     return model

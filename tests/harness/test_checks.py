@@ -134,6 +134,8 @@ def test_fixed_rows_are_the_first_ones_of_a_task_or_refused():
     assert merging.fixed_rows(rows) == [list(range(64))] * 8
     with pytest.raises(ValueError, match="no token ids"):
         merging.fixed_rows([{"coordinates": 1}])
+    with pytest.raises(ValueError, match="no token ids"):
+        merging.fixed_rows([torch.ones(3)])  # a structure is no mapping of columns
 
 
 def test_a_checkpoint_without_a_language_head_says_so(tmp_path):

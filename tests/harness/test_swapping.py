@@ -1,5 +1,7 @@
 """What many adapters cost: counted right, and the committed table is made of the committed rows."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from peft import LoraConfig
@@ -48,7 +50,7 @@ def test_swaps_go_from_one_adapter_to_another(found, monkeypatch):
             named.append(name)
 
     swapping._swap(Model(), 10, clock_of("cpu")[1])
-    assert all(first != second for first, second in zip(named, named[1:], strict=False))
+    assert all(first != second for first, second in pairwise(named))
     assert set(named) <= {str(number) for number in range(10)}
 
 
