@@ -51,8 +51,8 @@ def measure_swapping(
     counts["adapter_bytes"] = sum(file.stat().st_size for file in (folder / "0").glob("adapter_model*"))
     for number in range(1, max(sizes)):
         shutil.copytree(folder / "0", folder / str(number))
-    _load(_load(make_model().to(device), folder, 0, device), folder, 1, device)  # imports and the device have started
-    model: Any = make_model().to(device)  # pyright: ignore[reportArgumentType]
+    first, model = (_at(device, make_model()) for _ in range(2))
+    _load(_load(first, folder, 0, device), folder, 1, device)  # imports and the device have started
     loads: list[float] = []
     costs: list[SwappingCost] = []
     _, clock = clock_of(device)
@@ -65,6 +65,10 @@ def measure_swapping(
             swap_s, copy_s = _swap(model, number + 1, clock), _copy(folder, number + 1, device, clock)
             costs.append(SwappingCost(number + 1, sum(loads), statistics.median(loads[-10:]), swap_s, copy_s))
     return counts, costs
+
+
+def _at(device: str, model: Any) -> Any:
+    return model.to(device)
 
 
 def _load(model: Any, folder: Path, number: int, device: str) -> Any:

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorta.harness.markup import TextTable, markdown_notes, markdown_table
+from lorta.harness.markup import TextTable, markdown_table
 from lorta.harness.published import Value, lines, load
 from lorta.harness.summary import group
 
@@ -18,6 +18,7 @@ Adapters on q, k, v and o of a BERT of MiniLM's size (384 wide, 6 layers), rando
 milliseconds, medians over separate runs of `scripts/measure_swapping.py`. *Load*: PEFT reads all of them from disk, one
 after the other; it walks over the whole model every time. *Swap*: from one to another that is loaded. *Copy*: only
 their tensors, from the host to a GPU. Processor time is the process's own, on a machine that others used as well.
+VeRA's files also hold the frozen projections that its adapters share; LoRETTA_rep's rank is that of its tensor trains.
 `scripts/swapping_table.py` makes this page from `swapping.csv`.
 """
 TIMES = {"load_ms": "load all", "last_load_ms": "load one, the last ten", "swap_ms": "swap", "copy_ms": "copy all"}
@@ -57,9 +58,9 @@ def _published() -> list[str]:
         (line.row.method, str(line.row.rank), *(_text(line.row.scores.get(name)) for name in table.columns))
         for line in found
     ]
-    notes = (" ".join(str(table.note).split()),)
-    shown = TextTable(("method", "rank", *table.columns), tuple(body), footnotes=notes)
-    return [f"{table.title}. {table.source}.", "", *markdown_table(shown), "", *markdown_notes(shown)]
+    shown = TextTable(("method", "rank", *table.columns), tuple(body))
+    note = " ".join(str(table.note).split())
+    return [f"{table.title}.", f"Source: {table.source}.", "", *markdown_table(shown), "", f"Note: {note}."]
 
 
 def _text(value: Value | None) -> str:

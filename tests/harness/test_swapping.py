@@ -42,6 +42,13 @@ def test_each_size_has_costs_and_loading_adds_up(found):
     assert one.swap_s > 0.0 and one.copy_s is three.copy_s is None
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies are to a CUDA device, and there is none")
+def test_copies_to_a_gpu_are_measured(tmp_path):
+    _, (cost,) = measure_swapping(tiny_model, LoraConfig(r=2, target_modules=["query"]), (2,), "cuda", tmp_path)
+    assert cost.copy_s is not None and cost.copy_s > 0.0
+
+
 def test_swaps_go_from_one_adapter_to_another(found, monkeypatch):
     named: list[str] = []
 
