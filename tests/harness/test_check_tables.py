@@ -8,9 +8,11 @@ import pytest
 
 from lorta.harness.check_tables import check_grid, check_notes
 from lorta.harness.csv_tables import to_long_csv
+from lorta.harness.page.assembly import make_page
 from lorta.harness.page.tables import check_table
 from lorta.harness.record import Forgetting, Merging, RunRecord
 from lorta.harness.rendering import to_markdown
+from lorta.harness.source import Source
 from lorta.harness.summary import summarise
 from tests.harness.example_records import finished, sweep, the_table
 
@@ -60,6 +62,12 @@ def test_markdown_and_page_show_the_same_cells():
     assert "| lora r=4 | 0.5000 | 0.6000 | +0.1000 | 1.0e-07 |" in to_markdown([table], records)
     assert [cell.text for cell in page.rows[0]] == ["lora r=4", "0.5000", "0.6000", "+0.1000", "1.0e-07"]
     assert [cell.small for cell in page.rows[1]] == ["", "[1]", "[1]", "[1]", "[2]"]
+
+
+@pytest.mark.parametrize(("records", "shown"), [([checked(0.6, 1e-7)], True), ([finished()], False)])
+def test_the_page_has_the_table_where_records_have_checks(records, shown):
+    page = make_page("x", Source(records, {}, {}), {})
+    assert ("<h3>Forgetting and merging</h3>" in page) == (">1.0e-07<" in page) == shown
 
 
 def test_long_csv_has_a_value_for_each_run_that_was_checked():
