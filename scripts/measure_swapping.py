@@ -1,67 +1,78 @@
-"""Print what it costs to keep many adapters beside one model: bytes on disk, time to load one, time to swap.
+"""Measure what it costs to keep 1, 10 and 100 adapters beside one model: bytes, loading, swapping, copying to a GPU.
 
-python scripts/measure_swapping.py [ADAPTERS]
+python scripts/measure_swapping.py [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save CSV]
 
-LoRTA and PEFT's LoRA of the same rank, on q, k, v and o of a BERT of MiniLM's size with random weights. A swap is
-`set_adapter(name, inference_mode=True)`. Times are of the processor, with one thread: other processes do not count.
+Adapters of conf/adapter on q, k, v and o of a BERT of MiniLM's size, random weights, no head. One thread. Times are the
+process's own processor time on a CPU, elapsed time on a GPU. scripts/swapping_table.py makes a table of what was saved.
 """
 
-import shutil
-import statistics
-import sys
+import argparse
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from cost_subjects import MINILM
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from measure_cost import save
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
-from lorta.tuner import LortaConfig
+from lorta.geometry import Geometry
+from lorta.harness.adapter import PeftAdapter
+from lorta.harness.backbone import Backbone
+from lorta.harness.build import build
+from lorta.harness.cli import CONF
+from lorta.harness.compose import Problems, compose_cells
+from lorta.harness.swapping import clock_of, measure_swapping
 
-TARGETS = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
-RANK = 8
-METHODS: dict[str, type[PeftConfig]] = {"LoRTA": LortaConfig, "LoRA": LoraConfig}
+
+def make_model() -> BertModel:
+    """Return the model, always the same."""
+    torch.manual_seed(0)
+    return BertModel(BertConfig(**MINILM))
 
 
-def measure(config: PeftConfig, adapters: int, folder: Path) -> tuple[int, int, list[float], list[float]]:
-    """Return (parameters, bytes of an adapter's folder, seconds of each load, seconds of each swap)."""
-    model = get_peft_model(BertModel(BertConfig(**MINILM)), config)
-    parameters = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    model.save_pretrained(str(folder / "0"))
-    size = sum(file.stat().st_size for file in (folder / "0").glob("adapter_model*"))
-    for number in range(1, adapters):
-        shutil.copytree(folder / "0", folder / str(number))
-    model = PeftModel.from_pretrained(BertModel(BertConfig(**MINILM)), folder / "0", adapter_name="0").eval()
-    loads, swaps = [], []
-    for number in range(1, adapters):
-        begun = time.process_time()
-        model.load_adapter(str(folder / str(number)), adapter_name=str(number))
-        loads.append(time.process_time() - begun)
-    for number in range(adapters):
-        begun = time.process_time()
-        model.set_adapter(str(number), inference_mode=True)
-        swaps.append(time.process_time() - begun)
-    return parameters, size, loads, swaps
+def configuration(method: str, rank: int) -> PeftAdapter:
+    """Return the method as its YAML describes it. Raises ValueError for a rank that it refuses."""
+    problems = Problems()
+    words = {"adapter": [method], "rank": [rank], "adapter.projections": [list("qkvo")]}
+    cells = compose_cells(words, CONF, problems)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return build(cells[0].config["adapter"])
+
+
+def measure(method: str, rank: int, sizes: list[int], device: str) -> Iterator[dict[str, object]]:
+    """Yield a row for each number of adapters."""
+    model, adapter = make_model(), configuration(method, rank)
+    backbone = Backbone(model, None, Geometry.from_config(model.config.to_dict()))  # pyright: ignore[reportArgumentType]
+    config = adapter.peft_config(backbone, "CAUSAL_LM")  # this task type has no head
+    config.task_type, config.modules_to_save = "FEATURE_EXTRACTION", None  # neither head nor norms: the adapter alone
+    with tempfile.TemporaryDirectory() as folder:
+        counts, costs = measure_swapping(make_model, config, sizes, device, Path(folder))
+    common = {"method": method, "rank": rank, "device": device, "clock": clock_of(device)[0], **counts}
+    for cost in costs:
+        seconds = {"load": cost.load_s, "last_load": cost.last_load_s, "swap": cost.swap_s, "copy": cost.copy_s}
+        times = {f"{name}_ms": None if value is None else round(1000 * value, 3) for name, value in seconds.items()}
+        yield {**common, "adapters": cost.adapters, **times}
 
 
 def main() -> None:
-    """Measure both methods and print a line for each."""
-    adapters = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    """Measure every method and rank; print a row for each number of adapters and save them when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["lora", "vera", "loretta_rep", "lorta"])
+    parser.add_argument("--ranks", nargs="+", type=int, default=[4, 64])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 10, 100])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
-    print(f"{adapters} adapters of rank {RANK}; medians, milliseconds of processor time")
-    for name, kind in METHODS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            config = kind(r=RANK, target_modules=TARGETS)  # pyright: ignore[reportCallIssue]
-            parameters, size, loads, swaps = measure(config, adapters, Path(folder))
-        first, last, swap = (1000 * statistics.median(times) for times in (loads[:10], loads[-10:], swaps))
-        print(
-            f"{name:6s} {parameters:8,d} parameters {size:9,d} bytes   load {1000 * statistics.median(loads):7.1f} "
-            f"(first ten {first:.1f}, last ten {last:.1f})   swap {swap:6.2f}"
-        )
+    for method, rank in ((method, rank) for rank in given.ranks for method in given.methods):
+        rows = list(measure(method, rank, given.sizes, given.device))
+        print(*("  ".join(f"{name} {value}" for name, value in row.items()) for row in rows), sep="\n", flush=True)
+        if given.save:
+            save(rows, given.save)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lorta.harness.asked import asked_columns
 from lorta.harness.captions import title
+from lorta.harness.check_tables import check_columns
 from lorta.harness.comparisons import AVERAGE, Analysis
 from lorta.harness.record import RunRecord
 from lorta.harness.resampling import Interval
@@ -87,7 +88,7 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
     """Return the long form, scores on the metric's own scale; a run without a result has one line without a metric."""
     found = sorted(records, key=lambda record: record.run_id)
-    columns = {**LONG_COLUMNS, **asked_columns(found)}
+    columns = {**LONG_COLUMNS, **asked_columns(found), **check_columns(found)}
     lines: list[Sequence[Value]] = [[*columns, "split", "metric", "value", "n", "reason"]]
     for record in found:
         identity = [column(record) for column in columns.values()]

@@ -13,6 +13,7 @@ from lorta.harness import describe, provenance
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, ModelFiles, find_model
 from lorta.harness.build import build
+from lorta.harness.checks import Checks
 from lorta.harness.cost import (
     Stopwatch,
     count_parameters,
@@ -152,6 +153,7 @@ class _Run:
         self.folder = store.folder(spec.signature)
         self.adapter: Adapter = build(spec.settings.adapter)
         self.task: Task = build(spec.settings.task)
+        self.checks = Checks(self.settings, self.task.peft_task_type, self.watch)
 
     def result(self) -> RunRecord:
         """Do all steps. Raises what they raise."""
@@ -163,6 +165,7 @@ class _Run:
             backbone.rows, backbone.cache = data.train, Path(self.settings.runtime.cache)
         with self.watch.phase("eval"):
             self._look_at(backbone, data)
+        self.checks.before(backbone, _device())
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
         self._train(model, backbone, data)
@@ -227,6 +230,7 @@ class _Run:
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
             self._write_files(predictions, outcome.history)
+        self.record = self.checks.after(self.record, model, backbone, data)  # the model is another one from here on
         self.record = replace(
             self.record,
             status="success",

@@ -19,8 +19,10 @@ from lorta.harness.sections import (
     Code,
     Environment,
     Failure,
+    Forgetting,
     Hardware,
     Memory,
+    Merging,
     ModelSection,
     Parameters,
     ProtocolSection,
@@ -48,8 +50,10 @@ __all__ = [
     "Code",
     "Environment",
     "Failure",
+    "Forgetting",
     "Hardware",
     "Memory",
+    "Merging",
     "ModelSection",
     "Parameters",
     "ProtocolSection",
@@ -103,6 +107,8 @@ class RunRecord:
     throughput: Throughput | None = None
     batch: Batch | None = None
     metrics: dict[str, dict[str, Score]] | None = None  # split -> metric -> score
+    forgetting: Forgetting | None = field(default=None, metadata={"added": True})
+    merging: Merging | None = field(default=None, metadata={"added": True})
     history_file: SideFile | None = None
     predictions_file: SideFile | None = None
     train_loss_final: float | None = None

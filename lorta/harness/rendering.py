@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from lorta.harness.asked import edge_note, size_note
 from lorta.harness.captions import caption, title, without_result
+from lorta.harness.check_tables import check_grid, check_notes
 from lorta.harness.comparisons import AVERAGE, RESOLUTION, Analysis, columns
 from lorta.harness.markup import (
     DASH,
@@ -160,7 +161,8 @@ def _markdown_table(table: Table, analysis: Analysis | None) -> str:
     found = grid(table, analysis)
     lines = [f"## {markdown_text(title(table))}", "", *markdown_table(found), "", *markdown_notes(found)]
     lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
-    return "\n".join([*lines, *_markdown_intervals(table, analysis), *_markdown_sizes(table), ""])
+    rest = [*_markdown_intervals(table, analysis), *_markdown_sizes(table), *_markdown_checks(table)]
+    return "\n".join([*lines, *rest, ""])
 
 
 def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
@@ -175,3 +177,11 @@ def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
 def _markdown_sizes(table: Table) -> list[str]:
     header, body = size_grid(table)
     return ["### Sizes", "", *markdown_table(TextTable(header, tuple(body))), "", f"- {NOTE}"]
+
+
+def _markdown_checks(table: Table) -> list[str]:
+    found = check_grid(table)
+    if found is None:
+        return []
+    notes = [*markdown_notes(found), *(f"- {markdown_text(text)}" for text in check_notes(table))]
+    return ["", "### Forgetting and merging", "", *markdown_table(found), "", *notes]

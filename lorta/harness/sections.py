@@ -21,7 +21,7 @@ class Failure:
     kind: FailureKind
     type: str  # the exception's class name
     message: str
-    phase: str  # setup, data, train, eval, save
+    phase: str  # setup, data, train, eval, save, check
     step: int | None = None  # optimiser steps done when it happened
     traceback_file: str | None = None  # relative to the run's folder
 
@@ -170,6 +170,7 @@ class Timing:
     step_s_median: float | None = None
     step_s_p90: float | None = None
     warmup_steps_excluded: int | None = None
+    check_s: float | None = field(default=None, metadata={"added": True})  # forgetting and merging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,26 @@ class Score:
             raise ValueError(f"Score.value must be finite, got {self.value}; give None and a reason instead.")
         if (self.value is None) != bool(self.reason):
             raise ValueError(f"Score needs a value or a reason, got value {self.value} and reason {self.reason!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """Loss on text like that of the backbone's pre-training, in nats a predicted token, before and after training."""
+
+    objective: Literal["causal", "masked"]
+    text: str  # where it is from
+    text_sha256: str  # of its tokens and targets: losses on different texts cannot be compared
+    tokens: int  # predicted ones
+    loss_before: float | None
+    loss_after: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merging:
+    """What merging the trained adapter into the backbone's weights does to the logits of fixed rows."""
+
+    rows: int
+    largest_difference: float | None  # largest |merged - unmerged| divided by the largest |unmerged|
 
 
 @dataclass(frozen=True, kw_only=True)

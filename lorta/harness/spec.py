@@ -113,6 +113,7 @@ class RuntimeSettings(Settings):
     results: str
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     force: bool
+    checks: bool  # measure forgetting and merging
 
 
 class TrackingSettings(Settings):

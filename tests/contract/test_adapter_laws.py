@@ -10,14 +10,18 @@ import torch
 from torch.testing import assert_close
 
 from lorta.harness.cost import count_parameters, is_head
+from lorta.harness.forgetting import is_prompt
+from lorta.harness.merging import check_merging
 from tests.contract.backbones import (
     ADAPTERS,
     ARCHITECTURES,
     adapter,
     attach,
     backbone,
+    batch,
     logits,
     saved,
+    task_type,
     train_steps,
     unsupported,
 )
@@ -95,6 +99,27 @@ def test_merged_equals_unmerged(pair):
     assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
     model.unmerge_adapter()
     assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+    assert check_merging(model, batch()["input_ids"].tolist(), padding=1).largest_difference < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_MERGE))
+def test_merge_check_refuses_what_cannot_be_merged_with_a_sentence(name):
+    method = adapter(name)
+    architecture = next(one for one in ARCHITECTURES if unsupported(method, one) is None)
+    with pytest.raises((ValueError, NotImplementedError)) as refused:
+        check_merging(attach(method, architecture), batch()["input_ids"].tolist(), padding=1)
+    assert len(str(refused.value).split()) > 4
+
+
+def test_the_backbone_is_adapted_in_place(pair):
+    """`forgetting` takes the trained layers from the backbone; virtual tokens are no layers, and it knows them."""
+    method, architecture = pair
+    untrained = backbone(architecture)
+    model = method.attach(untrained, task_type(architecture))
+    if is_prompt(model):
+        return
+    train_steps(model, method, steps=1)
+    assert_close(logits(untrained.model), logits(model), atol=1e-6, rtol=1e-6)
 
 
 def test_every_adapter_attaches_somewhere_and_says_why_elsewhere():

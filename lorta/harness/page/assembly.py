@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorta.harness.captions import caption, title
+from lorta.harness.check_tables import check_grid, check_notes
 from lorta.harness.comparisons import Analysis, analyse
 from lorta.harness.page import plots
 from lorta.harness.page.records import pack, share
 from lorta.harness.page.repeats import drift_sentences
 from lorta.harness.page.tables import (
     PageTable,
+    check_table,
     failure_table,
     run_header,
     run_rows,
@@ -63,6 +65,7 @@ class Section(NamedTuple):
     notes: tuple[str, ...]
     plots: tuple[PlotGroup, ...]
     sizes: PageTable
+    checks: PageTable | None
 
 
 def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> str:
@@ -115,9 +118,15 @@ def _section(number: int, table: Table, analysis: Analysis, found: Source, figur
         ("Training loss", lambda: training_panels(table, found.losses), 1),
     )
     groups = tuple(group(name, panels, shown) for name, make, shown in kinds if (panels := make()))
-    notes = (*caption(table), *(interval_notes(table, analysis) if analysis.intervals else ()), NOTE)
+    notes = (
+        *caption(table),
+        *(interval_notes(table, analysis) if analysis.intervals else ()),
+        NOTE,
+        *(check_notes(table) if check_grid(table) else ()),
+    )
     scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
-    return Section(f"table-{number}", title(table), scores, notes, groups, sizes)
+    checks = check_table(f"checks-{number}", table)
+    return Section(f"table-{number}", title(table), scores, notes, groups, sizes, checks)
 
 
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lorta.harness.captions import method, reason
+from lorta.harness.check_tables import check_grid
 from lorta.harness.comparisons import AVERAGE, Analysis, columns
 from lorta.harness.csv_tables import LONG_COLUMNS, Value
 from lorta.harness.markup import DASH
@@ -85,6 +86,22 @@ def size_table(key: str, table: Table) -> PageTable:
         for first, *rest in body
     )
     return PageTable(key, "sizes", "Sizes: what is trained, changed, stored, and held in memory.", header, rows)
+
+
+def check_table(key: str, table: Table) -> PageTable | None:
+    """Return forgetting and merging of each row, None where no run measured them; a dash names its footnote."""
+    found = check_grid(table)
+    if found is None:
+        return None
+    rows = tuple(
+        tuple(
+            PageCell(text, f"[{found.marks[row, column]}]" if (row, column) in found.marks else "", text.split(" ")[0])
+            for column, text in enumerate(texts)
+        )
+        for row, texts in enumerate(found.body)
+    )
+    caption = "Forgetting and merging: what training cost the backbone, and what merging costs the answers."
+    return PageTable(key, "checks", caption, found.header, rows, found.footnotes)
 
 
 def failure_table(records: Iterable[RunRecord]) -> PageTable | None:
