@@ -36,8 +36,8 @@ def settings(*words: str):
     return specs(Path("nowhere"), *words)[0].settings
 
 
-def run(folder: Path, *words: str):
-    (spec,) = specs(folder, *words)
+def run(folder: Path, *words: str, checks: bool = True):
+    (spec,) = specs(folder, f"runtime.checks={str(checks).lower()}", *words)
     record = execute(spec)
     assert record.status == "success", record.failure
     return record, spec.folder
@@ -67,7 +67,7 @@ def test_text_loss_is_what_transformers_computes_from_labels(model, objective):
 @pytest.mark.parametrize("task", [ENCODER, DECODER], ids=["encoder", "decoder"])
 def test_switching_the_checks_off_moves_nothing_of_a_run(tmp_path, task):
     (on, folder), (off, plain) = (
-        run(tmp_path / name, *task, "adapter=lorta", f"runtime.checks={name}") for name in ("true", "false")
+        run(tmp_path / str(checks), *task, "adapter=lorta", checks=checks) for checks in (True, False)
     )
     assert on.run_id == off.run_id and on.metrics == off.metrics and on.train_loss_final == off.train_loss_final
     assert on.predictions_file == off.predictions_file and on.predictions_file is not None
@@ -78,7 +78,7 @@ def test_switching_the_checks_off_moves_nothing_of_a_run(tmp_path, task):
 
 
 def test_checks_that_are_off_take_no_time_and_say_so(tmp_path):
-    record, _ = run(tmp_path, *ENCODER, "adapter=lora", "runtime.checks=false")
+    record, _ = run(tmp_path, *ENCODER, "adapter=lora", checks=False)
     assert (record.forgetting, record.merging, record.time and record.time.check_s) == (None, None, None)
     assert record.reasons["forgetting"] == record.reasons["merging"] == "runtime.checks=false"
 
