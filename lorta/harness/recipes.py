@@ -1,6 +1,7 @@
-"""Which recipes of conf/experiment are for which tables of the paper, and the command `lorta recipes`. No torch, no Hydra.
+"""Which recipes are for which tables of the paper, and the command `lorta recipes`. No torch, no Hydra.
 
-A recipe says it itself: `recipe: {tables: [...], needs: ...}` in its file. Recipes of other sweeps have no such table.
+A recipe says it itself: `recipe: {tables: [...], needs: ...}` in its file below conf/experiment; those of other sweeps
+have no such table.
 """
 
 import argparse
