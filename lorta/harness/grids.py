@@ -19,32 +19,35 @@ def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems
     for choice in values.get("experiment", [None]):
         typed = values | {"experiment": [choice]} if choice is not None else values
         tables = _sweep_tables(folder, choice)
-        if len(tables) > 1 and not multirun:
-            problems.add(f"experiment={choice}: it is {len(tables)} grids of runs, which need -m (a sweep)")
-        grids = [_grid(table, typed, len(tables) > 1, folder, problems) for table in tables if multirun]
-        if tables and multirun and not any(grids):
-            known = ", ".join(dict.fromkeys(str(table.get("adapter")) for table in tables))
+        if not multirun:
+            found.append(typed)
+            if len(tables) > 1:
+                problems.add(f"experiment={choice}: it is {len(tables)} grids of runs, which need -m (a sweep)")
+            continue
+        grids = [_grid(table, typed, len(tables) > 1, folder, problems) for table in tables]
+        found += [grid for grid in grids if grid is not None]
+        if not any(grid is not None for grid in grids):
+            known = ", ".join(dict.fromkeys(str(table["adapter"]) for table in tables))
             asked = ",".join(map(str, values["adapter"]))
             problems.add(f"adapter={asked}: experiment={choice} has no grid of it; it has: {known}")
-        found += [grid for grid in grids if grid] or ([] if tables and multirun else [typed])
     return found
 
 
 def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:
     if experiment is None:
-        return []
+        return [{}]
     table = (yaml.safe_load((folder / "experiment" / f"{experiment}.yaml").read_text()) or {}).get("sweep", {})
     return table if isinstance(table, list) else [table]
 
 
-def _grid(table: Mapping[str, Any], typed: Values, several: bool, folder: Path, problems: Problems) -> Values:
-    """Return a recipe's grid under what was typed; nothing where its methods are not among those typed."""
+def _grid(table: Mapping[str, Any], typed: Values, several: bool, folder: Path, problems: Problems) -> Values | None:
+    """Return a recipe's grid under what was typed; None where its methods are not among those typed."""
     given = {*typed, *(["rank"] if "budget" in typed else [])}  # a budget replaces the ranks of a recipe
     chosen: Values = {}
     if several and "adapter" in table and "adapter" in typed:
         own = parse_overrides([f"adapter={table['adapter']}"], True, folder, problems)["adapter"]
         chosen["adapter"] = [name for name in typed["adapter"] if name in own]
         if not chosen["adapter"]:
-            return {}
+            return None
     words = [f"{key}={value}" for key, value in table.items() if key not in given]
     return parse_overrides(words, True, folder, problems) | typed | chosen
