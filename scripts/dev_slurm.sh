@@ -30,6 +30,7 @@ SlurmdPort=$node
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthInfo=socket=$1/munge.socket,cred_expire=5
+SchedulerParameters=sched_interval=1,bf_interval=1
 ProctrackType=proctrack/linuxproc
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
@@ -39,7 +40,6 @@ SlurmctldLogFile=$1/slurmctld.log
 SlurmdLogFile=$1/slurmd.log
 SlurmctldPidFile=$1/slurmctld.pid
 SlurmdPidFile=$1/slurmd.pid
-MpiDefault=none
 NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(awk '/^MemT/ {print int($2/1024)}' /proc/meminfo)
 PartitionName=debug Nodes=$(hostname -s) Default=YES MaxTime=INFINITE State=UP
 END

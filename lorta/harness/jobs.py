@@ -32,6 +32,19 @@ def this_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
+def cancelled(job_id: str) -> bool:
+    """Return whether a job is being ended, which SIGTERM alone does not say: some clusters preempt with it.
+
+    A job that is preempted goes on running for its GraceTime; one that was cancelled, or is out of time, completes.
+    """
+    try:
+        command = ["scontrol", "show", "job", job_id]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
+    except (OSError, subprocess.SubprocessError):
+        return True
+    return "JobState=RUNNING" not in said and "JobState=SIGNALING" not in said
+
+
 def write_job(folder: Path, job: Job) -> None:
     """Note that the run of a folder is in the queue. Raises StoreUnwritable."""
     write_atomically(folder / JOB_NAME, json.dumps(asdict(job)) + "\n")

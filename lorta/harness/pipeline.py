@@ -22,6 +22,7 @@ from lorta.harness.cost import (
     reset_memory,
 )
 from lorta.harness.holding_out import load_splits
+from lorta.harness.jobs import cancelled
 from lorta.harness.preemption import Preempted
 from lorta.harness.record import RunRecord
 from lorta.harness.recovery import (
@@ -97,8 +98,8 @@ def _out_of_memory_in_training(run: "_Run", error: Exception) -> bool:
 def _preempted(run: "_Run", left: Preempted) -> RunRecord:
     status: Status = "preempted"
     message, job = str(left), run.record.slurm_job
-    if left.signal == signal.SIGTERM and job is not None:  # Slurm's other requests come as SIGUSR1
-        status, message = "cancelled", f"Slurm job {job} was cancelled (SIGTERM, as by scancel): {left}"
+    if left.signal == signal.SIGTERM and job is not None and cancelled(job):
+        status, message = "cancelled", f"Slurm job {job} was cancelled (scancel): {left}"
     failure = Failure(kind="preempted", type="Preempted", message=message, phase=run.watch.current, step=left.step)
     return replace(run.record, status=status, ended_at=describe.now(), failure=failure)
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lorta.harness.attempt import ENDED, attempts_so_far, lost, skip
 from lorta.harness.describe import now
-from lorta.harness.jobs import JOB_NAME, Job, read_job, this_job, write_job
+from lorta.harness.jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
 from lorta.harness.launcher import SlurmSettings
 from lorta.harness.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
 from lorta.harness.progress import outcome, title
@@ -138,7 +138,7 @@ def _warned_after(settings: SlurmSettings) -> float:
 
 
 def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> str:
-    """Do one run as a task of the array and return its status; asked to leave by SIGUSR1, go back into the queue.
+    """Do one run as a task of the array and return its status; asked to leave but not cancelled, requeue it.
 
     Raises SystemExit with status 1 for a run without a result, so that Slurm calls the task failed.
     """
@@ -151,13 +151,13 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
         except Preempted:
             record = None
         with patiently():
-            if asked_by() == signal.SIGUSR1 and (record is None or record.status == "preempted"):
+            if record is None and asked_by() == signal.SIGTERM and cancelled(this_job() or ""):
+                record = lost(spec, attempts_before, "cancelled", _cancelled())
+            elif asked_by() is not None and (record is None or record.status == "preempted"):
                 if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
                     return _requeue(spec)
                 record = lost(spec, attempts_before, "timeout", _too_short()) or record
-            elif record is None and asked_by() is not None:
-                record = lost(spec, attempts_before, "cancelled", _cancelled())
-            if record is not None and record.status in ENDED:  # a cancelled one may be requeued by Slurm
+            if record is not None and record.status in ENDED:
                 (spec.folder / JOB_NAME).unlink(missing_ok=True)
     print(f"{title(spec)}: {outcome(record) if record else 'not begun'}")
     if record is None or record.status != "success":
@@ -172,14 +172,16 @@ def _got_further(spec: RunSpec, record: RunRecord | None) -> bool:
 
 def _requeue(spec: RunSpec) -> str:
     """Go back into the queue, into the same folder; raises SystemExit where the cluster forbids that."""
-    job, name = read_job(spec.folder), this_job()
+    name = this_job()
     assert name is not None, "a task of an array has a job id"
-    write_job(spec.folder, replace(job or Job(name, title(spec), "", ""), job_id=name, submitted_at=now()))
+    before = read_job(spec.folder) or Job(name, title(spec), "", "")
+    write_job(spec.folder, replace(before, submitted_at=now()))
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
-    print(f"{title(spec)}: asked to leave, requeued as Slurm job {name}" if done.returncode == 0 else done.stderr)
-    if done.returncode != 0:
-        (spec.folder / JOB_NAME).unlink(missing_ok=True)
+    if done.returncode != 0:  # it may be in the queue nevertheless, by Slurm's own doing: squeue tells
+        write_job(spec.folder, before)
+        print(f"{title(spec)}: asked to leave; {done.stderr}")
         raise SystemExit(EXIT_STATUS)
+    print(f"{title(spec)}: asked to leave, requeued as Slurm job {name}")
     return "requeued"
 
 
@@ -189,5 +191,5 @@ def _too_short() -> Failure:
 
 
 def _cancelled() -> Failure:
-    message = f"Slurm job {this_job()} was cancelled (SIGTERM, as by scancel) before anything was done"
+    message = f"Slurm job {this_job()} was cancelled (scancel) before anything was done"
     return Failure(kind="preempted", type="Preempted", message=message, phase="setup")

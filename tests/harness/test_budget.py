@@ -23,7 +23,7 @@ from scripts.budget_table import ROBERTA_BASE
 from tests.harness.example_records import finished
 
 TINY = Geometry.from_config(ROBERTA_BASE | {"hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96})
-LARGEST_TRIED = 120
+LARGEST_TRIED = 64
 
 
 def cell_of(*words):

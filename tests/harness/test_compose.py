@@ -21,6 +21,7 @@ from lorta.harness.sweep import make_plan
         "adapter=lora adapter.config.lora_alpha=3.5 trainer.max_grad_norm=1.0 data.max_train_samples=7",
         "experiment=lorta/glue_base task=glue/stsb",
         "++rank=16 tracking=wandb_offline",
+        "budget=10k tune=lr tune.seeds=[0,1] adapter=fourierft",
         "task=instruct adapter=lora rank=2",  # a task that chooses a model and a trainer
         "task=dpo model=minilm trainer=smoke data.max_length=99",
         "task=instruct experiment=minilm_glue",

@@ -19,11 +19,11 @@ TIME_IS_UP, TIME_IS_LEFT = 0.0, 1e9  # seconds after which the signal means the 
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):
-    """The words of every call of scontrol by task 3 of array 12; `fails` makes it refuse."""
+    """The words of all calls of scontrol by task 3 of array 12; a file `state` is its answer, `fails` a refusal."""
     calls = tmp_path / "calls"
     script = tmp_path / "bin" / "scontrol"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ntest ! -e {tmp_path}/fails\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> {calls}\ncat {tmp_path}/state 2>&1\ntest ! -e {tmp_path}/fails\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
@@ -78,16 +78,25 @@ def test_a_signal_from_before_the_task_listened_is_not_lost(tmp_path, scontrol):
     assert last(spec) is None
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "SIGNALING"])
+def test_a_preemption_by_sigterm_is_not_taken_for_a_cancellation(tmp_path, scontrol, monkeypatch, state):
+    (tmp_path / "state").write_text(f"JobState={state} Reason=None\n")
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
+
+
 def test_where_requeuing_is_forbidden_the_same_command_goes_on(tmp_path, scontrol):
     (tmp_path / "fails").touch()
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
     with pytest.raises(SystemExit) as left:
         slurm.run_in_job(spec, 0, TIME_IS_LEFT)
     assert left.value.code == EXIT_STATUS
-    assert (last(spec).status, read_job(spec.folder)) == ("preempted", None)
+    assert (last(spec).status, read_job(spec.folder)) == ("preempted", NOTED)
 
 
 def test_a_task_cancelled_before_it_began_says_so(tmp_path, scontrol, monkeypatch):
+    (tmp_path / "state").write_text("JobState=COMPLETING Reason=None\n")
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
     monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
