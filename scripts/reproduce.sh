@@ -4,6 +4,7 @@
 #   scripts/reproduce.sh glue_base [KEY=VALUE ...]       at the paper's size, for a GPU
 #   scripts/reproduce.sh tiny/glue_base                  a small variant, for two CPU cores; also minilm/...
 # The same command again continues; words are run.py's (data.root=FOLDER, runtime.workers=4, hydra/launcher=slurm, ...).
+# Exit status: run.py's, and 75 when runs are still to end, in a Slurm queue for example.
 # Results go to RESULTS (default: results/reproduced), runs to runtime.runs; PYTHON names the interpreter.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -40,6 +41,9 @@ status=0
 [ "$status" -le 1 ] || exit "$status"   # 2: wrong words; 75: asked to leave; 1: some runs failed, the rest is shown
 
 state=$(lorta status "${words[@]}" | head -n 1)
+case $state in
+  *running* | *pending* | *missing*) echo "$recipe: $state; the same command renders it when all have ended"; exit 75 ;;
+esac
 lorta collect "${words[@]}" --results "$results" || exit
 records=$(ls -t "$results/records/$name".jsonl* | head -n 1)
 lorta table --records "$records" --results "$results" --formats png,pdf >/dev/null

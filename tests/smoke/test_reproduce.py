@@ -84,6 +84,26 @@ def test_uncommitted_code_is_refused_before_hours_are_spent_on_it(copy, tmp_path
     assert "the code has uncommitted changes" in done.stderr
 
 
+PYTHON = """#!/bin/sh
+case "$*" in
+  *"lorta recipes"*) echo "tiny/dpo dpo_loss" ;;
+  *"lorta status"*) echo "6 runs: 4 done, 2 pending" ;;
+  *run.py*) exit 0 ;;
+  *) exit 9 ;;
+esac
+"""
+
+
+def test_what_has_not_ended_is_not_rendered(copy, tmp_path):
+    (tmp_path / "python").write_text(PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    environment = os.environ | {"PYTHON": str(tmp_path / "python"), "RESULTS": str(tmp_path)}
+    command = [str(copy / "scripts" / "reproduce.sh"), "tiny/dpo", "hydra/launcher=slurm"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (75, "")
+    assert done.stdout == "tiny/dpo: 6 runs: 4 done, 2 pending; the same command renders it when all have ended\n"
+
+
 def test_the_list_says_what_each_table_needs(copy):
     done = reproduce(copy, "--list")
     assert done.returncode == 0
