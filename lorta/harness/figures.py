@@ -4,12 +4,12 @@ Marker and line style repeat what the colour says, for print in grey and for col
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorta.harness.panels import Curve, Panel, Point
-from lorta.harness.styles import Style, style_of
+from lorta.harness.styles import style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ SETTINGS: Any = {
 PANEL_INCHES = (3.2, 2.6)
 LEGEND_INCHES = 0.17  # a line
 PANELS_ACROSS = 4
+FILLS = ("full", "none", "left", "top")  # of the markers of one method's first, second, ... curve
 FRONT = "Pareto front"
 
 Band = tuple[str, Sequence[Panel]]  # the panels of one table under its title
@@ -55,8 +56,8 @@ def draw(bands: Sequence[Band]) -> "Figure":
     down = [math.ceil(len(panels) / PANELS_ACROSS) for _, panels in bands]
     across = min(PANELS_ACROSS, max(len(panels) for _, panels in bands))
     heights = [
-        (PANEL_INCHES[1] + 0.4) * rows + 0.5 + LEGEND_INCHES * math.ceil(len(_names(panels)) / _legend_columns(across))
-        for rows, (_, panels) in zip(down, bands, strict=True)
+        (PANEL_INCHES[1] + 0.4) * rows + 0.5 + LEGEND_INCHES * math.ceil(len(names) / _legend_columns(names, across))
+        for rows, names in zip(down, (_names(panels) for _, panels in bands), strict=True)
     ]
     figure = Figure(figsize=(PANEL_INCHES[0] * across, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -67,11 +68,13 @@ def draw(bands: Sequence[Band]) -> "Figure":
 
 
 def _names(panels: Sequence[Panel]) -> set[str]:
-    return {curve.name for panel in panels for curve in panel.curves}
+    return {FRONT} | {curve.name for panel in panels for curve in panel.curves}
 
 
-def _legend_columns(across: int) -> int:
-    return min(6, 2 * across)
+def _legend_columns(names: Iterable[str], across: int) -> int:
+    """Return how many columns of these names fit below the panels."""
+    width = 0.065 * max(map(len, names)) + 0.6  # inches of letters, and of a line before them
+    return max(1, min(6, int(PANEL_INCHES[0] * across / width)))
 
 
 def _draw_band(part: "SubFigure", band: Band, shape: tuple[int, int]) -> None:
@@ -84,7 +87,7 @@ def _draw_band(part: "SubFigure", band: Band, shape: tuple[int, int]) -> None:
         axis.remove()
     part.suptitle(title, fontsize=9, wrap=True)
     ordered = dict(sorted(handles.items()))
-    columns = _legend_columns(shape[1])
+    columns = _legend_columns(ordered, shape[1])
     part.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
@@ -103,21 +106,21 @@ def _draw_panel(axis: "Axes", panel: Panel) -> dict[str, Any]:
     if panel.y_range:
         axis.set_ylim(panel.y_range)
     if panel.log_x:
-        _label_logarithms(axis)
+        _label_logarithms(axis, small=panel.x_ends[0] < 1)
     return handles
 
 
-def _label_logarithms(axis: "Axes") -> None:
+def _label_logarithms(axis: "Axes", small: bool) -> None:
     """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there.
 
-    Within a decade, label round numbers instead, at least two.
+    Within a decade, label round numbers instead, at least two; small numbers as they are, not as 4m.
     """
-    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     low, high = axis.get_xlim()
     decades = LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0))
     axis.xaxis.set_major_locator(decades if high > 10 * low else MaxNLocator(5))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}") if small else EngFormatter(sep=""))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -138,16 +141,17 @@ def _draw_curve(axis: "Axes", curve: Curve) -> Any:
         linestyle=style.line[0] if curve.joined else "none",
         linewidth=1.2,
         capsize=2,
-        **_marker(curve, style),
+        marker=style.marker[0],
+        fillstyle=FILLS[curve.number % len(FILLS)],
+        markerfacecoloralt="white",
+        markersize=4,
     )
 
 
-def _bars(points: Sequence[Point]) -> list[list[float]]:
-    """Return what the bars reach below and above, nothing without an interval."""
-    below = [0.0 if point.low is None else point.y - point.low for point in points]
-    above = [0.0 if point.high is None else point.high - point.y for point in points]
+def _bars(points: Sequence[Point]) -> list[list[float]] | None:
+    """Return what the bars reach below and above, not a number without an interval; None without any."""
+    if all(point.low is None for point in points):
+        return None
+    below = [math.nan if point.low is None else point.y - point.low for point in points]
+    above = [math.nan if point.high is None else point.high - point.y for point in points]
     return [below, above]
-
-
-def _marker(curve: Curve, style: Style) -> dict[str, Any]:
-    return {"marker": style.marker[0], "markersize": 4} if curve.markers else {}

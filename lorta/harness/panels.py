@@ -37,8 +37,8 @@ class Curve:
     name: str
     points: tuple[Point, ...]
     across: bool = False
-    markers: bool = True
     joined: bool = True  # by a line
+    number: int = 0  # which of its method's curves it is; the fill of its markers tells
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Panel:
     curves: tuple[Curve, ...]
     log_x: bool = True
     front: tuple[Point, ...] = ()
+
+    @property
+    def x_ends(self) -> tuple[float, float]:
+        """The smallest and the largest x."""
+        xs = [point.x for curve in self.curves if not curve.across for point in curve.points]
+        return (min(xs), max(xs)) if xs else (1.0, 10.0)
 
     @property
     def y_range(self) -> tuple[float, float] | None:
@@ -71,7 +77,7 @@ Costs = Callable[[Row], float | None]
 def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
     """Return score over adapter parameters: averaged over tasks, if there are several, and by task."""
     names = [*columns(table)[len(table.tasks) :], *table.tasks]
-    return [_over(table, analysis, name, PARAMETERS, _parameters) for name in names]
+    return _numbered([_over(table, analysis, name, PARAMETERS, _parameters) for name in names])
 
 
 def cost_panels(table: Table, analysis: Analysis) -> list[Panel]:
@@ -83,7 +89,7 @@ def cost_panels(table: Table, analysis: Analysis) -> list[Panel]:
         "stored adapter, KiB": _largest(_adapter_kibibytes),
     }
     panels = [_over(table, analysis, last, label, cost) for label, cost in costs.items()]
-    return [panel for panel in panels if any(not curve.across for curve in panel.curves)]
+    return _numbered([panel for panel in panels if any(not curve.across for curve in panel.curves)])
 
 
 def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
@@ -94,7 +100,7 @@ def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
         _over(table, analysis, name, RANK, lambda row: row.rank, [row.adapter in several for row in table.rows])
         for name in names
     ]
-    return [panel for panel in panels if panel.curves]
+    return _numbered([panel for panel in panels if panel.curves])
 
 
 def rate_panels(table: Table) -> list[Panel]:
@@ -110,7 +116,7 @@ def rate_panels(table: Table) -> list[Panel]:
                 curves.append(Curve(name, label, tuple(sorted(points))))
         if curves:
             panels.append(Panel(_title(table, task), "learning rate", _unit(table), tuple(curves)))
-    return panels
+    return _numbered(panels)
 
 
 def _without_rate(row: Row) -> tuple[str, str]:
@@ -139,10 +145,22 @@ def training_panels(table: Table, losses: Losses) -> list[Panel]:
             if of_row and len({found.steps for found in of_row}) == 1:
                 means = [mean(values) for values in zip(*(found.losses for found in of_row), strict=True)]
                 points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
-                curves.append(Curve(row.adapter, row.label, tuple(points), markers=False))
+                curves.append(Curve(row.adapter, row.label, tuple(points)))
         if curves:
             panels.append(Panel(_title(table, task), "training step", "training loss", tuple(curves), log_x=False))
-    return panels
+    return _numbered(panels)
+
+
+def _numbered(panels: Sequence[Panel]) -> list[Panel]:
+    """Return the panels with the curves of each method numbered, alike in all of them."""
+    names: dict[str, dict[str, int]] = {}
+    for curve in (curve for panel in panels for curve in panel.curves):
+        of_method = names.setdefault(curve.method, {})
+        of_method.setdefault(curve.name, len(of_method))
+    return [
+        replace(panel, curves=tuple(replace(curve, number=names[curve.method][curve.name]) for curve in panel.curves))
+        for panel in panels
+    ]
 
 
 def _known(run: Run, losses: Losses) -> bool:
@@ -165,9 +183,12 @@ def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs
         if x:
             found.setdefault((row.adapter, row.variant), []).append(point)
         else:
-            across.append(Curve(row.adapter, f"{row.adapter} (0 {label})", (point,), across=True))
+            across.append(Curve(row.adapter, f"{row.label} (0 {label})", (point,), across=True))
     joined = label in (PARAMETERS, RANK)  # ranks need not be in the order of other costs
-    curves = [Curve(method, method, tuple(sorted(points)), joined=joined) for (method, _), points in found.items()]
+    curves = [
+        Curve(method, f"{method} ({variant})" if variant else method, tuple(sorted(points)), joined=joined)
+        for (method, variant), points in found.items()
+    ]
     front = () if label == RANK else _front([point for points in found.values() for point in points], table)
     return Panel(_title(table, column), label, _unit(table), (*curves, *across), front=front)
 

@@ -149,13 +149,15 @@ class Resampler:
         total = np.zeros(self.resamples)
         for start in range(0, len(effects), ITEMS_AT_ONCE):
             part = effects[start : start + ITEMS_AT_ONCE]
-            total += self._item_weights(task, start)[:, : len(part)] @ part
+            total += self._item_weights(task, start, len(effects))[:, : len(part)] @ part
         return total / len(effects)
 
-    def _item_weights(self, task: str, start: int) -> Array:
-        if (task, start) in self._items:
+    def _item_weights(self, task: str, start: int, count: int) -> Array:
+        """Return how often items count from `start` on; those of few items are kept as they are multiplied."""
+        if (task, start) in self._items and self._items[task, start].shape[1] >= min(count, ITEMS_AT_ONCE):
             return self._items[task, start]
-        drawn = _generator(task, "items", start).poisson(1.0, size=(self.resamples, ITEMS_AT_ONCE)).astype(np.float32)
+        drawn = _generator(task, "items", start).poisson(1.0, size=(self.resamples, ITEMS_AT_ONCE))
+        drawn = drawn[:, :count].astype(float) if count < ITEMS_AT_ONCE else drawn.astype(np.float32)
         if start < ITEMS_KEPT:  # a large evaluation split would fill the memory
             self._items[task, start] = drawn
         return drawn

@@ -5,7 +5,7 @@ import pytest
 from lorta.cli import main
 from lorta.harness.comparisons import analyse
 from lorta.harness.figures import FORMATS, draw, plot
-from lorta.harness.panels import score_panels
+from lorta.harness.panels import Curve, Panel, Point, score_panels
 from lorta.harness.store import export
 from tests.harness.example_records import finished, sweep, the_table
 
@@ -38,6 +38,28 @@ def looks(adapters: list[str]) -> list[tuple[str, str, str]]:
     (axis,) = draw([band(adapters)]).subfigs[0].axes
     lines = [bars.lines[0] for bars in axis.containers]
     return [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines]
+
+
+def test_curves_of_one_method_differ_in_the_fill_of_their_markers():
+    table = the_table([finished(rank=rank, warmup=warmup) for rank in (4, 8) for warmup in (0.0, 0.5)])
+    (axis,) = draw([("title", score_panels(table, analyse(table, {})))]).subfigs[0].axes
+    lines = [bars.lines[0] for bars in axis.containers]
+    assert [(line.get_marker(), line.get_fillstyle()) for line in lines] == [("o", "full"), ("o", "none")]
+
+
+def test_no_bar_is_drawn_without_an_interval():
+    (axis,) = draw([band(["lora"])]).subfigs[0].axes
+    assert [bars.has_yerr for bars in axis.containers] == [False]
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(0.003, "0.004"), (3000, "4k")])
+def test_small_numbers_are_labelled_as_they_are_and_large_ones_short(rate, shown):
+    panel = Panel(
+        "", "", "", (Curve("lora", "lora", (Point(rate, 1, None, None, ""), Point(2 * rate, 2, None, None, ""))),)
+    )
+    figure = draw([("title", [panel])])
+    figure.canvas.draw()
+    assert shown in {label.get_text() for label in figure.subfigs[0].axes[0].get_xticklabels()}
 
 
 def test_the_front_rises_in_steps():

@@ -125,6 +125,23 @@ def test_a_curve_over_learning_rates_mixes_no_other_settings():
     assert [curve.name for curve in panel.curves] == ["lora r=4 (warmup=0.0)", "lora r=4 (warmup=0.5)"]
 
 
+def test_curves_of_one_method_are_numbered_alike_in_all_panels():
+    records = [
+        finished(adapter, task, rank=rank, parameters=100 * rank, warmup=warmup)
+        for adapter, task in (("lora", "rte"), ("lora", "stsb"), ("vera", "rte"))
+        for warmup in (0.0, 0.5)
+        for rank in (4, 8)
+    ]
+    table = the_table(records)
+    panels = score_panels(table, analyse(table, {}))
+    assert {(curve.name, curve.number) for panel in panels for curve in panel.curves} == {
+        ("lora (warmup=0.0)", 0),
+        ("lora (warmup=0.5)", 1),
+        ("vera (warmup=0.0)", 0),
+        ("vera (warmup=0.5)", 1),
+    }
+
+
 def trained(table: Table, steps: dict[int, tuple[int, ...]]) -> list[Panel]:
     losses = {
         run.record.run_id: History(run.record.run_id, "x", steps[run.record.seed], (1.0 + run.record.seed, 0.5))

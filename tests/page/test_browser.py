@@ -74,6 +74,7 @@ def page(request, pages) -> Iterator["playwright.Page"]:
     """The page as at first but for what is sorted; an error or a request for a network fails the test at its end."""
     found, wrong = pages[getattr(request, "param", "desktop")]
     found.evaluate(RESET)
+    playwright.expect(found.locator("#scores-1 tbody tr")).to_have_count(5)
     yield found
     assert wrong == []
 
@@ -110,6 +111,7 @@ def test_the_page_breaks_no_rule_of_accessibility(page):
 def test_the_record_view_breaks_no_rule_of_accessibility(page):
     page.locator("#scores-1 td a").first.click()
     page.locator("dialog summary").first.click()
+    playwright.expect(page.locator("dialog pre").first).to_be_visible()
     found = axe.Axe().run(page, context="dialog").response["violations"]
     assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
 
@@ -143,23 +145,24 @@ def test_a_table_is_filtered_as_a_whole_and_by_column(page):
 def test_a_score_opens_its_records_and_escape_closes_them(page):
     link = page.locator("#scores-1 td a").first
     link.press("Enter")
+    playwright.expect(page.locator("dialog summary")).to_have_count(3)
     summaries = page.locator("dialog summary").all_inner_texts()
     assert [re.sub(r"Run \w{12}", "Run", text) for text in summaries] == [
         f"Run, seed {seed}, success" for seed in "012"
     ]
     page.locator("dialog summary").first.click()
-    assert '"config_hash"' in page.locator("dialog pre").first.inner_text()
+    playwright.expect(page.locator("dialog pre").first).to_contain_text('"config_hash"')
     page.keyboard.press("Escape")
-    assert not page.locator("dialog").is_visible()
-    assert link.evaluate("link => link === document.activeElement")
+    playwright.expect(page.locator("dialog")).to_be_hidden()
+    playwright.expect(link).to_be_focused()
 
 
 def test_an_address_with_a_run_opens_its_record(page, page_file):
     run = page.locator("#all-runs tbody th a").first.inner_text()
     page.goto(f"{page_file.as_uri()}#runs={run}")
-    assert f'"run_id": "{run}"' in page.locator("dialog pre").inner_text()
+    playwright.expect(page.locator("dialog pre")).to_contain_text(f'"run_id": "{run}"')
     page.get_by_role("button", name="Close").click()
-    assert not page.locator("dialog").is_visible()
+    playwright.expect(page.locator("dialog")).to_be_hidden()
 
 
 def test_every_run_is_in_the_table_of_all_runs_also_failed_ones(page):
@@ -199,4 +202,4 @@ def test_the_skip_link_comes_first_and_leads_to_the_results(page):
     first.focus()
     assert first.bounding_box()["x"] > 0
     first.press("Enter")
-    assert page.url.endswith("#content")
+    playwright.expect(page).to_have_url(re.compile("#content$"))

@@ -6,6 +6,7 @@ from lorta.harness.figures import FRONT
 from lorta.harness.panels import Curve, Panel, Point
 from lorta.harness.styles import style_of
 
+FILLS = ("", "-open", "-dot", "-open-dot")  # of the markers of one method's first, second, ... curve
 GREY = "#c8c8c8"
 
 
@@ -21,13 +22,8 @@ def figure(panel: Panel) -> dict[str, Any]:
     from plotly.graph_objects import Figure
 
     curves = sorted(panel.curves, key=lambda curve: curve.name)
-    span = _span(panel)
     traces = [_front(panel)] if len(panel.front) > 1 else []
-    traces += [_across(curve, span) if curve.across else _curve(curve) for curve in curves]
-    shown: set[str] = set()
-    for trace in traces:  # settings of one method share its line in the legend
-        trace["showlegend"] = trace["name"] not in shown
-        shown.add(trace["name"])
+    traces += [_across(curve, panel.x_ends) if curve.across else _curve(curve) for curve in curves]
     return Figure({"data": traces, "layout": _layout(panel)}, skip_invalid=False).to_plotly_json()
 
 
@@ -44,22 +40,16 @@ def summary(panel: Panel) -> str:
     return f"{said} Pareto front: {'; '.join(f'{point.text} at {point.x:,.6g}' for point in panel.front)}."
 
 
-def _span(panel: Panel) -> tuple[float, float]:
-    xs = [point.x for curve in panel.curves if not curve.across for point in curve.points]
-    return (min(xs), max(xs)) if xs else (1.0, 10.0)
-
-
 def _curve(curve: Curve) -> dict[str, Any]:
     style = style_of(curve.method)
     trace: dict[str, Any] = {
         "type": "scatter",
         "name": curve.name,
-        "legendgroup": curve.name,
-        "mode": "+".join(["lines"] * curve.joined + ["markers"] * curve.markers),
+        "mode": "lines+markers" if curve.joined else "markers",
         "x": [point.x for point in curve.points],
         "y": [_short(point.y) for point in curve.points],
         "line": {"color": style.colour, "dash": style.line[1], "width": 1.5},
-        "marker": {"symbol": style.marker[1], "size": 8},
+        "marker": {"symbol": style.marker[1] + FILLS[curve.number % len(FILLS)], "size": 8},
     }
     if any(point.text for point in curve.points):
         trace |= {"text": [point.text for point in curve.points], "hovertemplate": "%{text}<br>%{x}<extra></extra>"}
@@ -107,7 +97,10 @@ def _front(panel: Panel) -> dict[str, Any]:
 
 def _layout(panel: Panel) -> dict[str, Any]:
     x: dict[str, Any] = {"title": {"text": panel.x_label}, "gridcolor": "#e4e4e4"}
-    x |= {"type": "log", "tickformat": "~s"} if panel.log_x else {"type": "linear"}
+    low, high = panel.x_ends
+    x |= {"type": "log", "tickformat": "~g" if low < 1 else "~s"} if panel.log_x else {"type": "linear"}
+    if panel.log_x and high > 100 * low:
+        x["dtick"] = 1  # decades only: more labels collide on a phone
     layout: dict[str, Any] = {
         "template": "none",
         "font": {"size": 12, "color": "#1b1b1b"},
