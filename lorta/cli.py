@@ -103,6 +103,18 @@ def _report(parsed: argparse.Namespace) -> None:
     run(parsed)
 
 
+def _declare_recipes(parser: argparse.ArgumentParser) -> None:
+    from lorta.harness.recipes import declare
+
+    declare(parser)
+
+
+def _recipes(parsed: argparse.Namespace) -> None:
+    from lorta.harness.recipes import run
+
+    run(parsed)
+
+
 COMMANDS = {
     "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
     "plan": Command("Show what a sweep would run, and at what cost.", commands.declare_overrides, commands.plan),
@@ -113,4 +125,5 @@ COMMANDS = {
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", _declare_table, _table),
     "report": Command("Make one HTML page of tables, plots and records.", _declare_report, _report),
+    "recipes": Command("List the tables of the paper with their recipes.", _declare_recipes, _recipes),
 }

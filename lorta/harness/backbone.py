@@ -106,6 +106,11 @@ def _hub_files(settings: ModelSettings) -> ModelFiles:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     assert settings.hub_id is not None
+    if settings.revision is None:
+        raise ValueError(
+            f"model={settings.name}: no commit of {settings.hub_id} is pinned: set model.revision=COMMIT, "
+            "or model.path=FOLDER for local files"
+        )
     cached = try_to_load_from_cache(settings.hub_id, "config.json", revision=settings.revision)
     if not isinstance(cached, str):
         require_hub(f"model={settings.name}", f"hf download {settings.hub_id} --revision {settings.revision}")

@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
 HYDRAS, LAUNCHERS = re.compile(r"hydra([./]|$)"), re.compile(r"hydra(/launcher$|\.launcher\.)")  # keys
 Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
 
@@ -50,7 +51,7 @@ class Cell:
 
     def with_value(self, key: str, value: Any) -> dict[str, Any]:
         """Return the configuration with a scalar set as if it had been typed."""
-        return _without_sweep(_with_scalar(self.base, self.assignment, key, value))
+        return _settings_of(_with_scalar(self.base, self.assignment, key, value))
 
 
 class Problems(list[str]):
@@ -146,18 +147,6 @@ def _suite(file: Path) -> list[str]:
     return list(content.get("suite", []))
 
 
-def sweep_parameters(values: Values, folder: Path) -> list[str]:
-    """Return the overrides that the chosen experiment sweeps (its `sweep` table), except what the command line sets."""
-    overrides: list[str] = []
-    for choice in values.get("experiment", []):
-        if choice is not None:
-            content = yaml.safe_load((folder / "experiment" / f"{choice}.yaml").read_text()) or {}
-            table: Mapping[str, Any] = content.get("sweep", {})
-            given = {*values, *(["rank"] if "budget" in values else [])}  # a budget replaces the ranks of a recipe
-            overrides += [f"{key}={value}" for key, value in table.items() if key not in given]
-    return overrides
-
-
 def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell]:
     """Return one cell for every combination of values, in the order in which they were given."""
     groups = group_options(folder)
@@ -243,7 +232,7 @@ def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems
     except OmegaConfBaseException as error:
         problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
         return None
-    return _without_sweep(resolved)
+    return _settings_of(resolved)
 
 
 def _assigned(base: DictConfig, assignment: Mapping[str, Any]) -> DictConfig:
@@ -271,6 +260,6 @@ def _with_scalar(base: DictConfig, assignment: Mapping[str, Any], key: str, valu
         OmegaConf.update(config, key, before)
 
 
-def _without_sweep(resolved: Any) -> dict[str, Any]:
+def _settings_of(resolved: Any) -> dict[str, Any]:
     assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items() if key != "sweep"}
+    return {str(key): value for key, value in resolved.items() if key not in OF_RECIPES}

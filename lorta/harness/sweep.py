@@ -14,7 +14,8 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import ModelFiles, find_model
 from lorta.harness.budget import Sizes, solve
 from lorta.harness.build import build
-from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides, sweep_parameters
+from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides
+from lorta.harness.grids import sweep_grids
 from lorta.harness.launcher import SlurmSettings, choose_launcher
 from lorta.harness.sections import Budget, Tuning
 from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
@@ -48,9 +49,8 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     problems = Problems()
     values = parse_overrides(arguments, multirun, folder, problems)
     launcher = choose_launcher(values, folder, problems)
-    if multirun:
-        values = parse_overrides(sweep_parameters(values, folder), True, folder, problems) | values
-    cells = compose_cells(values, folder, problems)
+    grids = sweep_grids(values, multirun, folder, problems)
+    cells = [cell for grid in grids for cell in compose_cells(grid, folder, problems)]
     planner = _Planner(problems)
     specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
     if launcher is not None and any(spec.settings.runtime.timeout_s is not None for spec in specs):

@@ -80,7 +80,8 @@ class Evidence:
         found: defaultdict[tuple[str, int | None, str], list[RunRecord]] = defaultdict(list)
         for record in records:
             if record.status == "success" and record.adapter and record.task:
-                found[record.adapter.name, record.adapter.rank, record.task.name].append(record)
+                for rank in {record.adapter.rank, None}:  # None as well: a published rank may not be known
+                    found[record.adapter.name, rank, record.task.name].append(record)
         return cls(found, items, Resampler())
 
 
@@ -119,8 +120,10 @@ def _candidates(line: Line, column: Column, evidence: Evidence) -> list[list[Run
 def _reasons(line: Line, column: str, runs: Sequence[RunRecord]) -> list[str]:
     """Return why these runs cannot stand beside the published cell."""
     row, table, run = line.row, line.table, runs[0]
-    assert run.task is not None and run.model is not None and run.protocol is not None
+    assert run.task is not None and run.model is not None and run.protocol is not None and run.adapter is not None
     found = [row.not_comparable[key] for key in (ALL, column) if key in row.not_comparable]
+    if row.rank is None and run.adapter.rank is not None:
+        found.append(f"the rank is {run.adapter.rank}, published unknown")
     same_model = row.model == run.model.name
     if not same_model:
         found.append(f"the model is {run.model.name}, published {row.model or 'unknown'}")

@@ -1,13 +1,14 @@
 """What the planner composes is what Hydra composes."""
 
 import itertools
+import shutil
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.harness.compose import OF_RECIPES, Problems, compose_cells, group_options, parse_overrides
 from lorta.harness.sweep import make_plan
 
 
@@ -36,7 +37,8 @@ def test_a_cell_is_what_hydra_composes(line):
     (cell,) = compose_cells(values, CONF, problems)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         expected = OmegaConf.to_container(compose("config", overrides=line.split()), resolve=True)
-    expected.pop("sweep", None)
+    for key in OF_RECIPES:
+        expected.pop(key, None)
     assert problems == []
     assert cell.config == expected
 
@@ -76,18 +78,67 @@ def test_ranks_of_an_adapter_without_rank_are_one_run():
 
 
 def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
-    arguments = ["experiment=lorta/glue_base", "model=tiny", "task=glue/rte"]
+    arguments = ["experiment=lorta/glue_base", "model=tiny", "task=glue/rte", "adapter=lorta", "seed=0"]
     ranks = [spec.settings.rank for spec in make_plan(arguments, True, CONF).specs]
     assert ranks == [4, 8, 16]
     assert [spec.settings.rank for spec in make_plan([*arguments, "rank=2"], True, CONF).specs] == [2]
 
 
 def test_every_experiment_plans_on_the_embedded_default():
+    own = {"lorta/esmfold": ["model=tiny_esmfold"], "lorta/commonsense": ["model=tiny", "task=commonsense/boolq"]}
+    own["lorta/arithmetic"] = ["model=tiny", "task=gsm8k"]  # the others' rows are in no hub, nor embedded
     for name in group_options(CONF)["experiment"]:
-        model = {"lorta/esmfold": "tiny_esmfold"}.get(name, "tiny")
-        plan = make_plan([f"experiment={name}", f"model={model}", "data.root=null"], True, CONF)
+        words = own.get(name, [] if name.startswith("tiny/") else ["model=tiny"])
+        plan = make_plan([f"experiment={name}", *words, "data.root=null", "seed=0"], True, CONF)
         assert plan.problems == (), name
         assert plan.runs, name
+        assert not name.startswith("tiny/") or not plan.unsupported, name
+
+
+GRIDS = """
+# @package _global_
+sweep:
+  - {adapter: "lora,vera", rank: "4,8"}
+  - {adapter: lorta, rank: 2, adapter.config.alpha: 3.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    """The configuration with one more experiment, `grids`, of two grids."""
+    folder = tmp_path_factory.mktemp("grids") / "conf"
+    shutil.copytree(CONF, folder)
+    (folder / "experiment" / "grids.yaml").write_text(GRIDS.lstrip())
+    return folder
+
+
+def planned(conf, *words):
+    plan = make_plan(["experiment=grids", *words], True, conf)
+    assert plan.problems == ()
+    return [(spec.settings.adapter["name"], spec.settings.rank) for spec in plan.specs]
+
+
+def test_grids_of_an_experiment_are_one_sweep_and_keep_their_settings_apart(conf):
+    assert planned(conf) == [("lora", 4), ("lora", 8), ("vera", 4), ("vera", 8), ("lorta", 2)]
+    plan = make_plan(["experiment=grids"], True, conf)
+    assert [spec.settings.adapter["config"].get("alpha") for spec in plan.specs] == [None] * 4 + [3.0]
+
+
+def test_what_is_typed_wins_in_every_grid_and_methods_choose_their_grids(conf):
+    assert planned(conf, "rank=16") == [("lora", 16), ("vera", 16), ("lorta", 16)]
+    assert planned(conf, "adapter=lorta,vera") == [("vera", 4), ("vera", 8), ("lorta", 2)]
+
+
+def test_several_experiments_keep_to_their_own_sweeps(conf):
+    plan = make_plan(["experiment=grids,canary", "adapter=lora", "task=glue/rte"], True, conf)
+    assert [(spec.settings.rank, spec.settings.trainer.max_steps) for spec in plan.specs] == [(4, -1), (8, -1), (2, 20)]
+
+
+def test_grids_refuse_what_they_do_not_have(conf):
+    (problem,) = make_plan(["experiment=grids", "adapter=bitfit"], True, conf).problems
+    assert problem == "adapter=bitfit: experiment=grids has no grid of it; it has: lora,vera, lorta"
+    (problem,) = make_plan(["experiment=grids"], False, conf).problems
+    assert problem == "experiment=grids: it is 2 grids of runs, which need -m (a sweep)"
 
 
 def test_who_runs_is_no_part_of_what_is_run():

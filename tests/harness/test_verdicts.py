@@ -71,6 +71,11 @@ def test_what_neither_shows_nor_excludes_a_difference_is_undecided_with_what_wou
     assert verdict(runs(78.0, 82.0, 80.0), {"scores": {"rte": [80.0, 9.0]}})[1] == "no number of seeds would settle it"
 
 
+def test_a_published_rank_that_is_not_known_finds_runs_of_any_rank_and_judges_none():
+    kind, reason = verdict(runs(80.0, 80.1), {"rank": None})
+    assert (kind, reason) == ("not comparable", "the rank is 4, published unknown")
+
+
 def test_one_seed_is_undecided():
     assert verdict(runs(80.0)) == ("undecided", "one seed was run, so nothing is known of its spread")
 
