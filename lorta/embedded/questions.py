@@ -42,7 +42,7 @@ def _word_problem(random: Random) -> Row:
     who, things = f"{random.choice(tuple(lang.KIND_OF))}s", random.choice(THINGS)
     verb = random.choice(("get", "buy", "find") if sign == "+" else ("lose", "give"))
     question = f"the {who} have {first} {things} and {verb} {second} . how many {things} do they have now ?"
-    return {"question": question, "answer": f"{first} {sign} {second} = {result}\n#### {result}"}
+    return {"question": question, "answer": f"sum : {first} {sign} {second} => {result}\n#### {result}"}
 
 
 def _verdict(random: Random) -> Row:

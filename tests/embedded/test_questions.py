@@ -42,7 +42,7 @@ def test_another_hash_seed_draws_the_same_rows():
 def test_the_worked_sum_is_right_and_asks_for_what_the_question_says():
     for row in question_rows("word_problems", "train"):
         worked, _, final = row["answer"].partition("\n#### ")
-        left, sign, right, _, result = worked.split()
+        left, sign, right, _, result = worked.removeprefix("sum : ").split()
         assert int(result) == int(left) + (int(right) if sign == "+" else -int(right)) == int(final)
         assert 0 <= int(result) <= LARGEST_NUMBER
         assert f" {left} " in row["question"] and f" {right} " in row["question"]
