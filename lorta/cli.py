@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lorta.harness import commands, drift_command
+from lorta.harness import commands, drift_command, recipes, table_command
+from lorta.harness.page import command as page_command
 
 
 class Command(NamedTuple):
@@ -79,42 +80,6 @@ def _fit(parsed: argparse.Namespace) -> None:
         print(f"{layer:5d}", *(f"{value:10.3e}" for value in row))
 
 
-def _declare_table(parser: argparse.ArgumentParser) -> None:
-    from lorta.harness.table_command import declare
-
-    declare(parser)
-
-
-def _table(parsed: argparse.Namespace) -> None:
-    from lorta.harness.table_command import run
-
-    run(parsed)
-
-
-def _declare_report(parser: argparse.ArgumentParser) -> None:
-    from lorta.harness.page.command import declare
-
-    declare(parser)
-
-
-def _report(parsed: argparse.Namespace) -> None:
-    from lorta.harness.page.command import run
-
-    run(parsed)
-
-
-def _declare_recipes(parser: argparse.ArgumentParser) -> None:
-    from lorta.harness.recipes import declare
-
-    declare(parser)
-
-
-def _recipes(parsed: argparse.Namespace) -> None:
-    from lorta.harness.recipes import run
-
-    run(parsed)
-
-
 COMMANDS = {
     "export": Command("Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", _declare_export, _export),
     "plan": Command("Show what a sweep would run, and at what cost.", commands.declare_overrides, commands.plan),
@@ -123,7 +88,9 @@ COMMANDS = {
     "collect": Command("Export a sweep's records.", commands.declare_collect, commands.collect),
     "drift": Command("Check whether canaries come out as recorded.", drift_command.declare, drift_command.run),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", _declare_fit, _fit),
-    "table": Command("Make reports of runs, and the tables of papers beside our runs.", _declare_table, _table),
-    "report": Command("Make one HTML page of tables, plots and records.", _declare_report, _report),
-    "recipes": Command("List the tables of the paper with their recipes.", _declare_recipes, _recipes),
+    "table": Command(
+        "Make reports of runs, and the tables of papers beside our runs.", table_command.declare, table_command.run
+    ),
+    "report": Command("Make one HTML page of tables, plots and records.", page_command.declare, page_command.run),
+    "recipes": Command("List the tables of the paper with their recipes.", recipes.declare, recipes.run),
 }

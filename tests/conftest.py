@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,3 +30,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("WARNING: Slurm was not tested", sep="!", red=True, bold=True)
     for reason, count in reasons.items():
         terminalreporter.line(f"{count} tests: {reason}")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads on busy cores wait for each other far longer than small sums take."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

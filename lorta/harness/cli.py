@@ -87,18 +87,12 @@ def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console,
     store, count = Store(runtime.runs), len(plan.trials)
     todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.signature))]
     console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
-    try:
-        if todo and plan.launcher is not None:
-            console.print("the same command submits the runs themselves when all trials have ended")
-            return run_plan(replace(plan, specs=tuple(todo), trials=(), waiting=()), console, parallel)
-        if todo and not _run(todo, parallel, console):
-            return EXIT_STATUS
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command continues with what is not finished")
-        return 130
-    except StoreUnwritable as error:
-        console.print(f"stopped: {error.strerror}", markup=False)
-        return 1
+    if todo and plan.launcher is not None:
+        console.print("the same command submits the runs themselves when all trials have ended")
+        submission = replace(plan, specs=tuple(todo), trials=(), waiting=())
+        return _explained(lambda: run_plan(submission, console, parallel), console)
+    if todo and (status := _explained(lambda: _run(todo, parallel, console), console)):
+        return status
     planned = again()
     if planned is None:
         return 2
@@ -130,13 +124,21 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
     )
     for sentence in budget_sentences(plan, only_off=True):
         console.print(f"budget: {sentence}", markup=False)
-    try:
+
+    def finish() -> int:
         for spec in skipped:
             skip(spec, plan.unsupported[spec.signature])
             console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
-        if todo and not _run(todo, parallel, console):
-            return EXIT_STATUS
-        return _report(plan, store, console, bool(todo))
+        status = _run(todo, parallel, console) if todo else 0
+        return status or _report(plan, store, console, bool(todo))
+
+    return _explained(finish, console)
+
+
+def _explained(work: Callable[[], int], console: Console) -> int:
+    """Return the work's exit status, or say why it stopped and return the status of an interruption or of a failure."""
+    try:
+        return work()
     except KeyboardInterrupt:
         console.print("interrupted; the same command continues with what is not finished")
         return 130
@@ -145,8 +147,8 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         return 1
 
 
-def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:
-    """Run and return True, or False when the process was asked to leave before all was done."""
+def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
+    """Run and return 0, or EXIT_STATUS when the process was asked to leave before all was done."""
     from lorta.harness.progress import follow
     from lorta.harness.workers import run_all, worker_count
 
@@ -158,8 +160,8 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> bool:
             records = []
         if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):
             console.print(f"asked to leave; the same command continues with what is not finished ({EXIT_STATUS})")
-            return False
-    return True
+            return EXIT_STATUS
+    return 0
 
 
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:

@@ -69,9 +69,10 @@ def test_a_failed_run_is_tried_again_and_a_finished_one_is_not(spec):
 
 def test_a_record_says_running_before_the_work_starts(spec):
     killed = spec("Killed")
-    seen = []
+    seen, ended = [], False
     for record in run_all([killed], workers=1):
-        if record is None and (found := Store(killed.settings.runtime.runs).read(killed.signature)):
+        ended = ended or record is not None  # a quick end may come before the first look
+        if not ended and (found := Store(killed.settings.runtime.runs).read(killed.signature)):
             seen.append(found.status)
     assert seen == [] or seen[0] == "running"
     assert Store(killed.settings.runtime.runs).read(killed.signature).started_at is not None

@@ -13,12 +13,8 @@ from lorta.tuner import LortaConfig
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small lose time, a lot on a busy machine, when their products are split over threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def in_one_thread(one_thread):
+    """The products of these tests are small."""
 
 
 @pytest.fixture

@@ -15,14 +15,7 @@ STEPS = 3  # LoRA's A gets a gradient once B has moved
 PROJECTIONS = "adapter.projections=[q,k,v,o]"  # the trunk has q, k and v in one module
 OUTPUTS = ("frames", "angles", "positions", "distogram_logits", "lddt_head", "plddt")
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads on busy cores wait for each other far longer than these small sums take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @torch.no_grad()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments.folding.metrics import coordinates
 from experiments.folding.task import TRUNK
@@ -23,14 +22,7 @@ from tests.experiments.folding.esmfold import settings
 
 SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads on busy cores wait for each other far longer than these small sums take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plan(*overrides):
