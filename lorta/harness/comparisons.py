@@ -58,7 +58,7 @@ class Analysis:
 def analyse(table: Table, items: ItemScores) -> Analysis:
     """Return intervals and comparisons of a table, from its records and what is known of single items."""
     resampler = Resampler()
-    scores = [_scores(table, row, items) for row in table.rows]
+    scores = _prepared([_scores(table, row, items) for row in table.rows], resampler)
     spreads = [{task: resampler.spread(task, found) for task, found in of_row.items()} for of_row in scores]
     intervals: dict[Place, Interval] = {}
     middle: dict[int, Interval] = {}
@@ -91,6 +91,16 @@ def _scores(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
         even = None not in lines and len({len(line or ()) for line in lines}) == 1
         found[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * table.scale if even else None)
     return found
+
+
+def _prepared(scores: Sequence[dict[str, Scores]], resampler: Resampler) -> Sequence[dict[str, Scores]]:
+    """Return the scores of all rows with their items resampled, a task at a time."""
+    prepared: list[dict[str, Scores]] = [{} for _ in scores]
+    for task in dict.fromkeys(task for of_row in scores for task in of_row):
+        rows = [row for row, of_row in enumerate(scores) if task in of_row]
+        for row, found in zip(rows, resampler.prepare(task, [scores[row][task] for row in rows]), strict=True):
+            prepared[row][task] = found
+    return prepared
 
 
 def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler: Resampler) -> tuple[Comparison, ...]:
@@ -128,6 +138,8 @@ def _difference(scores: Scores, best: Scores) -> Scores | None:
 
 
 def _at(scores: Scores, seeds: tuple[int, ...]) -> Scores:
+    if seeds == scores.seeds:
+        return scores
     places = [scores.seeds.index(seed) for seed in seeds]
     return Scores(seeds, scores.values[places], None if scores.items is None else scores.items[places])
 

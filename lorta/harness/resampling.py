@@ -16,7 +16,7 @@ intervals, 1 to 5 seeds, from no variance between seeds to nothing else: 94 to 9
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +25,10 @@ from scipy.special import stdtr, stdtrit
 Array = np.ndarray
 RESAMPLES = 2000
 ITEMS_AT_ONCE = 1000  # a block of resampled items
-ITEMS_KEPT = 5000  # of a task, for the next method; more are drawn anew, to the same effect
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # of an estimate: a standard error below this share is none
-HALVINGS = 40  # of the range of a p value
+P_PRECISION = 1e-5  # relative
+SMALLEST_P = 1e-15  # a confidence of 1 - p is 1 below
 
 
 class Variance(NamedTuple):
@@ -48,6 +48,7 @@ class Scores:
     seeds: tuple[int, ...]
     values: Array
     items: Array | None = None
+    drawn: Array | None = None  # (resamples,): mean effects of resampled items, where a Resampler has prepared them
 
     def minus(self, other: "Scores") -> "Scores":
         """Return the differences seed by seed and item by item. Raises ValueError when the seeds differ."""
@@ -55,7 +56,8 @@ class Scores:
             raise ValueError(f"a paired difference needs the same seeds, got {self.seeds} and {other.seeds}.")
         both = self.items is not None and other.items is not None and self.items.shape == other.items.shape
         items = self.items - other.items if both else None  # type: ignore[operator]
-        return Scores(self.seeds, self.values - other.values, items)
+        drawn = self.drawn - other.drawn if both and self.drawn is not None and other.drawn is not None else None
+        return Scores(self.seeds, self.values - other.values, items, drawn)
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,10 @@ class Interval:
         if self.error <= ROUNDING * abs(self.value):
             return 2.0 ** -max(part.freedom for part in self.parts)
         distance = abs(self.value) / self.error
-        if len(self.parts) == 1:
-            return float(2 * stdtr(self.parts[0].freedom, -distance))
-        low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
+        alone = [max(float(2 * stdtr(part.freedom, -distance)), SMALLEST_P) for part in self.parts]
+        low, high = min(alone), max(alone)  # the p lies between those of its parts
+        while high > low * (1 + P_PRECISION):
+            middle = math.sqrt(low * high)
             low, high = (middle, high) if critical_value(self.parts, 1 - middle) > distance else (low, middle)
         return high
 
@@ -131,10 +132,22 @@ class Resampler:
         over_seeds = Variance(float(scores.values.var(ddof=1)) / count, count - 1.0) if count > 1 else None
         by_items, over_items = np.zeros(self.resamples), None
         if scores.items is not None:
-            effects = _item_effects(scores.items)
-            by_items = self._item_deviation(task, effects)
+            drawn = self._drawn(task, scores.items.mean(axis=0)) if scores.drawn is None else scores.drawn
+            effects, share = _item_effects(scores.items)
+            by_items = drawn * share
             over_items = Variance(float((effects**2).sum()) / len(effects) ** 2, max(len(effects) - 1.0, 1.0))
         return Spread(scores.values, deviations, chosen, weights @ deviations, by_items, over_seeds, over_items)
+
+    def prepare(self, task: str, scores: Sequence[Scores]) -> list[Scores]:
+        """Return the scores with their `drawn`, in one product; paired differences of them need none of their own."""
+        counts = [None if found.items is None else found.items.shape[1] for found in scores]
+        prepared = list(scores)
+        for count in set(counts) - {None}:
+            places = [place for place, other in enumerate(counts) if other == count]
+            means = np.stack([scores[place].items.mean(axis=0) for place in places])  # type: ignore[union-attr]
+            for place, drawn in zip(places, self._drawn(task, means), strict=True):
+                prepared[place] = replace(scores[place], drawn=drawn)
+        return prepared
 
     def _seed_draws(self, task: str, count: int) -> tuple[Array, Array]:
         """Return the chosen seeds and each seed's share in the mean, both (resamples, seeds)."""
@@ -144,23 +157,27 @@ class Resampler:
             self._seeds[task, count] = chosen, shares
         return self._seeds[task, count]
 
-    def _item_deviation(self, task: str, effects: Array) -> Array:
-        """Return the mean effect of resampled items, (resamples,); each item counts Poisson(1) times."""
-        total = np.zeros(self.resamples)
-        for start in range(0, len(effects), ITEMS_AT_ONCE):
-            part = effects[start : start + ITEMS_AT_ONCE]
-            total += self._item_weights(task, start, len(effects))[:, : len(part)] @ part
-        return total / len(effects)
+    def _drawn(self, task: str, means: Array) -> Array:
+        """Return mean effects of resampled items, (..., resamples), from their means over seeds, (..., items).
+
+        Each item counts Poisson(1) times.
+        """
+        effects = means - means.mean(axis=-1, keepdims=True)
+        count = effects.shape[-1]
+        total = np.zeros((*effects.shape[:-1], self.resamples))
+        for start in range(0, count, ITEMS_AT_ONCE):
+            part = effects[..., start : start + ITEMS_AT_ONCE]
+            total += part @ self._item_weights(task, start, part.shape[-1])
+        return total / count
 
     def _item_weights(self, task: str, start: int, count: int) -> Array:
-        """Return how often items count from `start` on; those of few items are kept as they are multiplied."""
-        if (task, start) in self._items and self._items[task, start].shape[1] >= min(count, ITEMS_AT_ONCE):
-            return self._items[task, start]
-        drawn = _generator(task, "items", start).poisson(1.0, size=(self.resamples, ITEMS_AT_ONCE))
-        drawn = drawn[:, :count].astype(float) if count < ITEMS_AT_ONCE else drawn.astype(np.float32)
-        if start < ITEMS_KEPT:  # a large evaluation split would fill the memory
-            self._items[task, start] = drawn
-        return drawn
+        """Return how often `count` items from `start` on count, (count, resamples)."""
+        known = self._items.get((task, start))
+        if known is not None and len(known) >= count:
+            return known[:count]
+        drawn = _generator(task, "items", start).poisson(1.0, size=(count, self.resamples))
+        self._items[task, start] = drawn.astype(np.uint8)  # the largest that is ever drawn is about 15
+        return self._items[task, start]
 
 
 def mean_interval(spreads: Sequence[Spread], value: float, widening: float = 1.0) -> Interval:
@@ -208,16 +225,17 @@ def interquartile_mean(draws: Array) -> Array:
     return ordered[..., cut : draws.shape[-1] - cut].mean(axis=-1)
 
 
-def _item_effects(items: Array) -> Array:
-    """Return each item's deviation from the mean, (items,), shrunk by what seeds and items do together."""
+def _item_effects(items: Array) -> tuple[Array, float]:
+    """Return items' deviations from their mean, (items,), shrunk, and how far: by what seeds and items do together."""
     seeds, count = items.shape
     effects = items.mean(axis=0) - items.mean()
     spread = float((effects**2).sum()) / (count - 1) if count > 1 else 0.0
     if seeds == 1 or spread == 0:
-        return effects
+        return effects, 1.0
     rest = items - items.mean(axis=1, keepdims=True) - effects
     together = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
-    return effects * math.sqrt(max(0.0, 1 - together / seeds / spread))
+    share = math.sqrt(max(0.0, 1 - together / seeds / spread))
+    return effects * share, share
 
 
 def _widening(seeds: int) -> float:

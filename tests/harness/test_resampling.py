@@ -90,6 +90,25 @@ def test_items_beyond_one_block_count_too():
     assert found.by_items.var() == pytest.approx(found.over_items.value, rel=0.1)
 
 
+def test_differences_of_prepared_scores_are_those_of_others():
+    plain = [scores(study(np.random.default_rng(seed), 3, 1500, 0.02, 0.19)) for seed in (10, 11)]
+    without = Scores(plain[0].seeds, plain[0].values)
+    *prepared, same = Resampler().prepare("task", [*plain, without])
+    assert same is without
+    expected = Resampler().spread("task", plain[0].minus(plain[1]))
+    assert prepared[0].minus(prepared[1]).drawn is not None
+    found = Resampler().spread("task", prepared[0].minus(prepared[1]))
+    assert found.by_items == pytest.approx(expected.by_items, abs=1e-12)
+    assert found.by_items.std() > 0
+
+
+def test_fewer_items_are_drawn_as_the_first_of_many():
+    resampler, answers = Resampler(), study(np.random.default_rng(12), 2, 300, 0.02, 0.19)
+    resampler.spread("task", scores(answers))
+    few = resampler.spread("task", scores(answers[:, :200]))
+    assert np.array_equal(few.by_items, Resampler().spread("task", scores(answers[:, :200])).by_items)
+
+
 def test_one_seed_without_items_has_no_spread():
     assert Resampler().spread("task", Scores((0,), np.array([80.0]))) is None
 
@@ -133,3 +152,9 @@ def test_p_is_the_level_whose_interval_ends_at_zero():
     assert len(interval.parts) == 2
     assert at_the_edge.p_of_zero == pytest.approx(0.05, abs=1e-6)
     assert (interval.p_of_zero, mean_interval([spread], 80.0).p_of_zero < 1e-3) == (1.0, True)
+
+
+def test_smallest_p_is_not_rounded_to_a_grid():
+    spread = Resampler().spread("task", scores(study(np.random.default_rng(9), 3, 200, 0.02, 0.19)))
+    wide, wider = (mean_interval([spread], value).p_of_zero for value in (5_000.0, 10_000.0))
+    assert 0 < wider < wide < 1e-3
