@@ -1,9 +1,12 @@
 """Print what the harness costs and saves: seconds beside training and scoring, and against a process for each run.
 
-python scripts/measure_sweep.py [--workers 2] [--seeds 10] [--alone 6]   (six runs a seed)
+python scripts/measure_sweep.py [--workers 2] [--seeds 10] [--alone 6] [OVERRIDE ...]   (six runs a seed)
+
+Without overrides runs are as short as they get (trainer=smoke); with data.root=DATA they learn real CoLA and RTE.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -13,8 +16,7 @@ from pathlib import Path
 from lorta.harness.store import Store
 
 RUN = Path(__file__).parents[1] / "run.py"
-CELLS = ("adapter=head_only,lora,lorta", "task=glue/cola,glue/rte", "trainer=smoke")
-ONE = ("adapter=lora", "task=glue/cola", "trainer=smoke")
+ADAPTERS, TASKS = ("head_only", "lora", "lorta"), ("glue/cola", "glue/rte")
 
 
 def seconds(folder: str, *words: str) -> float:
@@ -25,29 +27,42 @@ def seconds(folder: str, *words: str) -> float:
     return time.perf_counter() - begun
 
 
-def main() -> None:
-    """Compare a sweep with as many separate processes, of which only `alone` are run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("workers", 2), ("seeds", 10), ("alone", 6)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
+def measure_sweep(workers: int, seeds: int, words: list[str]) -> tuple[int, float]:
+    """Print what a sweep costs, and return the number of its runs and its wall time."""
+    cells = (
+        "-m",
+        f"adapter={','.join(ADAPTERS)}",
+        f"task={','.join(TASKS)}",
+        f"seed={','.join(map(str, range(seeds)))}",
+    )
     with tempfile.TemporaryDirectory() as folder:
-        sweep = ("-m", *CELLS, f"seed={','.join(map(str, range(options.seeds)))}", f"runtime.workers={options.workers}")
-        wall = seconds(folder, *sweep)
-        records = Store(f"{folder}/runs").records()
-        work = sum((found.time.train_s or 0) + (found.time.eval_s or 0) for found in records if found.time)
-        inside = sum(found.time.wall_s or 0 for found in records if found.time)
-        again = seconds(folder, *sweep)
-    with tempfile.TemporaryDirectory() as folder:
-        average = sum(seconds(folder, *ONE, f"seed={seed}") for seed in range(options.alone)) / options.alone
-    count, total = len(records), wall * options.workers
-    print(f"{count} runs with {options.workers} workers: {wall:.1f} s, {wall / count:.2f} s a run")
+        wall = seconds(folder, *cells, f"runtime.workers={workers}", *words)
+        times = [record.time for record in Store(f"{folder}/runs").records() if record.time]
+        again = seconds(folder, *cells, f"runtime.workers={workers}", *words)
+    count, total = len(times), wall * workers
+    work = sum((found.train_s or 0) + (found.eval_s or 0) for found in times)
+    inside = sum(found.wall_s or 0 for found in times)
+    print(f"{count} runs with {workers} workers: {wall:.1f} s, {wall / count:.2f} s a run")
     print(f"worker seconds a run: training, scoring {work / count:.2f}, loading, saving {(inside - work) / count:.2f}")
     print(f"  and {(total - inside) / count:.2f} outside of runs, start and report included")
+    print(f"all but training and scoring: {1 - work / total:.1%} of the sweep")
     print(f"the same command again, nothing to do: {again:.2f} s")
-    print(
-        f"a process for each run: {average:.1f} s, mean of {options.alone}; {average * count / wall:.1f} times as long"
-    )
+    return count, wall
+
+
+def main() -> None:
+    """Compare a sweep with as many separate processes, of which only `alone` are run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("workers", 2), ("seeds", 10), ("alone", 6)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("words", nargs="*", default=["trainer=smoke"], metavar="OVERRIDE")
+    options = parser.parse_args()
+    count, wall = measure_sweep(options.workers, options.seeds, options.words)
+    cells = itertools.islice(itertools.cycle(itertools.product(ADAPTERS, TASKS)), options.alone)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = [seconds(folder, f"adapter={adapter}", f"task={task}", *options.words) for adapter, task in cells]
+    average = sum(alone) / len(alone)
+    print(f"a process for each run: {average:.1f} s, mean of {len(alone)}; {average * count / wall:.1f} times as long")
 
 
 if __name__ == "__main__":

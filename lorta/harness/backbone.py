@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MEBIBYTE = 2**20
+_kept: dict[tuple[str, str | None], "PreTrainedTokenizerBase"] = {}  # each is handed out once: users change tokenizers
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,14 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
     """Return the model's fast tokenizer, without running code from its repository."""
     from transformers import AutoTokenizer
 
+    if (files.location, files.revision) in _kept:
+        return _kept.pop((files.location, files.revision))
     return AutoTokenizer.from_pretrained(files.location, revision=files.revision or "main", trust_remote_code=False)
+
+
+def keep_tokenizer(files: ModelFiles) -> None:
+    """Load the model's tokenizer for the next `load_tokenizer`, of this process or of each that is forked from it."""
+    _kept[files.location, files.revision] = load_tokenizer(files)
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:

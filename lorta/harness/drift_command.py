@@ -3,11 +3,11 @@
 import argparse
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from lorta.harness.quiet import be_quiet  # before torch comes
 
 DRIFTED = 1  # exit status
 BASE_KEY = "base_model_name_or_path"  # of PEFT's adapter_config.json: a path of the machine that trained it
@@ -22,7 +22,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Print what became of every canary; 1 when one of them drifted."""
-    _be_quiet()
+    be_quiet()
     if parsed.record:
         for folder in record(parsed.canaries):
             print(f"{folder}: recorded")
@@ -31,17 +31,6 @@ def run(parsed: argparse.Namespace) -> int:
     if not found:
         raise ValueError(f"{parsed.canaries} has no canary: lorta drift --record makes them")
     return _check(found, parsed.if_changed)
-
-
-def _be_quiet() -> None:
-    import_module("lorta.harness.quiet")  # before torch
-    import datasets
-    from transformers.utils import logging
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    datasets.disable_progress_bars()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def canaries(place: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from lorta.harness.cost import (
 from lorta.harness.holding_out import load_splits
 from lorta.harness.jobs import cancelled
 from lorta.harness.preemption import Preempted
+from lorta.harness.quiet import be_quiet
 from lorta.harness.record import RunRecord
 from lorta.harness.recovery import (
     CHECKPOINT,
@@ -172,15 +172,10 @@ class _Run:
         return self.record
 
     def _prepare(self) -> ModelFiles:
-        import datasets
         import torch
         from transformers import set_seed
-        from transformers.utils import logging
 
-        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-        datasets.disable_progress_bars()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        be_quiet()
         if not torch.cuda.is_available():
             torch.set_num_threads(self.settings.trainer.cpu_threads)
         set_seed(self.settings.seed)

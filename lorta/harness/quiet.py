@@ -2,9 +2,21 @@
 
 import logging
 import os
+import warnings
 
 # the profiler, which measures memory, would announce itself and each block that it did not see
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 # PEFT imports bitsandbytes whether weights are quantised or not; it misses a faster kernel for 4 bits on CPUs
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def be_quiet() -> None:
+    """Silence progress bars and advice of the libraries, which this imports."""
+    import datasets
+    from transformers.utils import logging as of_transformers
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    datasets.disable_progress_bars()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()

@@ -5,10 +5,13 @@ objects are not visited any more. Workers would otherwise each copy most of what
 """
 
 import gc
+import os
 
-from lorta.harness import provenance
+from lorta.harness import provenance, rehearsal
 
 provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
 provenance.environment()
+if rehearsal.VARIABLE in os.environ:
+    rehearsal.rehearse(os.environ[rehearsal.VARIABLE])
 gc.collect()
 gc.freeze()

@@ -1,6 +1,7 @@
 """Local workers: one process a run, forked from a server that has torch, transformers and peft in memory already.
 
-A run that is killed, or takes too long, costs that run only; its record says so. The pool itself is pebble's.
+Where there are GPUs, each process imports them itself, while it waits for its run. A run that is killed, or takes too
+long, costs that run only; its record says so. The pool itself is pebble's.
 """
 
 import multiprocessing
@@ -10,12 +11,15 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 import lorta.harness.quiet  # noqa: F401 - before torch comes
+from lorta.harness import rehearsal
 from lorta.harness.attempt import attempt, attempts_so_far, lost
 from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine
@@ -46,11 +50,16 @@ def worker_count(specs: Sequence[RunSpec]) -> int:
     wanted = specs[0].settings.runtime.workers
     if wanted != "auto":
         return wanted
-    if Path("/proc/driver/nvidia/gpus").is_dir():
+    if gpus_here():
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(spec.settings.trainer.cpu_threads for spec in specs)
     return max(1, min(cores // threads, len(specs)))
+
+
+def gpus_here() -> bool:
+    """Return whether this machine has NVIDIA GPUs, without torch."""
+    return Path("/proc/driver/nvidia/gpus").is_dir()
 
 
 def run_all(
@@ -68,15 +77,27 @@ def run_all(
         yield from _run_here(deque(specs), before)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, *_model_modules(specs), *_target_modules(specs), "lorta.harness.warm"])
-    spare = 1  # a forked process waits while others work, so that a run starts as soon as one ends
-    pool = ProcessPool(workers + spare, max_tasks=1, initializer=leave_with_parent, context=context)
+    modules = [*PRELOAD, *_model_modules(specs), *_target_modules(specs)]
+    if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
+        context.set_forkserver_preload([])
+    else:
+        os.environ[rehearsal.VARIABLE] = rehearsal.programme(specs)
+        context.set_forkserver_preload([*modules, "lorta.harness.warm"])
+    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
+    pool = ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
     with pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:
             pool.stop()
             raise
+
+
+def _get_ready(modules: Sequence[str]) -> None:
+    leave_with_parent()
+    for name in modules:
+        with suppress(ImportError):  # as multiprocessing's server does
+            import_module(name)
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:

@@ -1,6 +1,7 @@
-"""What workers share: frozen imports, and base weights that are pages of the model's file."""
+"""What workers share: frozen imports, tokenizers, and base weights that are pages of the model's file."""
 
 import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 from transformers import RobertaForSequenceClassification
 
-from lorta.harness.backbone import ModelFiles, load_classifier
+from lorta.harness import rehearsal
+from lorta.harness.backbone import ModelFiles, keep_tokenizer, load_classifier, load_tokenizer, tokenizer_sha256
+from lorta.harness.cli import CONF
+from lorta.harness.sweep import make_plan
 from tests.contract.backbones import backbone
 
-TOKENIZER = Path(__file__).parents[2] / "lorta" / "embedded" / "weights" / "tiny"
+ROOT = Path(__file__).parents[2]
+TOKENIZER = ROOT / "lorta" / "embedded" / "weights" / "tiny"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -35,8 +40,60 @@ def test_base_weights_are_pages_of_their_file_and_no_copies(tmp_path):
 
 
 def test_the_server_of_workers_freezes_what_it_imported():
-    code = "import gc, lorta.harness.warm; print(gc.get_freeze_count())"
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    assert int(done.stdout) > 1000
+    assert int(output("import gc, lorta.harness.warm; print(gc.get_freeze_count())")) > 1000
     assert gc.get_freeze_count() == 0
+
+
+def test_a_tokenizer_that_was_kept_is_handed_out_once():
+    files = ModelFiles(str(TOKENIZER), None, "", {})
+    keep_tokenizer(files)
+    first, second = load_tokenizer(files), load_tokenizer(files)
+    first.padding_side = "left"
+    assert second.padding_side == "right"
+    assert tokenizer_sha256(first) == tokenizer_sha256(second)
+
+
+def test_the_server_of_workers_rehearses_every_model_of_a_sweep():
+    programme = rehearsal.programme(make_plan(["task=glue/rte,instruct", "adapter=lora,lorta"], True, CONF).specs)
+    code = (
+        "import sys, lorta.harness.warm, torch\n"
+        "from lorta.harness import backbone\n"
+        "models = [name for name in sys.modules if name.startswith('transformers.models.') and '.modeling_' in name]\n"
+        "print(len(backbone._kept), torch.get_num_threads(), sorted(name.rpartition('_')[2] for name in models))"
+    )
+    kept, threads, models = output(code, programme).split(maxsplit=2)
+    assert (kept, threads) == ("2", "1")
+    assert "'roberta'" in models
+    assert "'llama'" in models
+
+
+def test_a_model_that_cannot_be_loaded_stops_no_server():
+    programme = rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs).replace("package:", "nowhere:")
+    assert "nowhere:" in programme
+    assert output("import lorta.harness.warm; print('there')", programme) == "there"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_beside_a_gpu_workers_import_torch_themselves(tmp_path):
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    code = (
+        "from multiprocessing.forkserver import _forkserver as server\n"
+        "from pathlib import Path\n"
+        "from lorta.harness import workers\n"
+        "from lorta.harness.cli import CONF\n"
+        "from lorta.harness.sweep import make_plan\n"
+        "workers.gpus_here = lambda: True\n"
+        f"plan = make_plan(['adapter=head_only', 'trainer=smoke', *{places!r}], False, CONF)\n"
+        "statuses = [record.status for record in workers.run_all(plan.specs, 1) if record]\n"
+        "print(*statuses, 'libtorch' in Path(f'/proc/{server._forkserver_pid}/maps').read_text())"
+    )
+    assert output(code) == "success False"
+
+
+def output(code: str, programme: str | None = None) -> str:
+    """What a Python process of its own prints."""
+    more = {} if programme is None else {rehearsal.VARIABLE: programme}
+    found = {name: value for name, value in os.environ.items() if name != rehearsal.VARIABLE}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env={**found, **more})
+    return done.stdout.strip()
