@@ -6,7 +6,7 @@ BitFit: Ben-Zaken et al. 2022, arXiv:2106.10199. Importing this module loads no 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorta.geometry import Geometry
 
@@ -35,6 +35,7 @@ class SelectedParameters:
     head_learning_rate: float
     rank: int | None = None  # such a method has none
     identity_at_start: bool = True  # no weight is added or changed before training
+    reversible: ClassVar[bool] = False  # it trains the backbone itself
 
     def __post_init__(self) -> None:
         if self.selects not in SELECTIONS:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from experiments.prompts import Request, Template, common_prefix, encode
 from experiments.rows import Row, cap
@@ -15,7 +15,7 @@ from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits
+from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ ANSWERS = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
-class DpoTask:
+class DpoTask(Task):
     """Pairs of answers to a prompt. Raises ValueError for a beta that is not above 0."""
 
     name: str
@@ -45,11 +45,20 @@ class DpoTask:
     test_is_validation: bool
     peft_task_type: str = "CAUSAL_LM"
     higher_is_better: bool = True
-    compares_with_backbone: ClassVar[bool] = True  # the reference: an adapter must begin as it, or be switched off
 
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise ValueError(f"task.beta must be above 0, got {self.beta}")
+
+    @property
+    def compares_with_backbone(self) -> bool:
+        """The reference: an adapter must begin as it, or be switched off."""
+        return True
+
+    @property
+    def looks_first(self) -> bool:
+        """The reference model's log-probabilities are computed once."""
+        return True
 
     def problem(self, row: Any) -> str | None:
         """Return what is wrong with a row, or None."""

@@ -16,7 +16,7 @@ from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits
+from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ VERSION = 1  # of the tokenised columns
 
 
 @dataclass(frozen=True)
-class InstructTask:
+class InstructTask(Task):
     """Instructions with answers. Raises ValueError for a template or a target of the loss that does not exist."""
 
     name: str
@@ -55,6 +55,11 @@ class InstructTask:
     def holds_out(self) -> bool:
         """Whether training rows can be scored as they are: not where prompts are learnt too, which no score counts."""
         return self.loss_on == "answer"
+
+    @property
+    def looks_first(self) -> bool:
+        """The backbone's own losses stand beside the adapted model's."""
+        return True
 
     def problem(self, row: Any) -> str | None:
         """Return what is wrong with a row, or None. An empty output stays: its answer is the end mark alone."""

@@ -1,5 +1,6 @@
 """Committed reports are what their records give, and the README shows one of them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,10 @@ def test_committed_runs_come_from_a_clean_commit_and_name_no_place(file):
 def test_the_readme_shows_the_headline_table():
     table = headline((ROOT / "results" / "reports" / f"{HEADLINE}.md").read_text())
     assert table in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_names_every_adapter():
+    rows = re.findall(r"^\| [^|]+ \| `([^|`]+)` \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    words = [word.partition("{") for row in rows[:4] for word in row.split()]
+    named = [stem + end for stem, _, ends in words for end in ends.rstrip("}").split(",")]
+    assert sorted(named) == sorted(file.stem for file in (ROOT / "conf" / "adapter").glob("*.yaml"))

@@ -11,7 +11,7 @@ What it saves is storage: a checkpoint holds the differing weights alone. Traini
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorta.geometry import Geometry
 
@@ -43,6 +43,7 @@ class DynamicSubset:
     head_learning_rate: float
     rank: int | None = None  # the fraction is its knob
     identity_at_start: bool = True  # no weight is added or changed before training
+    reversible: ClassVar[bool] = False  # it trains the backbone itself
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:

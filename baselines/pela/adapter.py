@@ -12,7 +12,7 @@ adapter but a smaller model: everything in it is trained and stored. Importing t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lorta.geometry import Geometry
 
@@ -53,6 +53,7 @@ class Pela:
     head_learning_rate: float
     rank: int | None = None  # follows from the ratio, and differs between matrices
     identity_at_start: bool = False  # a compressed model is another function
+    reversible: ClassVar[bool] = False  # it trains the backbone itself
 
     def __post_init__(self) -> None:
         if not self.ratio > 0:
@@ -96,6 +97,9 @@ class Pela:
         backbone.model.intermediate_stage = recover(backbone, original, self.ratio, stage)
         backbone.model.requires_grad_(True)
         return backbone.model
+
+    def changed_weights(self, model: "nn.Module") -> None:
+        """Return nothing: every weight of a compressed model is another one."""
 
     def callbacks(self) -> "list[TrainerCallback]":
         """Return nothing: what follows the intermediate stage is plain fine-tuning."""

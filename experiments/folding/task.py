@@ -16,7 +16,7 @@ from lorta.geometry import Geometry
 from lorta.harness.backbone import Backbone, ModelFiles
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits
+from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +41,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class FoldingTask:
+class FoldingTask(Task):
     """Folding. `crop` is in residues, `recycles` the passes after the first one, as in transformers.
 
     Raises ValueError for settings that contradict or are out of range.
@@ -83,6 +83,11 @@ class FoldingTask:
                 f"{', '.join(wrong)}: trunk is frozen or trained (only with adapted=language_model), adapted is "
                 "language_model or trunk, crop at least 2 residues, recycles at least 0, the others fractions"
             )
+
+    @property
+    def looks_first(self) -> bool:
+        """The backbone's own structures stand beside the adapted model's."""
+        return True
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
         """Return the part of ESMFold that is adapted. Raises ValueError for a model without a folding trunk."""

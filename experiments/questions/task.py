@@ -16,7 +16,7 @@ from experiments.questions.sources import RowSource, plan_questions
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits, Source
+from lorta.harness.task import DataPlan, DataSplits, Source, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class QuestionTask:
+class QuestionTask(Task):
     """One question task. `train` and `evaluation` are nodes of RowSource, `generation` one of Generation.
 
     `normalise` divides an option's log-probability by its tokens (mean) or does not (sum); `mark` stands before the

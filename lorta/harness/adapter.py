@@ -36,6 +36,7 @@ class Adapter(Protocol):
     name: str
     rank: int | None
     identity_at_start: bool
+    reversible: ClassVar[bool]  # it can be switched off, and the backbone is there again
 
     def unsupported(
         self,
@@ -57,6 +58,10 @@ class Adapter(Protocol):
 
     def callbacks(self) -> "list[TrainerCallback]":
         """Return what the method must do between training steps."""
+        ...
+
+    def changed_weights(self, model: "nn.Module") -> int | None:
+        """Return how many base weights differ from the backbone's, None for a method that does not count them."""
         ...
 
     def save(self, model: "nn.Module", folder: Path) -> None:
@@ -105,7 +110,7 @@ class PeftAdapter:
     starts: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
-    reversible: ClassVar[bool] = True  # it can be switched off, and the backbone is there again
+    reversible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]

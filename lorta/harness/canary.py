@@ -123,9 +123,9 @@ def _predicted_again(
     settings, task = found.settings, found.task
     plan = task.plan_data(settings.data, settings.model.data)
     data = load_splits(task, plan, settings.data, found.backbone.tokenizer, place / "cache")
-    look = getattr(task, "predict_untouched", None)
-    if look is not None:
-        found.backbone.untouched = look(reload_run(folder, conf, untouched=True).backbone, data, settings.trainer)
+    if task.looks_first:
+        backbone = reload_run(folder, conf, untouched=True).backbone
+        found.backbone.untouched = task.predict_untouched(backbone, data, settings.trainer)
     rows = task.predict(found.model, found.backbone, data, settings.trainer, place)
     difference = _difference(stored, rows)
     differing = abs(len(rows) - len(stored)) + sum(before != now for before, now in zip(stored, rows, strict=False))

@@ -149,8 +149,7 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
 def with_changed(record: RunRecord, adapter: Adapter, model: Any) -> Parameters:
     """Return the record's parameters with the count of changed base weights, from adapters that can tell."""
     assert record.params is not None
-    count = getattr(adapter, "changed_weights", None)
-    return replace(record.params, changed=None if count is None else count(model))
+    return replace(record.params, changed=adapter.changed_weights(model))
 
 
 def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:

@@ -191,11 +191,10 @@ class _Run:
 
     def _look_at(self, backbone: Backbone, data: DataSplits) -> None:
         """Let the task predict with the backbone as it is, if it wants that beside the adapted model's predictions."""
-        predict_untouched = getattr(self.task, "predict_untouched", None)
-        if predict_untouched is not None:
+        if self.task.looks_first:
             if backbone.files is None or backbone.files.quantization is None:  # those are on their device already
                 backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
-            backbone.untouched = predict_untouched(backbone, data, self.settings.trainer)
+            backbone.untouched = self.task.predict_untouched(backbone, data, self.settings.trainer)
 
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:
         found = {**plan.fingerprints, "model": files.fingerprint}

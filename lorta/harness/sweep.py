@@ -159,8 +159,7 @@ class _Planner:
         geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
-        reversible = adapter.identity_at_start or getattr(adapter, "reversible", False)
-        if getattr(task, "compares_with_backbone", False) and not reversible:
+        if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
         try:
             return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
@@ -184,7 +183,7 @@ def _check_search(settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
     task, tune = build(settings.task), settings.tune
     searched = tune is not None and tune.search is not None
-    if (searched or settings.data.hold_out is not None) and not getattr(task, "holds_out", False):
+    if (searched or settings.data.hold_out is not None) and not task.holds_out:
         asks = "tune=lr" if searched else f"data.hold_out={settings.data.hold_out}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
     if searched and settings.data.hold_out is not None:
@@ -200,9 +199,8 @@ def _adapted(settings: RunSettings) -> dict[str, Any]:
 def _geometry(files: ModelFiles | None, model: ModelSettings, task: Mapping[str, Any]) -> Geometry | None:
     if files is None:
         return None
-    read = getattr(build(task), "geometry", Geometry.from_config)  # most tasks adapt what the row says
     try:
-        return read(files.config)
+        return build(task).geometry(files.config)
     except (ValueError, KeyError) as error:
         raise ValueError(f"model={model.name}: {error}") from error
 

@@ -3,11 +3,13 @@
 A task is built while a sweep is planned, without torch: heavy imports belong inside the methods that need them.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from lorta.geometry import Geometry
 from lorta.harness.sections import Score
 from lorta.harness.spec import DataSettings, TrainerSettings
 
@@ -39,16 +41,9 @@ class DataSplits:
 
 
 class Task(Protocol):
-    """One task. `protocol` is raised when a change of its code moves the numbers.
+    """One task: classes under `experiments/` inherit it, with answers to what most tasks need not say.
 
-    A task may also have `predict_untouched(backbone, data, settings)`: called before an adapter is attached, its result
-    is then in `backbone.untouched`, so that predictions can hold the backbone's own answers beside the adapted ones.
-    `compares_with_backbone` = True says that training itself needs the backbone back (a reference model).
-
-    A task that adapts another part of a model than its row in `lorta.geometry` says, or other models than their class
-    allows, also has `geometry(config) -> Geometry`: the same that its Backbone has, or ValueError.
-
-    `holds_out` = True says that rows of its training split, a datasets.Dataset, can be scored like those of evaluation.
+    `protocol` is raised when a change of a task's code moves the numbers.
     """
 
     name: str
@@ -58,20 +53,43 @@ class Task(Protocol):
     higher_is_better: bool
     test_is_validation: bool
 
+    @property
+    def compares_with_backbone(self) -> bool:
+        """Whether training needs the backbone back, as a reference model."""
+        return False
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether rows of the training split, a datasets.Dataset, can be scored like those of evaluation."""
+        return False
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether `predict_untouched` is to be called."""
+        return False
+
+    def geometry(self, config: Mapping[str, Any]) -> Geometry:
+        """Return the part of a model that is adapted, as its Backbone has it. Raises ValueError for other models."""
+        return Geometry.from_config(config)
+
+    @abstractmethod
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every file. Raises ValueError, one problem a line."""
-        ...
 
+    @abstractmethod
     def load_backbone(self, files: "ModelFiles", dtype: str) -> "Backbone":
         """Return model and tokenizer, with this task's head."""
-        ...
 
+    @abstractmethod
     def load_data(
         self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
     ) -> DataSplits:
         """Return tokenised rows, from the cache where they are there."""
-        ...
 
+    def predict_untouched(self, backbone: "Backbone", data: DataSplits, settings: TrainerSettings) -> Any:
+        """Return what predictions shall hold of the backbone itself, before an adapter comes: `backbone.untouched`."""
+
+    @abstractmethod
     def train(
         self,
         model: "nn.Module",
@@ -83,8 +101,8 @@ class Task(Protocol):
         folder: Path,
     ) -> "TrainingOutcome":
         """Train what requires a gradient."""
-        ...
 
+    @abstractmethod
     def predict(
         self, model: "nn.Module", backbone: "Backbone", data: DataSplits, settings: TrainerSettings, folder: Path
     ) -> list[dict[str, Any]]:
@@ -92,8 +110,7 @@ class Task(Protocol):
 
         The rows become predictions.jsonl in the run's folder; what is no such row (structures) a task writes there.
         """
-        ...
 
+    @abstractmethod
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
         """Return metric -> score. Pure: predictions from a file can be scored again."""
-        ...
