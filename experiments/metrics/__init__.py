@@ -1,4 +1,4 @@
-"""Scores of predictions: our own `evaluate` modules, loaded by local path, with a reason where a metric is undefined.
+"""Scores of predictions: our own `evaluate` modules, with a reason where a metric is undefined.
 
 `evaluate` takes seconds to import, so it is imported by the first score.
 """
@@ -6,13 +6,12 @@
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorta.harness.record import Score
 
 if TYPE_CHECKING:
-    from evaluate import EvaluationModule
+    from experiments.metrics.glue import Glue
 
 GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:2310.11454, section 4.1
     "cola": ("matthews_correlation",),
@@ -40,7 +39,7 @@ def score(task: str, predictions: Sequence[float], references: Sequence[float]) 
     count = len(references)
     if problem := _unusable(predictions):
         return {name: Score(value=None, n=count, reason=problem) for name in GLUE_METRICS[task]}
-    values = _module(task).compute(predictions=predictions, references=references) or {}
+    values = _module(task).of(predictions, references)
     return {name: _score(values[name], predictions, references) for name in GLUE_METRICS[task]}
 
 
@@ -62,7 +61,7 @@ def _score(value: float, predictions: Sequence[float], references: Sequence[floa
 
 
 @cache
-def _module(task: str) -> "EvaluationModule":
-    import evaluate
+def _module(task: str) -> "Glue":
+    from experiments.metrics.glue import Glue
 
-    return evaluate.load(str(Path(__file__).with_name("glue.py")), task, keep_in_memory=True)
+    return Glue(config_name=task, keep_in_memory=True)

@@ -70,6 +70,10 @@ class Glue(evaluate.Metric):
         )
 
     def _compute(self, predictions, references) -> dict[str, float]:
+        return self.of(predictions, references)
+
+    def of(self, predictions, references) -> dict[str, float]:
+        """Return what `compute` does, without its Arrow table: that takes 6 ms, and jackknives score 1,500 times."""
         return {
             name: float(metric(np.asarray(predictions), np.asarray(references)))
             for name, metric in METRICS[self.config_name].items()

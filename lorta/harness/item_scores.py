@@ -113,11 +113,13 @@ def items_file(results: Path, suite: str) -> Path:
 def collect_items(records: Sequence[RunRecord], store: Store, results: Path, suite: str) -> int:
     """Keep the scores of rows beside a suite's records and return how many runs have them.
 
-    Runs whose predictions are gone from the store keep what was kept of them before. Raises ValueError for predictions
+    What was kept before, of the same predictions, is not computed again. Raises ValueError for predictions
     or kept scores that are not those of the records.
     """
     path = items_file(results, suite)
-    lines = {line.run_id: line for line in [*read_lines(path, records), *from_store(records, store)]}
+    lines = {line.run_id: line for line in read_lines(path, records)}
+    new = from_store([record for record in records if record.run_id not in lines], store)
+    lines |= {line.run_id: line for line in new}
     if lines:
         write_items(lines.values(), path)
     return len(lines)

@@ -168,6 +168,14 @@ def test_collecting_again_keeps_the_scores_of_rows_whose_predictions_are_gone(tm
     assert read_items(items_file(tmp_path, "x"), [record]) == {record.run_id: line.items}
 
 
+def test_collecting_again_computes_only_what_is_new(tmp_path, monkeypatch):
+    record, line = a_run(Store(tmp_path / "runs"))
+    assert collect(tmp_path) == 0
+    monkeypatch.setattr("lorta.harness.item_scores.item_scores", lambda *_: pytest.fail("computed again"))
+    assert collect(tmp_path) == 0
+    assert read_items(items_file(tmp_path, "x"), [record]) == {record.run_id: line.items}
+
+
 def test_a_suite_whose_task_is_not_installed_is_collected_without_the_scores_of_its_rows(tmp_path):
     record, _ = a_run(Store(tmp_path / "runs"))
     foreign = with_config(record, task={"_target_": "elsewhere.Task"})
