@@ -1,4 +1,4 @@
-"""Put the headline table into README.md, between its two markers: the first table of results/reports/HEADLINE.md.
+"""Put the first table of results/reports/HEADLINE.md into README.md, between its two markers, without its notes.
 
 python scripts/make_readme.py
 """
@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADLINE = "minilm_glue"
+HEADLINE = "minilm_budgets"
 MARKED = re.compile(r"(<!-- headline: \w+ -->\n).*?(<!-- end of headline -->)", flags=re.DOTALL)
 
 
 def headline(report: str) -> str:
-    """Return the lines of a report's first table. Raises ValueError when it has none."""
+    """Return a report's first table without the numbers of its notes. Raises ValueError when there is none."""
     found = re.search(r"(?:^\|.*\n)+", report, flags=re.MULTILINE)
     if found is None:
         raise ValueError(f"results/reports/{HEADLINE}.md has no table: run `make tables`")
-    return found.group(0)
+    return re.sub(r" \[\d+\](?= \|)", "", found.group(0))
 
 
 def main() -> None:

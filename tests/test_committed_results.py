@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lorta.cli import main
 from lorta.harness.item_scores import items_file, read_items
 from lorta.harness.paper_tables import judge_table, write_paper
 from lorta.harness.published import load
@@ -52,6 +53,12 @@ def test_committed_runs_come_from_a_clean_commit_and_name_no_place(file):
     for record in read_export(file):
         assert record.code.git_dirty is False, record.run_id
         assert not [word for word in record.overrides if word.startswith(("data.root", "runtime.", "model.path"))]
+
+
+def test_the_headlines_page_is_what_its_records_give(tmp_path):
+    (records,) = [file for file in SUITES if file.name.split(".")[0] == HEADLINE]
+    assert main(["report", "--records", str(records), "--to", str(tmp_path / "page.html")]) in (0, None)
+    assert (tmp_path / "page.html").read_bytes() == (ROOT / "results" / "pages" / f"{HEADLINE}.html").read_bytes()
 
 
 def test_the_readme_shows_the_headline_table():
