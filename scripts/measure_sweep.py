@@ -58,9 +58,12 @@ def main() -> None:
     parser.add_argument("words", nargs="*", default=["trainer=smoke"], metavar="OVERRIDE")
     options = parser.parse_args()
     count, wall = measure_sweep(options.workers, options.seeds, options.words)
-    cells = itertools.islice(itertools.cycle(itertools.product(ADAPTERS, TASKS)), options.alone)
+    cells = list(itertools.product(range(options.alone), ADAPTERS, TASKS))[: options.alone]
     with tempfile.TemporaryDirectory() as folder:
-        alone = [seconds(folder, f"adapter={adapter}", f"task={task}", *options.words) for adapter, task in cells]
+        alone = [
+            seconds(folder, f"adapter={adapter}", f"task={task}", f"seed={seed}", *options.words)
+            for seed, adapter, task in cells
+        ]
     average = sum(alone) / len(alone)
     print(f"a process for each run: {average:.1f} s, mean of {len(alone)}; {average * count / wall:.1f} times as long")
 

@@ -89,8 +89,7 @@ def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console,
     console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
     if todo and plan.launcher is not None:
         console.print("the same command submits the runs themselves when all trials have ended")
-        submission = replace(plan, specs=tuple(todo), trials=(), waiting=())
-        return _explained(lambda: run_plan(submission, console, parallel), console)
+        return run_plan(replace(plan, specs=tuple(todo), trials=(), waiting=()), console, parallel)
     if todo and (status := _explained(lambda: _run(todo, parallel, console), console)):
         return status
     planned = again()
