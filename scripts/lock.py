@@ -18,7 +18,7 @@ def main() -> None:
     listed = "".join(f"      - {pin}\n" for pin in pins)
     (ROOT / "environment.yml").write_text(
         "# conda env create -f environment.yml; the same pins as requirements.lock, written by `make lock`\n"
-        "name: lorta\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
+        "name: lorta\nchannels: [conda-forge]\ndependencies:\n  - python=3.11\n  - jemalloc\n  - pip\n  - pip:\n"
         f"{listed}      - -e .\n"
     )
     print(f"{len(pins)} pins")

@@ -1,6 +1,6 @@
 """Print the memory (proportional set size) of a sweep's processes on MiniLM with one worker and with several.
 
-python scripts/measure_workers.py [--workers 4]
+python scripts/measure_workers.py [--workers 4] [OVERRIDE ...]   (runtime.allocator=system: without jemalloc)
 """
 
 import argparse
@@ -19,11 +19,12 @@ CELL = ("adapter=lora", "model=minilm", "task=glue/sst2", "data.source=embedded"
 SAMPLES = 10  # how often memory is read, once a second
 
 
-def memory_of(workers: int) -> float:
+def memory_of(workers: int, overrides: list[str]) -> float:
     """Return the largest MiB of a sweep and its processes while so many workers train."""
     with tempfile.TemporaryDirectory() as folder:
         places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
-        words = [*places, "-m", *CELL, f"seed={','.join(map(str, range(workers)))}", f"runtime.workers={workers}"]
+        seeds = ",".join(map(str, range(workers)))
+        words = [*places, "-m", *CELL, f"seed={seeds}", f"runtime.workers={workers}", *overrides]
         sweep, found = subprocess.Popen([sys.executable, str(RUN), *words], stdout=subprocess.DEVNULL), [0.0]
         try:
             while sweep.poll() is None and len(list(Path(folder).glob(f"runs/*/{PROGRESS_NAME}"))) < workers:
@@ -40,10 +41,12 @@ def memory_of(workers: int) -> float:
 
 def main() -> None:
     """Measure one worker and several."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=4)
-    workers = parser.parse_args().workers
-    one, several = memory_of(1), memory_of(workers)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+    options = parser.parse_args()
+    workers = options.workers
+    one, several = memory_of(1, options.overrides), memory_of(workers, options.overrides)
     print(f"one worker {one:.0f} MiB, {workers} workers {several:.0f} MiB: {several / one:.2f} times")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from lorta.harness import allocator
 from lorta.harness.sections import Code, Environment, Hardware
 from lorta.harness.spec import canonical_json
 
@@ -63,13 +64,15 @@ def _version(package: str) -> str | None:
 @lru_cache
 def environment() -> Environment:
     """Return Python, all installed packages, the lock's hash, and the variables that can move a number."""
-    packages = {found.metadata["Name"]: found.version for found in metadata.distributions() if found.metadata["Name"]}
+    cards = [found.metadata for found in metadata.distributions()]  # read and parsed at each access
+    packages = {card["Name"]: card["Version"] for card in cards if card["Name"]}
     lock = ROOT / "requirements.lock"
     return Environment(
         python=platform.python_version(),
         packages=dict(sorted(packages.items())),
         lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
         env_vars={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        allocator=allocator.in_use(),
     )
 
 
@@ -100,8 +103,9 @@ def _processor() -> str:
 
 
 def env_fingerprint() -> str:
-    """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers and peft."""
+    """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers, peft, another allocator."""
     machine = hardware()
     packages = {name: _version(name) for name in ("torch", "transformers", "peft")}
-    text = canonical_json([machine.cpu, machine.cores, machine.gpu_name, machine.gpu_count, packages])
+    other = [found] if (found := allocator.in_use()) else []
+    text = canonical_json([machine.cpu, machine.cores, machine.gpu_name, machine.gpu_count, packages, *other])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -258,6 +258,7 @@ class Environment:
     packages: dict[str, str]
     lock_sha256: str | None
     env_vars: dict[str, str]
+    allocator: str | None = field(default=None, metadata={"added": True})  # of memory; None: the C library's own
 
 
 @dataclass(frozen=True, kw_only=True)

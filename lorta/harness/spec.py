@@ -106,6 +106,7 @@ class RuntimeSettings(Settings):
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
     timeout_s: Annotated[float, Field(gt=0.0)] | None
     memory_limit_mib: Positive | None
+    allocator: Literal["auto", "system"]
     checkpoint_s: Annotated[float, Field(gt=0.0)] | None
     checkpoint_steps: Positive | None
     runs: str

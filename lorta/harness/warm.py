@@ -1,4 +1,4 @@
-"""Imported last by the process that workers are forked from: what is in memory by then stays shared with all of them.
+"""Imported by the process that workers are forked from: what is in memory by then stays shared with all of them.
 
 Garbage collection writes into the header of every object it visits, and a page written to is a page copied; frozen
 objects are not visited any more. Workers would otherwise each copy most of what the imports brought.
@@ -9,9 +9,9 @@ import os
 
 from lorta.harness import provenance, rehearsal
 
-provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
-provenance.environment()
 if rehearsal.VARIABLE in os.environ:
     rehearsal.rehearse(os.environ[rehearsal.VARIABLE])
+provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
+provenance.environment()
 gc.collect()
 gc.freeze()

@@ -5,23 +5,19 @@ long, costs that run only; its record says so. The pool itself is pebble's.
 """
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-import lorta.harness.quiet  # noqa: F401 - before torch comes
-from lorta.harness import rehearsal
+from lorta.harness import allocator, rehearsal
 from lorta.harness.attempt import attempt, attempts_so_far, lost
-from lorta.harness.backbone import find_model
 from lorta.harness.claims import holder, on_this_machine
 from lorta.harness.orphans import leave_with_parent
 from lorta.harness.preemption import asked_to_leave, patiently
@@ -30,18 +26,7 @@ from lorta.harness.sections import Failure
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import StoreUnwritable
 
-PRELOAD = (
-    "lorta.harness.quiet",
-    "torch",
-    "transformers",
-    "peft",
-    "datasets",
-    "evaluate",
-    "scipy.stats",
-    "sklearn.metrics",  # what is imported after the fork is in memory once a worker, and takes time once a run
-    "lorta.harness.training",
-    "lorta.harness.pipeline",
-)
+AT_THE_END = ("lorta.harness.report", "matplotlib.figure")  # of a sweep, in the process that leads it
 POLL_S = 0.25
 
 
@@ -76,16 +61,7 @@ def run_all(
     if workers == 0:
         yield from _run_here(deque(specs), before)
         return
-    context = multiprocessing.get_context("forkserver")
-    modules = [*PRELOAD, *_model_modules(specs), *_target_modules(specs)]
-    if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
-        context.set_forkserver_preload([])
-    else:
-        os.environ[rehearsal.VARIABLE] = rehearsal.programme(specs)
-        context.set_forkserver_preload([*modules, "lorta.harness.warm"])
-    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
-    pool = ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
-    with pool, patiently():
+    with _pool(specs, workers) as pool, patiently():
         try:
             yield from _Dispatcher(pool, workers, before).run(deque(specs))
         except BaseException:
@@ -93,11 +69,25 @@ def run_all(
             raise
 
 
+def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
+    """Return a pool whose server has begun to load what the runs will."""
+    context = multiprocessing.get_context("forkserver")
+    if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
+        context.set_forkserver_preload([])
+    else:
+        os.environ[rehearsal.VARIABLE] = rehearsal.programme(specs)
+        context.set_forkserver_preload(["lorta.harness.warm"])
+        with allocator.preferred(specs[0].settings.runtime.allocator):
+            multiprocessing.forkserver.ensure_running()
+        rehearsal.import_all(AT_THE_END)  # in the time that the server takes
+    modules = rehearsal.modules(specs)
+    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
+    return ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
+
+
 def _get_ready(modules: Sequence[str]) -> None:
     leave_with_parent()
-    for name in modules:
-        with suppress(ImportError):  # as multiprocessing's server does
-            import_module(name)
+    rehearsal.import_all(modules)
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
@@ -155,21 +145,6 @@ class _Dispatcher:
             if found is not None and on_this_machine(found) and found.pid not in self.told:
                 self.told.add(found.pid)
                 os.kill(found.pid, signal.SIGUSR1)
-
-
-def _target_modules(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the modules of all classes that the specs name, so that they are imported once, before the fork."""
-    nodes: list[Any] = [part for spec in specs for part in (spec.settings.task, spec.settings.adapter)]
-    nodes += [spec.settings.adapter.get("config") or {} for spec in specs]
-    targets = {str(node["_target_"]).rpartition(".")[0] for node in nodes if "_target_" in node}
-    return sorted(targets)
-
-
-def _model_modules(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the modules of the models' classes; the server skips names that do not exist."""
-    settings = {spec.settings.model.model_dump_json(): spec.settings.model for spec in specs}
-    kinds = {find_model(model).config.get("model_type") for model in settings.values()}
-    return sorted(f"transformers.models.{kind}.modeling_{kind}" for kind in kinds if kind)
 
 
 def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> RunRecord | None:

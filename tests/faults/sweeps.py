@@ -8,10 +8,11 @@ from typing import Any
 
 from lorta.harness.cli import CONF
 from lorta.harness.record import RunRecord
+from lorta.harness.rehearsal import OF_ALL
 from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store
 from lorta.harness.sweep import make_plan
-from lorta.harness.workers import PRELOAD, run_all
+from lorta.harness.workers import run_all
 
 LENGTH = ["trainer.max_steps=12", "trainer.per_device_train_batch_size=8", "data.max_train_samples=64"]
 SETTINGS = ["task=glue/cola", "trainer=smoke", "data.max_eval_samples=32", "runtime.checkpoint_steps=2", *LENGTH]
@@ -53,7 +54,7 @@ def sweep(specs: tuple[RunSpec, ...], workers: int) -> None:
 def start(specs: tuple[RunSpec, ...]) -> BaseProcess:
     """A sweep in a process of its own, which does the runs itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
+    context.set_forkserver_preload(list(OF_ALL))
     process = context.Process(target=sweep, args=(specs, 0), daemon=True)
     process.start()
     return process

@@ -1,6 +1,7 @@
 """What workers share: frozen imports, tokenizers, and base weights that are pages of the model's file."""
 
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -71,6 +72,14 @@ def test_a_model_that_cannot_be_loaded_stops_no_server():
     programme = rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs).replace("package:", "nowhere:")
     assert "nowhere:" in programme
     assert output("import lorta.harness.warm; print('there')", programme) == "there"
+
+
+def test_a_module_that_cannot_be_imported_stops_no_server(tmp_path, monkeypatch):
+    (tmp_path / "of_an_author.py").write_text("raise RuntimeError('not finished')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    programme = json.loads(rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs))
+    programme["modules"].insert(0, "of_an_author")
+    assert output("import lorta.harness.warm, sys; print('peft' in sys.modules)", json.dumps(programme)) == "True"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
