@@ -5,7 +5,7 @@ import importlib.util
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +59,14 @@ def find_model(settings: ModelSettings) -> ModelFiles:
     if settings.hub_id is not None:
         return _hub_files(settings)
     raise ValueError(f"model.path={settings.path}: no such folder or package")
+
+
+def most_tokens(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a `config.json`'s model has learned positions for, None where positions are computed."""
+    kind = config.get("model_type")
+    if kind in ("roberta", "xlm-roberta"):  # numbered from behind the padding's own position
+        return config["max_position_embeddings"] - config["pad_token_id"] - 1
+    return config.get({"bert": "max_position_embeddings", "gpt2": "n_positions"}.get(str(kind), ""))
 
 
 def _folder(path: str) -> Path | None:

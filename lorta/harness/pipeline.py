@@ -10,7 +10,7 @@ from typing import Any
 
 from lorta.harness import describe, provenance
 from lorta.harness.adapter import Adapter
-from lorta.harness.backbone import Backbone, ModelFiles, find_model
+from lorta.harness.backbone import Backbone, ModelFiles, find_model, most_tokens
 from lorta.harness.build import build
 from lorta.harness.checks import Checks
 from lorta.harness.cost import (
@@ -184,8 +184,12 @@ class _Run:
     def _load_data(self, backbone: Backbone, files: ModelFiles) -> DataSplits:
         plan = self.task.plan_data(self.settings.data, self.settings.model.data)
         self._check_fingerprints(plan, files)
-        cache = Path(self.settings.runtime.cache)
-        data = load_splits(self.task, plan, self.settings.data, backbone.tokenizer, cache)
+        settings, most = self.settings.data, most_tokens(files.config)
+        if most is not None and settings.max_length > most:
+            settings = settings.model_copy(update={"max_length": most})
+            why = f"rows are cut to {most} tokens: the model has positions for no more"
+            self.record = replace(self.record, reasons={**self.record.reasons, "data.max_length": why})
+        data = load_splits(self.task, plan, settings, backbone.tokenizer, Path(self.settings.runtime.cache))
         self.record = describe.with_rows(self.record, data)
         return data
 

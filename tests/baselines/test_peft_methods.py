@@ -186,6 +186,17 @@ def test_the_text_behind_a_prompt_keeps_its_positions(adapter, backbone, tokens,
     assert_close(seen[0][:, before:], plain)
 
 
+@pytest.mark.parametrize(("length", "remedy"), [(40, "data.max_length=7"), (45, "fewer virtual tokens")])
+def test_a_prompt_that_leaves_no_positions_for_the_text_is_refused(adapter, backbone, length, remedy):
+    base = backbone("roberta", max_position_embeddings=48)  # the first of which is the padding's
+    model = adapter("prompt_tuning", num_virtual_tokens=length).attach(base, "SEQ_CLS").eval()
+    ids = torch.full((1, 8), 5)
+    with pytest.raises(ValueError, match=f"a row of 8 tokens and {length} virtual .* 47 positions: {remedy}"):
+        model(ids)
+    if length == 40:
+        assert torch.isfinite(model(ids[:, :7]).logits).all()
+
+
 def padded(row):
     """Return (ids, mask) of a row with three padding tokens behind it."""
     ids = torch.cat([row, torch.zeros(1, 3, dtype=torch.long)], dim=1)

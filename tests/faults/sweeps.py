@@ -54,7 +54,7 @@ def sweep(specs: tuple[RunSpec, ...], workers: int) -> None:
 def start(specs: tuple[RunSpec, ...]) -> BaseProcess:
     """A sweep in a process of its own, which does the runs itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(OF_ALL))
+    context.set_forkserver_preload(["lorta.harness.quiet", *OF_ALL])
     process = context.Process(target=sweep, args=(specs, 0), daemon=True)
     process.start()
     return process

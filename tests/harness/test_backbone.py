@@ -1,4 +1,6 @@
-"""A decoder is loaded in the precision and the number of bits that its settings say."""
+"""A decoder is loaded in the precision and the number of bits that its settings say; rows fit a model's positions."""
+
+import json
 
 import pytest
 import torch
@@ -6,9 +8,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from lorta.embedded import tasks
 from lorta.harness import backbone
-from lorta.harness.backbone import find_model, load_causal_lm
+from lorta.harness.backbone import find_model, load_causal_lm, most_tokens
+from lorta.harness.cli import CONF
 from lorta.harness.cost import weights_in
+from lorta.harness.pipeline import execute
 from lorta.harness.spec import ModelSettings
+from lorta.harness.sweep import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,33 @@ def test_quantisation_without_bitsandbytes_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"model.quantization=4bit needs bitsandbytes: pip install 'lorta\[quantised"):
         find_model(settings(folder, "4bit"))
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "gpt2", "n_positions": 1024}, 1024),
+        ({"model_type": "llama", "max_position_embeddings": 4096}, None),  # computed: longer rows have positions too
+    ],
+)
+def test_learned_positions_say_how_long_a_row_can_be(config, most):
+    assert most_tokens(config) == most
+
+
+def test_rows_are_cut_to_a_models_positions_and_the_record_says_so(tmp_path):
+    (tmp_path / "glue" / "cola").mkdir(parents=True)
+    rows = [{"idx": number, "sentence": "the cat " * 200, "label": number % 2} for number in range(4)]
+    for split in ("train", "validation"):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "glue" / "cola" / f"{split}.jsonl").write_text(lines)
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    words = ["adapter=lora", "task=glue/cola", f"data.root={tmp_path}", "trainer=smoke", *places]
+    longer, just = (
+        execute(make_plan([*words, f"data.max_length={most}"], False, CONF).specs[0]) for most in (512, 128)
+    )
+    assert (longer.status, just.status) == ("success", "success"), longer.failure
+    assert longer.reasons["data.max_length"] == "rows are cut to 128 tokens: the model has positions for no more"
+    assert "data.max_length" not in just.reasons
+    assert longer.predictions_file == just.predictions_file
