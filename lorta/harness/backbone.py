@@ -63,10 +63,12 @@ def find_model(settings: ModelSettings) -> ModelFiles:
 
 def most_tokens(config: Mapping[str, Any]) -> int | None:
     """Return how many tokens a `config.json`'s model has learned positions for, None where positions are computed."""
-    kind = config.get("model_type")
-    if kind in ("roberta", "xlm-roberta"):  # numbered from behind the padding's own position
-        return config["max_position_embeddings"] - config["pad_token_id"] - 1
-    return config.get({"bert": "max_position_embeddings", "gpt2": "n_positions"}.get(str(kind), ""))
+    kind = str(config.get("model_type"))
+    most = config.get("n_positions" if kind == "gpt2" else "max_position_embeddings")
+    if most is None or kind not in ("bert", "gpt2", "roberta", "xlm-roberta"):
+        return None
+    numbered_behind_padding = kind in ("roberta", "xlm-roberta")
+    return most - config.get("pad_token_id", 1) - 1 if numbered_behind_padding else most
 
 
 def _folder(path: str) -> Path | None:
