@@ -70,6 +70,9 @@ stop() {
   kill "$(cat "$1/munged.pid")" || true
   for _ in $(seq 100); do compgen -G "$1/*.pid" >/dev/null || break; sleep 0.1; done # each daemon removes its own
   sleep 0.2 && kill -KILL $pids 2>/dev/null || true # slurmd may hang behind that
+  for step in $(pgrep -x slurmstepd); do # it waits, with its job, for a controller that is gone
+    ! grep -qz "^SLURM_CONF=$SLURM_CONF$" "/proc/$step/environ" || pkill -KILL -s "$(ps -o sid= -p "$step" | tr -d ' ')"
+  done
   [ ! -e "$1/made_by_start" ] || rm -rf "$1"
 }
 
