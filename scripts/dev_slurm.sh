@@ -64,7 +64,7 @@ start() {
 }
 
 stop() {
-  [ -f "$1/slurm.conf" ] || fail "no cluster in '$1'; say which: $0 stop FOLDER"
+  compgen -G "$1/*.pid" >/dev/null || fail "no cluster runs in '$1'; say which: $0 stop FOLDER"
   pids=$(cat "$1"/*.pid) && export SLURM_CONF=$1/slurm.conf
   scancel --full --signal=KILL --user="$(id -un)" && scancel --user="$(id -un)" && scontrol shutdown || kill $pids
   kill "$(cat "$1/munged.pid")" || true
