@@ -48,12 +48,11 @@ def _text_first(length: int) -> Any:
         if embedded is None:
             return arguments, options
         first = 0 if module.position_embeddings.padding_idx is None else module.position_embeddings.padding_idx + 1
-        room = module.position_embeddings.num_embeddings - first - length
-        if embedded.shape[1] - length > room:
-            raise ValueError(
-                f"a row of {embedded.shape[1] - length} tokens and {length} virtual tokens are more than the model's "
-                f"{room + length} positions: " + (f"data.max_length={room}" if room > 3 else "fewer virtual tokens")
-            )
+        text, most = embedded.shape[1] - length, module.position_embeddings.num_embeddings - first
+        if text + length > most:
+            remedy = f"data.max_length={most - length}" if most - length > 3 else "fewer virtual tokens"
+            asked = f"a row of {text} tokens and {length} virtual tokens"
+            raise ValueError(f"{asked} are more than the model's {most} positions: {remedy}")
         positions = torch.arange(embedded.shape[1], device=embedded.device).roll(length) + first
         return arguments, options | {"position_ids": positions[None].expand(embedded.shape[:2])}
 

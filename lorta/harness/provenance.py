@@ -106,6 +106,6 @@ def env_fingerprint() -> str:
     """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers, peft, another allocator."""
     machine = hardware()
     packages = {name: _version(name) for name in ("torch", "transformers", "peft")}
-    other = [found] if (found := allocator.in_use()) else []
+    other = [found] if (found := environment().allocator) else []
     text = canonical_json([machine.cpu, machine.cores, machine.gpu_name, machine.gpu_count, packages, *other])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
