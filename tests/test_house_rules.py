@@ -6,7 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CODE = [
     ROOT / "run.py",
-    *(file for folder in ("lorta", "baselines", "experiments", "scripts") for file in (ROOT / folder).rglob("*.py")),
+    *(
+        file
+        for folder in ("lorta", "baselines", "experiments", "benchmarks", "scripts")
+        for file in (ROOT / folder).rglob("*.py")
+    ),
 ]
 
 

@@ -1,6 +1,6 @@
 """Print the memory (proportional set size) of a sweep's processes on MiniLM with one worker and with several.
 
-python scripts/measure_workers.py [--workers 4] [OVERRIDE ...]   (runtime.allocator=system: without jemalloc)
+python -m benchmarks.workers [--workers 4] [OVERRIDE ...]   (runtime.allocator=system: without jemalloc)
 """
 
 import argparse

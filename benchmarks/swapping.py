@@ -1,9 +1,9 @@
 """Measure what it costs to keep 1, 10 and 100 adapters beside one model: bytes, loading, swapping, copying to a GPU.
 
-python scripts/measure_swapping.py [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save CSV]
+python -m benchmarks.swapping [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save CSV]
 
 Adapters of conf/adapter on q, k, v and o of a BERT of MiniLM's size, random weights, no head. One thread. Times are the
-process's own processor time on a CPU, elapsed time on a GPU. scripts/swapping_table.py makes a table of what was saved.
+process's own processor time on a CPU, elapsed time on a GPU. swapping_table.py makes a table of what was saved.
 """
 
 import argparse
@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from cost_subjects import MINILM
-from measure_cost import save
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
+from benchmarks.many_adapters import clock_of, measure_swapping
+from benchmarks.step_cost import save
+from benchmarks.step_subjects import MINILM
 from lorta.geometry import Geometry
 from lorta.harness.adapter import PeftAdapter
 from lorta.harness.backbone import Backbone
 from lorta.harness.build import build
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells
-from lorta.harness.swapping import clock_of, measure_swapping
 
 
 def make_model() -> BertModel:

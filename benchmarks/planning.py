@@ -1,6 +1,6 @@
 """Print the seconds of planning (composing, validating, signing) a sweep, and whether torch was imported.
 
-python scripts/measure_planning.py [OVERRIDE ...]
+python -m benchmarks.planning [OVERRIDE ...]
 """
 
 import statistics

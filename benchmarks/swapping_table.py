@@ -1,6 +1,8 @@
-"""The table of what many adapters cost: the rows that `scripts/measure_swapping.py` saved, beside the published ones.
+"""Write results/costs/swapping.md from the rows that `swapping.py --save results/costs/swapping.csv` measured.
 
-No torch: rows are read from CSV.
+python -m benchmarks.swapping_table
+
+The published times stand below. No torch: rows are read from CSV.
 """
 
 import csv
@@ -12,14 +14,15 @@ from lorta.harness.markup import TextTable, markdown_table
 from lorta.harness.published import Value, lines, load
 from lorta.harness.summary import group
 
+FOLDER = Path(__file__).resolve().parents[1] / "results" / "costs"
 HEAD = """# What many adapters cost
 
 Adapters on q, k, v and o of a BERT of MiniLM's size (384 wide, 6 layers), random weights, float32, no head. Times are
-milliseconds, medians over separate runs of `scripts/measure_swapping.py`. *Load*: PEFT reads all of them from disk, one
+milliseconds, medians over separate runs of `benchmarks/swapping.py`. *Load*: PEFT reads all of them from disk, one
 after the other; it walks over the whole model every time. *Swap*: from one to another that is loaded. *Copy*: only
 their tensors, from the host to a GPU. Processor time is the process's own, on a machine that others used as well.
 VeRA's files also hold the frozen projections that its adapters share; LoRETTA_rep's rank is that of its tensor trains.
-`scripts/swapping_table.py` makes this page from `swapping.csv`.
+`benchmarks/swapping_table.py` makes this page from `swapping.csv`.
 """
 TIMES = {"load_ms": "load all", "last_load_ms": "load one, the last ten", "swap_ms": "swap", "copy_ms": "copy all"}
 IDENTITY = ("method", "device", "clock", "rank", "parameters", "adapter_bytes", "adapters")
@@ -67,3 +70,7 @@ def _text(value: Value | None) -> str:
     if value is None:
         return ""
     return f"{value.value:g}" + ("" if value.spread is None else f" ± {value.spread:g}")
+
+
+if __name__ == "__main__":
+    (FOLDER / "swapping.md").write_text(swapping_page(FOLDER / "swapping.csv"), encoding="utf-8")

@@ -1,15 +1,15 @@
-"""What `measure_cost.py` times: shapes of real models with random weights, and one training step of each method."""
+"""What `step_cost.py` times: shapes of real models with random weights, and one training step of each method."""
 
 from typing import Any
 
 import peft
 import torch
-from dense_reference import DenseReference
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrainedModel, RobertaConfig, RobertaModel
 
+from benchmarks.dense_reference import DenseReference
+from benchmarks.interleaved import Step
 from lorta.geometry import Geometry
-from lorta.harness.step_cost import Step
 from lorta.tuner import LortaConfig
 
 WITHOUT_DROPOUT: dict[str, Any] = {"vocab_size": 1000, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

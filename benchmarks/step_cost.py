@@ -1,6 +1,6 @@
 """Time one training step of LoRTA, PEFT's LoRA, the frozen floor and the released dense algorithm on q, k, v and o.
 
-python scripts/measure_cost.py [--shapes minilm ...] [--ranks 8 64] [--rounds 15] [--device cuda] [--save FILE.csv]
+python -m benchmarks.step_cost [--shapes minilm ...] [--ranks 8 64] [--rounds 15] [--device cuda] [--save FILE.csv]
 """
 
 import argparse
@@ -8,10 +8,10 @@ import csv
 from pathlib import Path
 
 import torch
-from cost_subjects import METHODS, SHAPES, training_step
 
+from benchmarks.interleaved import StepCost, measure_steps
+from benchmarks.step_subjects import METHODS, SHAPES, training_step
 from lorta.harness.provenance import code, hardware
-from lorta.harness.step_cost import StepCost, measure_steps
 
 
 def measure(shape: str, rank: int, rounds: int, device: str, dtype: torch.dtype) -> list[dict[str, object]]:

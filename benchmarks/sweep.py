@@ -1,6 +1,6 @@
 """Print what the harness costs and saves: seconds beside training and scoring, and against a process for each run.
 
-python scripts/measure_sweep.py [--workers 2] [--seeds 10] [--alone 6] [OVERRIDE ...]   (six runs a seed)
+python -m benchmarks.sweep [--workers 2] [--seeds 10] [--alone 6] [OVERRIDE ...]   (six runs a seed)
 
 Without overrides runs train for some seconds; trainer=smoke: as short as they get; data.root=DATA: real MRPC and RTE.
 """

@@ -1,6 +1,6 @@
-"""Write the table of results/costs/README.md from what `measure_cost.py --save` measured, all runs of it.
+"""Write the table of results/costs/README.md from what `step_cost.py --save` measured, all runs of it.
 
-python scripts/cost_table.py
+python -m benchmarks.step_table
 """
 
 import csv

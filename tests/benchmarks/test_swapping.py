@@ -7,10 +7,10 @@ import torch
 from peft import LoraConfig
 from transformers import BertConfig, BertModel
 
-from lorta.harness import swapping
+from benchmarks import many_adapters
+from benchmarks.many_adapters import clock_of, measure_swapping
+from benchmarks.swapping_table import swapping_page
 from lorta.harness.cli import CONF
-from lorta.harness.swapping import clock_of, measure_swapping
-from lorta.harness.swapping_table import swapping_page
 
 COSTS = CONF.parent / "results" / "costs"
 
@@ -56,7 +56,7 @@ def test_swaps_go_from_one_adapter_to_another(found, monkeypatch):
         def set_adapter(self, name, inference_mode):
             named.append(name)
 
-    swapping._swap(Model(), 10, clock_of("cpu")[1])
+    many_adapters._swap(Model(), 10, clock_of("cpu")[1])
     assert all(first != second for first, second in pairwise(named))
     assert set(named) <= {str(number) for number in range(10)}
 
