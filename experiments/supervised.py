@@ -20,7 +20,13 @@ IGNORED = -100  # a label that counts for nothing
 
 
 class SupervisedTrainer(OwnDataOrder, SFTTrainer):
-    """trl.SFTTrainer with this project's data order."""
+    """trl.SFTTrainer with this project's data order. The loss of a step is the mean over its tokens, not its rows."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.model_accepts_loss_kwargs = True  # whatever the model: only so are tokens counted, and TRL itself divides
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From chains to batches: crops, padding, and how often a training step recycles. Everything drawn is seeded."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,21 +63,43 @@ def collate(targets: Sequence[Target]) -> dict[str, Tensor]:
 
 
 class TrainingBatches:
-    """Collates training batches: a crop of each chain, and a number of recycles for the whole batch.
+    """Collates training batches: a crop of each chain, and a number of recycles for all chains of an optimiser step.
 
-    `crop` is in residues; `recycles` is the most, of which a batch gets 0 up to all with equal chance (Jumper et al.
-    2021, supplement, algorithm 31) if `sampled`, and always all if not.
+    `crop` is in residues; `recycles` is the most, of which a step gets 0 up to all with equal chance (Jumper et al.
+    2021, supplement, algorithm 31) if `sampled`, and always all if not. A step has `batches_of_step` batches, the last
+    of an epoch of `batches_of_epoch` (None: endless) fewer; what is drawn for it does not depend on their number.
     """
 
-    def __init__(self, crop: int, recycles: int, sampled: bool, seed: int) -> None:
+    def __init__(
+        self,
+        crop: int,
+        recycles: int,
+        sampled: bool,
+        seed: int,
+        batches_of_step: int = 1,
+        batches_of_epoch: int | None = None,
+    ) -> None:
         self.crop, self.recycles, self.sampled = crop, recycles, sampled
+        self.batches_of_step, self.batches_of_epoch = batches_of_step, batches_of_epoch
         self._random = np.random.default_rng(seed)
+        self._made = 0  # batches of this epoch
 
     def __call__(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """Return `collate`'s batch of crops, and its num_recycles."""
+        """Return `collate`'s batch of crops; the last of a step also has its num_recycles."""
         batch = collate([self.cropped(target) for target in targets])
+        self._made = 0 if self._made + 1 == self.batches_of_epoch else self._made + 1
+        if self._made % self.batches_of_step:
+            return batch
         drawn = int(self._random.integers(self.recycles + 1)) if self.sampled else self.recycles
         return batch | {"num_recycles": drawn}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return from where the draws go on, as plain values."""
+        return {"made": self._made, "random": json.dumps(self._random.bit_generator.state)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._made, self._random.bit_generator.state = state["made"], json.loads(state["random"])
 
     def cropped(self, target: Target) -> Target:
         """Return a stretch of at most `crop` residues, each with equal chance. The language model sees no more."""

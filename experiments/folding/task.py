@@ -5,6 +5,7 @@ Values and their sources are in `conf/task/folding.yaml`. Importing this module 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
@@ -139,7 +140,8 @@ class FoldingTask(Task):
             value = self.score(self._rows(self._fold(model, data, settings), data))[self.primary].value
             return float("-inf") if value is None else value
 
-        batches = TrainingBatches(self.crop, self.recycles, self.sampled_recycles, seed)
+        parts = settings.gradient_accumulation_steps, ceil(len(data.train) / settings.per_device_train_batch_size)
+        batches = TrainingBatches(self.crop, self.recycles, self.sampled_recycles, seed, *parts)
         weights = LossWeights(**self.losses)
         return train_folding(
             model,

@@ -30,6 +30,12 @@ class FoldingTrainer(OwnDataOrder):
         super().__init__(*arguments, **named)
         self.weights, self.clamped_share = weights, clamped_share
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Return the batches of an optimiser step, all with the recycles that were drawn for it."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        recycles = {"num_recycles": batches[-1]["num_recycles"]}
+        return [batch | recycles for batch in batches], items
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:

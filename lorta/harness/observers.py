@@ -6,7 +6,7 @@ All three are part of a checkpoint (`lorta.harness.checkpoint.Stateful`).
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,19 @@ class TrainingDiverged(ArithmeticError):
 
 
 class CountingCollator:
-    """Calls a collator, and counts rows, tokens and positions of the batches that it makes."""
+    """Calls a collator, and counts rows, tokens and positions of the batches that it makes.
+
+    A collator that draws at random has `state_dict()` and `load_state_dict(state)`, of plain values, for checkpoints.
+    """
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], Any]) -> None:
         self.collate = collate
         self.rows = self.tokens = self.positions = self.batches = 0
-        self._before = (0, 0, 0, 0)  # the counts without the last batch
+        self._before = self._now()  # without the last batch
 
     def __call__(self, features: list[dict[str, Any]]) -> Any:
         """Return the collator's batch of `features`; its attention_mask tells tokens from padding."""
-        self._before = self.rows, self.tokens, self.positions, self.batches
+        self._before = self._now()
         batch = self.collate(features)
         self.batches += 1
         self.rows += len(features)
@@ -47,17 +50,23 @@ class CountingCollator:
             self.positions += batch["attention_mask"].numel()
         return batch
 
-    def counts(self, batches: int) -> tuple[int, int, int, int]:
-        """Return rows, tokens, positions and batches of the first `batches`, all or all but the last one.
+    def state(self, batches: int) -> dict[str, Any]:
+        """Return the state after the first `batches`, all or all but the last one: counts, and the collator's own.
 
         Loaders are a batch ahead of training, except at the end of an epoch.
         """
-        now = self.rows, self.tokens, self.positions, self.batches
-        return now if batches == self.batches else self._before
+        return self._now() if batches == self.batches else self._before
 
-    def load_counts(self, counts: Sequence[int]) -> None:
-        """Go on from what `counts` returned."""
-        self.rows, self.tokens, self.positions, self.batches = counts
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.rows, self.tokens, self.positions, self.batches = state["counts"]
+        if "drawn" in state:
+            getattr(self.collate, "load_state_dict")(state["drawn"])  # noqa: B009  only collators that draw have it
+
+    def _now(self) -> dict[str, Any]:
+        draws = getattr(self.collate, "state_dict", None)
+        own = {} if draws is None else {"drawn": draws()}
+        return {"counts": (self.rows, self.tokens, self.positions, self.batches), **own}
 
 
 class Watch(TrainerCallback):
@@ -100,13 +109,13 @@ class Watch(TrainerCallback):
         return {
             "step_seconds": self.step_seconds,
             "batches": self.batches,
-            "counts": self.collator.counts(self.batches),
+            "collator": self.collator.state(self.batches),
         }
 
     def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
         """Go on from a checkpoint."""
         self.step_seconds, self.batches = list(state["step_seconds"]), state["batches"]
-        self.collator.load_counts(state["counts"])
+        self.collator.load_state(state["collator"])
 
 
 class BestEpoch(TrainerCallback):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import find_batch_size
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -47,8 +48,28 @@ class TrainingOutcome:
 class OwnDataOrder(ResumableTrainer):
     """Draws the data order from its own generator: every adapter sees the same batches for the same seed.
 
-    TRL's trainers take it as a second base: `class Sft(OwnDataOrder, SFTTrainer)`.
+    `compute_loss` returns the mean over the rows of a batch, and the loss of an optimiser step is the mean over all of
+    its rows, in however many batches they come. A trainer whose `compute_loss` divides by the items of the whole step
+    (tokens) says so with `loss_is_scaled_for_ga = True`. TRL's trainers take it as a second base:
+    `class Sft(OwnDataOrder, SFTTrainer)`.
     """
+
+    # Left to itself, Trainer guesses from the signature of the model's `forward`, and leaves the division to models
+    # that take a count and do not divide by it: the loss of n batches came out n times too large.
+    loss_is_scaled_for_ga = False
+    _rows_of_step = 0
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Return the batches of an optimiser step, and the count of their items where the loss is divided by it."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._rows_of_step = sum(map(_rows, batches))
+        return batches, items if self.loss_is_scaled_for_ga else None
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Return the batch's part of the step's loss, and add its gradient."""
+        if not self.loss_is_scaled_for_ga:  # Trainer divides by this number, of batches, which need not be equally long
+            self.current_gradient_accumulation_steps = self._rows_of_step / _rows(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -60,6 +81,12 @@ class OwnDataOrder(ResumableTrainer):
             size = self.args.train_batch_size * self.args.gradient_accumulation_steps
             return LengthGroupedSampler(size, dataset=dataset, lengths=lengths, generator=generator)
         return torch.utils.data.RandomSampler(dataset, generator=generator)
+
+
+def _rows(batch: Any) -> int:
+    rows = find_batch_size(batch)
+    assert rows is not None, "a batch holds tensors whose first dimension is that of its rows"
+    return rows
 
 
 def parameter_groups(model: nn.Module, architecture: Architecture, settings: TrainerSettings) -> list[dict[str, Any]]:
