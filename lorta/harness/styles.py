@@ -1,7 +1,8 @@
 """How a method is drawn: the same colour, marker and line in every plot, whatever else is drawn beside it.
 
 Colours: Okabe and Ito 2008, safe for colour-blind readers. The numbers of colours, markers and lines have no common
-divisor, so 65 methods in order differ in marker and line also where all is printed in grey.
+divisor, so 65 methods in order differ in marker and line also where all is printed in grey. The next 65 have the same
+lines and a second row of markers.
 """
 
 import zlib
@@ -26,6 +27,21 @@ MARKERS = (  # as matplotlib and plotly call them
     ("h", "hexagon"),
     ("d", "diamond-tall"),
 )
+MORE_MARKERS = (
+    ("8", "octagon"),
+    ("H", "hexagon2"),
+    ((4, 1, 0), "star-square"),
+    ((3, 1, 0), "star-triangle-up"),
+    ((3, 1, 60), "star-triangle-down"),
+    ((6, 1, 0), "hexagram"),
+    ((8, 1, 0), "star-diamond"),
+    ((3, 0, -45), "triangle-ne"),
+    ((3, 0, -135), "triangle-se"),
+    ((3, 0, 135), "triangle-sw"),
+    ((3, 0, 45), "triangle-nw"),
+    ((4, 0, 20), "diamond-wide"),
+    ((7, 0, 0), "hourglass"),
+)
 LINES = (
     ("-", "solid"),
     ((0, (5, 2)), "dash"),
@@ -39,7 +55,7 @@ class Style(NamedTuple):
     """One method's look; `marker` and `line` as (matplotlib, plotly)."""
 
     colour: str
-    marker: tuple[str, str]
+    marker: tuple[str | tuple[int, int, int], str]
     line: tuple[str | tuple[float, tuple[float, ...]], str]
 
 
@@ -58,4 +74,5 @@ def style_of(method: str) -> Style:
     """
     names, every = named_methods(), len(COLOURS) * len(MARKERS) * len(LINES)
     number = names.index(method) if method in names else len(names) + zlib.crc32(method.encode()) % (every - len(names))
-    return Style(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], LINES[number % len(LINES)])
+    markers = (MARKERS, MORE_MARKERS)[number // (len(MARKERS) * len(LINES)) % 2]
+    return Style(COLOURS[number % len(COLOURS)], markers[number % len(markers)], LINES[number % len(LINES)])
