@@ -27,6 +27,7 @@ FUNCTIONS = {  # of the expressions in conf/adapter
     "max": max,
     "gcd": lambda sizes: math.gcd(*sizes),
     "divisor": largest_divisor,
+    "ceil": math.ceil,
 }
 
 
@@ -84,9 +85,9 @@ class PeftAdapter:
     weight's name to the factor of its learning rate.
 
     Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
-    `matrices` (adapted ones in a layer), min, max, gcd(list), and divisor(number, at_most), the largest up to a bound.
-    In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles, and
-    `sizes` is both lists together. `refuses` also knows task_type (PEFT's), quantization (None, "8bit", "4bit") and
+    `matrices` (adapted ones in a layer), min, max, ceil, gcd(list), and divisor(number, at_most), the largest up to a
+    bound. In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles,
+    and `sizes` is both lists together. `refuses` also knows task_type (PEFT's), quantization (None, "8bit", "4bit") and
     gradient_checkpointing.
     """
 
