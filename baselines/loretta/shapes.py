@@ -45,9 +45,12 @@ def tensor_shape(inputs: int, outputs: int, chosen: Mapping[str, Sequence[int]] 
     return released or split_side(inputs) + split_side(outputs)[::-1]
 
 
-def split_side(size: int) -> tuple[int, ...]:
-    """Return the rising factors of one side of a matrix."""
-    largest = max(LARGEST_FACTOR, _largest_prime(size))
+def split_side(size: int, largest: int = LARGEST_FACTOR) -> tuple[int, ...]:
+    """Return the fewest rising factors of one side of a matrix, those of the smallest sum.
+
+    Each is at most `largest`, or the size's largest prime factor where that is more.
+    """
+    largest = max(largest, _largest_prime(size))
     return min(_factorisations(size, 2, largest), key=lambda factors: (len(factors), sum(factors)))
 
 

@@ -1,0 +1,1 @@
+"""TT-LoRA, an update that is one tensor train."""
