@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from experiments.questions.scores import first_number
+from experiments.questions.scores import read_number
+
+NUMBERS = "such as 7, -1,234.5, .5, 1/2 or 1e3, and nothing behind it"
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Gsm8k:
         """Take the columns question and answer."""
         question, answer = texts(row, "question", "answer")
         worked, mark, number = answer.rpartition("####")
-        if not mark or first_number(number) is None:
-            raise ValueError(f"answer must end in '#### NUMBER', found {answer[-20:]!r}")
+        if not mark or read_number(number) is None:
+            raise ValueError(f"answer must end in '#### NUMBER' ({NUMBERS}), found {answer[-20:]!r}")
         number = number.strip()
         return Question(self.prompt.format(question=question), f"{worked}{self.final}{number}", (number,))
 
@@ -96,8 +98,8 @@ class WordProblem:
     def question(self, row: Any) -> Question:
         """Take the columns instruction and answer."""
         question, answer = texts(row, "instruction", "answer")
-        if first_number(answer) is None:
-            raise ValueError(f"answer must be a number, found {answer!r}")
+        if read_number(answer) is None:
+            raise ValueError(f"answer must be a number ({NUMBERS}), found {answer!r}")
         return Question(self.prompt.format(question=question), f"{self.final}{answer}", (answer,))
 
 

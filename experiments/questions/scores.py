@@ -1,5 +1,6 @@
 """From what a model wrote, or how likely it found each option, to metrics. Pure: works on a predictions file."""
 
+import math
 import re
 import string
 from collections import Counter
@@ -9,15 +10,35 @@ from typing import Any
 
 from lorta.harness.sections import Score
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+MINUS = "\\-\u2212\u2013\ufe63\uff0d"  # hyphen, minus, en dash, and two forms of other scripts: all stand for one sign
+NUMBER = re.compile(
+    rf"(?<!\d)[+{MINUS}]?"  # behind a digit it is a difference or a range: 5-3 is 5 and 3
+    r"(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+)"  # a comma parts thousands, or two numbers
+    rf"(?:[eE][+{MINUS}]?\d+|/\d+)?"
+)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 CLOSE = 1e-6  # numbers that differ by less are equal
 Row = Mapping[str, Any]
 
 
 def numbers(text: str) -> list[float]:
-    """Return all numbers of a text: digits with thousands separators, a sign and decimals."""
-    return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
+    """Return all numbers of a text: 1,234, -7 (with any minus sign), .5, 1e3, 1/2. What has no finite value is none."""
+    return [value for written in NUMBER.findall(text) if (value := _value(written)) is not None]
+
+
+def read_number(text: str) -> float | None:
+    """Return the number that a text is, spaces around it aside; None where anything is left over, such as a unit."""
+    return _value(text.strip()) if NUMBER.fullmatch(text.strip()) else None
+
+
+def _value(written: str) -> float | None:
+    plain = re.sub(f"[{MINUS}]", "-", written).replace(",", "")
+    above, _, below = plain.partition("/")
+    try:
+        value = float(above) / float(below or 1)
+    except ZeroDivisionError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def first_number(text: str) -> float | None:
@@ -55,7 +76,7 @@ def overlap_f1(text: str, reference: str) -> float:
 
 def _number_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
     def equal(found: float | None, row: Row) -> bool:
-        right = first_number(row["references"][0])
+        right = read_number(row["references"][0])
         return found is not None and right is not None and abs(found - right) < CLOSE
 
     marked = [number_after(row["text"], row["mark"]) for row in rows]

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from experiments.generation import Generation
+from experiments.questions.scores import NUMBER
 from experiments.questions.task import QuestionTask
 from lorta.harness.reload import Reloaded
 
@@ -131,7 +132,7 @@ def _choices() -> dict[str, Any]:
 
 def _numbers(task: QuestionTask) -> dict[str, Any]:
     how = Generation(**task.generation)
-    pattern = re.escape(task.mark.strip()) + r"[^\d-]*(-?[\d,]+(?:\.\d+)?)"
+    pattern = rf"{re.escape(task.mark.strip())}[\s\S]*?({NUMBER.pattern})"
     return {
         "output_type": "generate_until",
         "doc_to_target": "answer",

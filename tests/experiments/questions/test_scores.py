@@ -13,6 +13,7 @@ from experiments.questions.scores import (
     number_after,
     numbers,
     overlap_f1,
+    read_number,
     score,
 )
 
@@ -25,10 +26,32 @@ from experiments.questions.scores import (
         ("-7 degrees, not 7.", [-7.0, 7.0]),
         ("none", []),
         ("1,000,000 or 2.", [1000000.0, 2.0]),
+        ("half is .5 or 1/2, not 5", [0.5, 0.5, 5.0]),
+        ("\u22125 and \u20137 and -.25", [-5.0, -7.0, -0.25]),
+        ("1e3, 2.5E-2 and 1e\u22122", [1000.0, 0.025, 0.01]),
+        ("10-3 = 7", [10.0, 3.0, 7.0]),
+        ("1,2 and 1,2345 and 1,00,000", [1.0, 2.0, 1.0, 2345.0, 100000.0]),
+        ("1/0 and 1e999 are no numbers, 3 is", [3.0]),
     ],
 )
 def test_numbers_are_read_with_signs_commas_and_decimals(text, found):
     assert numbers(text) == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [(".5", 0.5), ("1/2", 0.5), ("\u22125", -5.0), ("1e3", 1000.0), (" 1,234.5 ", 1234.5), ("9.0", 9.0), ("+2", 2.0)]
+    + [(other, None) for other in ("50%", "3 1/2", "12:30", "$5", "5 m", "5.", "1,2", "10-3", "1/0", "1e999", "", "x")],
+)
+def test_an_answer_is_a_number_only_as_a_whole(answer, value):
+    assert read_number(answer) == value
+
+
+@pytest.mark.parametrize("answer", [".5", "1/2", "\u22125", "1e3"])
+def test_an_answer_that_the_model_repeats_is_right_and_the_digits_alone_are_wrong(answer):
+    digits = {".5": "5", "1/2": "1", "\u22125": "5", "1e3": "1"}[answer]
+    rows = [{"text": f"#### {said}", "references": [answer], "mark": "####"} for said in (answer, digits)]
+    assert [score("number", [row])["accuracy"].value for row in rows] == [1.0, 0.0]
 
 
 @given(st.floats(-1e9, 1e9).map(lambda value: round(value, 3)))
