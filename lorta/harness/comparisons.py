@@ -134,14 +134,7 @@ def _best(table: Table, column: str) -> int | None:
 def _difference(scores: Scores, best: Scores) -> Scores | None:
     """Return the paired difference over the seeds that both have."""
     common = tuple(sorted(set(scores.seeds) & set(best.seeds)))
-    return _at(scores, common).minus(_at(best, common)) if common else None
-
-
-def _at(scores: Scores, seeds: tuple[int, ...]) -> Scores:
-    if seeds == scores.seeds:
-        return scores
-    places = [scores.seeds.index(seed) for seed in seeds]
-    return Scores(seeds, scores.values[places], None if scores.items is None else scores.items[places])
+    return scores.at(common).minus(best.at(common)) if common else None
 
 
 def _paired_interval(differences: Mapping[str, Scores | None], resampler: Resampler) -> Interval | None:
@@ -166,8 +159,8 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _mcnemar(scores: Scores, best: Scores) -> tuple[float, ...]:
-    common = sorted(set(scores.seeds) & set(best.seeds))
-    one, other = _at(scores, tuple(common)), _at(best, tuple(common))
+    common = tuple(sorted(set(scores.seeds) & set(best.seeds)))
+    one, other = scores.at(common), best.at(common)
     if one.items is None or other.items is None or one.items.shape != other.items.shape:
         return ()
     if not set(np.unique([one.items, other.items])) <= {0.0, POINTS}:

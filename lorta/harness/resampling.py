@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from lorta.analysis.clusters import cluster_shares, cluster_sums, item_variance, small_sample_factor
+
 Array = np.ndarray
 RESAMPLES = 2000
 ITEMS_AT_ONCE = 1000  # a block of resampled items
@@ -42,22 +44,34 @@ class Variance(NamedTuple):
 class Scores:
     """One method on one task, in points: `values` (seeds,), and `items` (seeds, items) with the same row means or None.
 
-    Item scores of a metric that is no mean are jackknife pseudo-values (lorta.harness.item_scores).
+    Item scores of a metric that is no mean are jackknife pseudo-values (lorta.harness.item_scores). Items of a cluster
+    are resampled together (lorta.analysis.clusters.cluster_codes); without clusters each item is its own.
     """
 
     seeds: tuple[int, ...]
     values: Array
     items: Array | None = None
     drawn: Array | None = None  # (resamples,): mean effects of resampled items, where a Resampler has prepared them
+    clusters: Array | None = None  # (items,): the number of each item's cluster
+
+    def at(self, seeds: tuple[int, ...]) -> "Scores":
+        """Return the scores of these seeds alone. Raises ValueError for a seed that is not there."""
+        if seeds == self.seeds:
+            return self
+        places = [self.seeds.index(seed) for seed in seeds]
+        items = None if self.items is None else self.items[places]
+        return Scores(seeds, self.values[places], items, clusters=self.clusters)
 
     def minus(self, other: "Scores") -> "Scores":
-        """Return the differences seed by seed and item by item. Raises ValueError when the seeds differ."""
+        """Return the differences seed by seed and item by item. Raises ValueError when seeds or clusters differ."""
         if self.seeds != other.seeds:
             raise ValueError(f"a paired difference needs the same seeds, got {self.seeds} and {other.seeds}.")
         both = self.items is not None and other.items is not None and self.items.shape == other.items.shape
+        if both and not _same_clusters(self.clusters, other.clusters):
+            raise ValueError("a paired difference needs the same clusters of items, got different ones.")
         items = self.items - other.items if both else None  # type: ignore[operator]
         drawn = self.drawn - other.drawn if both and self.drawn is not None and other.drawn is not None else None
-        return Scores(self.seeds, self.values - other.values, items, drawn)
+        return Scores(self.seeds, self.values - other.values, items, drawn, self.clusters if both else None)
 
 
 @dataclass(frozen=True)
@@ -132,20 +146,20 @@ class Resampler:
         over_seeds = Variance(float(scores.values.var(ddof=1)) / count, count - 1.0) if count > 1 else None
         by_items, over_items = np.zeros(self.resamples), None
         if scores.items is not None:
-            drawn = self._drawn(task, scores.items.mean(axis=0)) if scores.drawn is None else scores.drawn
-            effects, share = _item_effects(scores.items)
+            means = scores.items.mean(axis=0)
+            drawn = self._drawn(task, means, scores.clusters) if scores.drawn is None else scores.drawn
+            share, over_items = _item_share(scores.items, scores.clusters)
             by_items = drawn * share
-            over_items = Variance(float((effects**2).sum()) / len(effects) ** 2, max(len(effects) - 1.0, 1.0))
         return Spread(scores.values, deviations, chosen, weights @ deviations, by_items, over_seeds, over_items)
 
     def prepare(self, task: str, scores: Sequence[Scores]) -> list[Scores]:
         """Return the scores with their `drawn`, in one product; paired differences of them need none of their own."""
-        counts = [None if found.items is None else found.items.shape[1] for found in scores]
+        kinds = [None if of.items is None else (of.items.shape[1], _key(of.clusters)) for of in scores]
         prepared = list(scores)
-        for count in set(counts) - {None}:
-            places = [place for place, other in enumerate(counts) if other == count]
+        for kind in set(kinds) - {None}:
+            places = [place for place, other in enumerate(kinds) if other == kind]
             means = np.stack([scores[place].items.mean(axis=0) for place in places])  # type: ignore[union-attr]
-            for place, drawn in zip(places, self._drawn(task, means), strict=True):
+            for place, drawn in zip(places, self._drawn(task, means, scores[places[0]].clusters), strict=True):
                 prepared[place] = replace(scores[place], drawn=drawn)
         return prepared
 
@@ -157,18 +171,18 @@ class Resampler:
             self._seeds[task, count] = chosen, shares
         return self._seeds[task, count]
 
-    def _drawn(self, task: str, means: Array) -> Array:
+    def _drawn(self, task: str, means: Array, clusters: Array | None) -> Array:
         """Return mean effects of resampled items, (..., resamples), from their means over seeds, (..., items).
 
-        Each item counts Poisson(1) times.
+        Each item, or each cluster of items, counts Poisson(1) times. Clusters can be few, so theirs are widened.
         """
-        effects = means - means.mean(axis=-1, keepdims=True)
-        count = effects.shape[-1]
+        effects = cluster_sums(means - means.mean(axis=-1, keepdims=True), clusters)
         total = np.zeros((*effects.shape[:-1], self.resamples))
-        for start in range(0, count, ITEMS_AT_ONCE):
+        for start in range(0, effects.shape[-1], ITEMS_AT_ONCE):
             part = effects[..., start : start + ITEMS_AT_ONCE]
             total += part @ self._item_weights(task, start, part.shape[-1])
-        return total / count
+        factor = 1.0 if clusters is None else small_sample_factor(cluster_shares(means.shape[-1], clusters))
+        return total / means.shape[-1] / math.sqrt(factor or 1.0)
 
     def _item_weights(self, task: str, start: int, count: int) -> Array:
         """Return how often `count` items from `start` on count, (count, resamples)."""
@@ -225,17 +239,23 @@ def interquartile_mean(draws: Array) -> Array:
     return ordered[..., cut : draws.shape[-1] - cut].mean(axis=-1)
 
 
-def _item_effects(items: Array) -> tuple[Array, float]:
-    """Return items' deviations from their mean, (items,), shrunk, and how far: by what seeds and items do together."""
-    seeds, count = items.shape
-    effects = items.mean(axis=0) - items.mean()
-    spread = float((effects**2).sum()) / (count - 1) if count > 1 else 0.0
-    if seeds == 1 or spread == 0:
-        return effects, 1.0
-    rest = items - items.mean(axis=1, keepdims=True) - effects
-    together = float((rest**2).sum()) / ((seeds - 1) * (count - 1))
-    share = math.sqrt(max(0.0, 1 - together / seeds / spread))
-    return effects * share, share
+def _item_share(items: Array, clusters: Array | None) -> tuple[float, Variance]:
+    """Return which share of items' effects is not what seeds and items do together, and the variance of their mean."""
+    shares = cluster_shares(items.shape[1], clusters)
+    if len(shares) < 2:
+        return 1.0, Variance(0.0, 1.0)
+    found = item_variance(items, clusters)
+    total, factor = float(found.items + found.interaction), small_sample_factor(shares) if clusters is None else 1.0
+    share = math.sqrt(float(found.items) / total) if total else 1.0
+    return share, Variance(float(found.items) * factor, found.freedom)
+
+
+def _same_clusters(one: Array | None, other: Array | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
+def _key(clusters: Array | None) -> bytes | None:
+    return None if clusters is None else clusters.tobytes()
 
 
 def _widening(seeds: int) -> float:
