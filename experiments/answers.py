@@ -9,7 +9,7 @@ from torch import nn
 
 from experiments.supervised import IGNORED
 from lorta.harness.backbone import Backbone
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.store import write_atomically
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
 from lorta.harness.backbone import Backbone
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")

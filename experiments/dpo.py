@@ -14,7 +14,7 @@ from experiments.rows import Row, cap
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DpoTask(Task):
         return True
 
     @property
-    def looks_first(self) -> bool:
+    def predicts_with_base(self) -> bool:
         """The reference model's log-probabilities are computed once."""
         return True
 

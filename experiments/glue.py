@@ -13,7 +13,7 @@ from experiments.metrics import score
 from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
 from lorta.harness.backbone import Backbone, ModelFiles, load_classifier
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class GlueTask(Task):
     higher_is_better: bool = True
 
     @property
-    def holds_out(self) -> bool:
+    def supports_holdout(self) -> bool:
         """Rows of both splits are alike."""
         return True
 

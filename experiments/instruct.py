@@ -15,7 +15,7 @@ from experiments.rows import Row, cap
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class InstructTask(Task):
                 raise ValueError(f"task.{key} must be one of {', '.join(known)}, got '{getattr(self, key)}'")
 
     @property
-    def holds_out(self) -> bool:
+    def supports_holdout(self) -> bool:
         """Whether training rows can be scored as they are: not where prompts are learnt too, which no score counts."""
         return self.loss_on == "answer"
 
     @property
-    def looks_first(self) -> bool:
+    def predicts_with_base(self) -> bool:
         """The backbone's own losses stand beside the adapted model's."""
         return True
 

@@ -18,7 +18,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
 from lorta.harness.backbone import Backbone, padding_id
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone

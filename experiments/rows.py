@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.harness.backbone import require_hub
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.task import DataPlan, Source
 
 Row = Mapping[str, Any]

@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from experiments.prompts import Encoded
 from lorta.harness.backbone import Backbone, padding_id
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 IGNORED = -100  # a label that counts for nothing

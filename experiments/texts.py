@@ -15,7 +15,7 @@ from simpleeval import InvalidExpression, simple_eval
 from experiments.rows import Row, RowCheck, choose_source, local_file, plan_local, read_lines
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
 from lorta.harness.backbone import require_hub
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.task import DataPlan
 
 SPLITS = {"train": "train", "evaluation": "validation"}

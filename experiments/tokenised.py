@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.rows import Row
 from lorta.harness.backbone import tokenizer_sha256
-from lorta.harness.spec import canonical_json
+from lorta.harness.identity import canonical_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

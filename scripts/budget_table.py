@@ -17,7 +17,7 @@ from lorta.harness.budget import solve
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.harness.sections import Budget
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 from lorta.harness.store import write_atomically
 
 # Liu et al. 2019, arXiv:1907.11692, table 9: 12 layers of 768, 12 heads, feed-forward 3072

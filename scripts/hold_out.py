@@ -1,6 +1,6 @@
 """Make a data folder to tune on: its validation split is drawn from the training split, so tuning sees no scored row.
 
-python scripts/hold_out.py --root DATA --to tuning_data --rows 500 glue/sst2 glue/stsb
+python scripts/holdout.py --root DATA --to tuning_data --rows 500 glue/sst2 glue/stsb
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments.rows import local_file, read_lines
 
 
-def hold_out(root: Path, target: Path, task: str, rows: int) -> None:
+def holdout(root: Path, target: Path, task: str, rows: int) -> None:
     """Write TASK/train.jsonl and TASK/validation.jsonl (`rows` rows) below `target`; the task alone fixes the draw."""
     found = [row for _, row in read_lines(local_file(root, task, "train"))]
     random.Random(f"lorta hold-out {task}").shuffle(found)
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+")
     arguments = parser.parse_args()
     for task in arguments.tasks:
-        hold_out(arguments.root, arguments.to, task, arguments.rows)
+        holdout(arguments.root, arguments.to, task, arguments.rows)
 
 
 if __name__ == "__main__":

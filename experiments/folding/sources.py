@@ -7,7 +7,7 @@ from experiments.folding.splits import fingerprints, split_targets
 from experiments.folding.target import Target
 from experiments.rows import cap, choose_source
 from lorta.embedded.folds import FINGERPRINTS, FOLDS_REVISION, fold_rows
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.task import DataPlan, DataSplits
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from experiments.folding.writing import prediction_row, write_structure, write_t
 from lorta.geometry import Geometry
 from lorta.harness.backbone import Backbone, ModelFiles
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class FoldingTask(Task):
             )
 
     @property
-    def looks_first(self) -> bool:
+    def predicts_with_base(self) -> bool:
         """The backbone's own structures stand beside the adapted model's."""
         return True
 

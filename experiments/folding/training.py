@@ -17,7 +17,7 @@ from experiments.folding.losses import loss_terms, total_loss
 from experiments.folding.target import Target
 from experiments.folding.task import LossWeights
 from lorta.harness.backbone import Backbone
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "num_recycles")

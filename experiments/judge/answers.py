@@ -12,7 +12,7 @@ from experiments.generation import Generation, write
 from experiments.judge.journal import Journal
 from experiments.judge.prompts import Question
 from lorta.harness.compose import did_you_mean
-from lorta.harness.spec import canonical_json
+from lorta.harness.identity import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn

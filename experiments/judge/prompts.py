@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from experiments.judge.settings import JudgeSettings
 from experiments.rows import read_lines
-from lorta.harness.spec import canonical_json
+from lorta.harness.identity import canonical_json
 
 WITH_REFERENCE = ("math", "reasoning", "coding")  # categories judged against a reference (FastChat's NEED_REF_CATS)
 PROMPT_NAMES = [

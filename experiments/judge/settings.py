@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from lorta.harness.compose import did_you_mean
-from lorta.harness.spec import Positive, Settings, setting_problems
+from lorta.harness.settings import Positive, Settings, setting_problems
 
 
 class JudgeSettings(Settings):

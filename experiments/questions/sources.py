@@ -10,7 +10,7 @@ from experiments.rows import cap, choose_source, local_file, plan_local, read_li
 from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.build import build
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.task import DataPlan, Source
 
 

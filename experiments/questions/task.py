@@ -15,7 +15,7 @@ from experiments.questions.scores import METRICS, likeliest, named_option, score
 from experiments.questions.sources import RowSource, plan_questions
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 from lorta.harness.task import DataPlan, DataSplits, Source, Task
 
 if TYPE_CHECKING:

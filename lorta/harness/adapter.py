@@ -79,22 +79,22 @@ class PeftAdapter:
     """A PEFT tuner, PEFT's own or registered from outside.
 
     `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
-    `count` is the closed form: `each` is summed over the adapted matrices, `once` is added once. Or `call`: the dotted
-    path of a function (geometry, config, projections) -> int that imports no torch; its ValueError says why the
-    method cannot attach. There is no form where `unless` names a value that is set. `rate_factors` maps a part of a
-    weight's name to the factor of its learning rate.
+    `param_count` is the closed form: `per_module` is summed over the adapted matrices, `shared` is added once. Or
+    `call`: the dotted path of a function (geometry, config, projections) -> int that imports no torch; its ValueError
+    says why the method cannot attach. There is no form where `unless` names a value that is set. `rate_factors` maps a
+    part of a weight's name to the factor of its learning rate.
 
     Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
     `matrices` (adapted ones in a layer), min, max, ceil, gcd(list), and divisor(number, at_most), the largest up to a
-    bound. In `each`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted roles,
-    and `sizes` is both lists together. `refuses` also knows task_type (PEFT's), quantization (None, "8bit", "4bit") and
-    gradient_checkpointing.
+    bound. In `per_module`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted
+    roles, and `sizes` is both lists together. `unsupported_if` also knows task_type (PEFT's), quantization (None,
+    "8bit", "4bit") and gradient_checkpointing.
     """
 
     name: str
     config: Mapping[str, Any]
     projections: Sequence[str]
-    count: Mapping[str, str]
+    param_count: Mapping[str, str]
     learning_rate: float  # a default that the trainer settings refer to
     head_learning_rate: float
     rank: int | None = None  # what tables show; None for a method without one
@@ -103,12 +103,12 @@ class PeftAdapter:
     finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
     before_save: str | None = None  # dotted path of a function(model) called before the adapter is written
     callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
-    changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
+    count_changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
     rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
-    fit: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
-    refuses: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why the method cannot attach
-    solve: str | None = None  # the key that `budget=` is solved for; by default the rank, where there is one
-    starts: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
+    derived: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
+    unsupported_if: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why it cannot attach
+    budget_param: str | None = None  # the key that `budget=` is solved for; by default the rank, where there is one
+    init_presets: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
     reversible: ClassVar[bool] = True
@@ -125,11 +125,11 @@ class PeftAdapter:
         quantization: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> str | None:
-        """Return the sentence for a projection that the architecture lacks, or that `call` or `refuses` excludes."""
+        """Return the sentence for a projection that is missing, or that `call` or `unsupported_if` excludes."""
         try:
             roles = geometry.roles(tuple(self.projections))
-            if "call" in self.count:
-                resolve(self.count["call"])(geometry, self.fitted(geometry), roles)
+            if "call" in self.param_count:
+                resolve(self.param_count["call"])(geometry, self.fitted(geometry), roles)
         except ValueError as error:
             return f"{self.name} cannot attach: {error}"
         names = self._names(geometry, self.fitted(geometry))
@@ -138,27 +138,27 @@ class PeftAdapter:
             "quantization": quantization,
             "gradient_checkpointing": gradient_checkpointing,
         }
-        for condition, sentence in self.refuses.items():
+        for condition, sentence in self.unsupported_if.items():
             if self._evaluate(condition, names):
                 return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
         return None
 
     def fitted(self, geometry: Geometry) -> dict[str, Any]:
-        """Return `config` with the values of `fit` worked out for a model. Raises ValueError for a broken formula."""
+        """Return `config` with its `derived` values for a model. Raises ValueError for a broken formula."""
         names = self._names(geometry, self.config)
-        return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.fit.items()}}
+        return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.derived.items()}}
 
     def parameters(self, geometry: Geometry) -> int | None:
-        """Return the closed-form count; None where `count` is empty. Raises ValueError for a broken formula."""
+        """Return the closed-form count; None where `param_count` is empty. Raises ValueError for a broken formula."""
         roles, config = geometry.roles(tuple(self.projections)), self.fitted(geometry)
-        if "call" in self.count:
-            return int(resolve(self.count["call"])(geometry, config, roles))
-        if not self.count or config.get(self.count.get("unless", "")) is not None:
+        if "call" in self.param_count:
+            return int(resolve(self.param_count["call"])(geometry, config, roles))
+        if not self.param_count or config.get(self.param_count.get("unless", "")) is not None:
             return None
         names = self._names(geometry, config)
-        each, shapes = self.count.get("each", "0"), geometry.module_shapes(roles)
+        each, shapes = self.param_count.get("per_module", "0"), geometry.module_shapes(roles)
         total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
-        return int(total + self._evaluate(self.count.get("once", "0"), names))
+        return int(total + self._evaluate(self.param_count.get("shared", "0"), names))
 
     def _names(self, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an expression may name."""
@@ -201,7 +201,7 @@ class PeftAdapter:
 
     def changed_weights(self, model: "nn.Module") -> int | None:
         """Return how many base weights differ from the backbone's, None for a method that adds weights instead."""
-        return resolve(self.changed)(model) if self.changed else None
+        return resolve(self.count_changed)(model) if self.count_changed else None
 
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""

@@ -43,7 +43,7 @@ def sentence(name: str, budget: Budget) -> str:
 
 def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:
     """Return the sentences about the sizes of runs that can be done, each once, in their order."""
-    specs = [spec for spec in plan.runs if spec.signature not in plan.unsupported]
+    specs = [spec for spec in plan.runs if spec.run_id not in plan.unsupported]
     named = [(str(spec.settings.adapter["name"]), budget) for spec in specs for budget in spec.budgets]
     return list(dict.fromkeys(sentence(name, budget) for name, budget in named if off(budget) or not only_off))
 

@@ -21,8 +21,8 @@ def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
     """Return how many attempts at each run have ended, by signature; one that goes on elsewhere has not."""
     found: dict[str, int] = {}
     for spec in specs:
-        record = Store(spec.settings.runtime.runs).last(spec.signature)
-        found[spec.signature] = 0 if record is None else record.attempt - (record.status not in ENDED)
+        record = Store(spec.settings.runtime.runs).last(spec.run_id)
+        found[spec.run_id] = 0 if record is None else record.attempt - (record.status not in ENDED)
     return found
 
 
@@ -40,15 +40,15 @@ def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
 
 def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
     store = Store(spec.settings.runtime.runs)
-    with writing(folder := store.folder(spec.signature)):
+    with writing(folder := store.folder(spec.run_id)):
         claim = take(folder)
     if claim is None:
         return None
     with claim:
-        record = store.last(spec.signature)
+        record = store.last(spec.run_id)
         if record is not None and record.attempt > attempts_before and record.status in ENDED:
             return record
-        store.tidy(spec.signature)
+        store.tidy(spec.run_id)
         return _execute(spec, claim)
 
 
@@ -64,11 +64,11 @@ def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRec
     from lorta.harness.describe import first_record, now
 
     store = Store(spec.settings.runtime.runs)
-    claim = take(store.folder(spec.signature))
+    claim = take(store.folder(spec.run_id))
     if claim is None:
         return None
     with claim:
-        record = store.last(spec.signature)
+        record = store.last(spec.run_id)
         if record is None or record.attempt <= before:  # it died before its first record
             record = replace(first_record(spec), attempt=before + 1)
         record = replace(record, status=status, failure=failure, ended_at=now())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lorta.geometry import Geometry
-from lorta.harness.spec import ModelSettings, Quantization
+from lorta.harness.settings import ModelSettings, Quantization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

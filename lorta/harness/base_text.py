@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from lorta.harness.checks import NotMeasured
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 
 IGNORED = -100  # cross_entropy's own mark for "no target here"
 HELD_OUT = -1  # as a seed; the pre-training recipes have 0

@@ -12,7 +12,7 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.build import build
 from lorta.harness.compose import Cell
 from lorta.harness.sections import Budget
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 
 LARGEST = 2**17  # rank looked at
 NEIGHBOURS = 16  # values looked at on both sides of a crossing: rules of divisibility, counts that are no smooth curve
@@ -21,8 +21,8 @@ Count = Callable[[int], int | None]
 
 
 def free_key(adapter: Adapter) -> str | None:
-    """Return the key that decides a method's size: what its YAML says in `solve`, else the rank, None without one."""
-    return getattr(adapter, "solve", None) or ("rank" if adapter.rank is not None else None)
+    """Return the key that decides a method's size: its YAML's `budget_param`, else the rank, None without one."""
+    return getattr(adapter, "budget_param", None) or ("rank" if adapter.rank is not None else None)
 
 
 def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str, sizes: Sizes | None = None) -> Budget:
@@ -30,7 +30,7 @@ def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str,
 
     `sizes` keeps counts from one budget to the next, of one adapter on one geometry.
 
-    Raises ValueError where the command line sets what the budget decides, and for a `solve` that names no key.
+    Raises ValueError where the command line sets what the budget decides, and for a `budget_param` that names no key.
     """
     asked, adapter = settings.budget, build(settings.adapter)
     assert asked is not None
@@ -55,7 +55,7 @@ def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str,
             f"budget={asked} and {key} contradict: the budget decides {key} of adapter={adapter.name}, leave one out"
         )
     if key is not None and not cell.has(key):
-        raise ValueError(f"adapter.solve={key}: no such key; write it as adapter.config.NAME, or leave it null")
+        raise ValueError(f"adapter.budget_param={key}: no such key; write it as adapter.config.NAME, or leave it null")
     value = None if key is None else nearest(count, allowed, asked, {} if sizes is None else sizes)
     achieved = adapter_count(adapter, geometry) if value is None else count(value)
     distance = None if achieved is None else achieved / asked - 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lorta.harness import provenance
+from lorta.harness import identity, provenance
 from lorta.harness.record import Environment, Hardware, RunRecord, Score
 from lorta.harness.reload import Reloaded, reload_run
 from lorta.harness.spec import RunSpec
@@ -123,7 +123,7 @@ def _predicted_again(
     settings, task = found.settings, found.task
     plan = task.plan_data(settings.data, settings.model.data)
     data = load_splits(task, plan, settings.data, found.backbone.tokenizer, place / "cache")
-    if task.looks_first:
+    if task.predicts_with_base:
         backbone = reload_run(folder, conf, untouched=True).backbone
         found.backbone.untouched = task.predict_untouched(backbone, data, settings.trainer)
     rows = task.predict(found.model, found.backbone, data, settings.trainer, place)
@@ -142,7 +142,7 @@ def _trained_again(found: Reloaded, store: Store, folder: Path, place: Path) -> 
     places = {"runs": str(again.root), "cache": str(place / "cache"), "force": True}
     settings = found.settings.model_copy(update={"runtime": found.settings.runtime.model_copy(update=places)})
     spec = RunSpec(settings, before.config["fingerprints"], before.overrides, before.choices)
-    if spec.signature != before.run_id:
+    if spec.signature != identity.run_id(before.config):
         raise ValueError(f"{folder}: its settings now mean run {spec.signature}: record the canary again")
     after = execute(spec)
     if after.status != "success" or after.history_file is None or before.history_file is None:

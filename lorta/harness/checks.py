@@ -13,7 +13,7 @@ from lorta.harness.backbone import Backbone, padding_id
 from lorta.harness.cost import Stopwatch
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Forgetting
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 from lorta.harness.task import DataSplits
 
 SWITCHED_OFF = "runtime.checks=false"

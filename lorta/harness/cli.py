@@ -69,6 +69,8 @@ def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
         return None
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
     return plan
 
 
@@ -85,7 +87,7 @@ def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console,
     """Run the trials that have no result, plan again with the rates they chose, and run that."""
     runtime = plan.trials[0].settings.runtime
     store, count = Store(runtime.runs), len(plan.trials)
-    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.signature))]
+    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.run_id))]
     console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
     if todo and plan.launcher is not None:
         console.print("the same command submits the runs themselves when all trials have ended")
@@ -114,9 +116,9 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
             return status
     runtime = plan.specs[0].settings.runtime
     store = Store(runtime.runs)
-    done = {spec.signature for spec in plan.specs if not runtime.force and store.finished(spec.signature)}
-    todo = [spec for spec in plan.specs if spec.signature not in done and spec.signature not in plan.unsupported]
-    skipped = [spec for spec in plan.specs if spec.signature in plan.unsupported]
+    done = {spec.run_id for spec in plan.specs if not runtime.force and store.finished(spec.run_id)}
+    todo = [spec for spec in plan.specs if spec.run_id not in done and spec.run_id not in plan.unsupported]
+    skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported]
     console.print(
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
@@ -126,8 +128,8 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
 
     def finish() -> int:
         for spec in skipped:
-            skip(spec, plan.unsupported[spec.signature])
-            console.print(f"skipped: {plan.unsupported[spec.signature]}", markup=False)
+            skip(spec, plan.unsupported[spec.run_id])
+            console.print(f"skipped: {plan.unsupported[spec.run_id]}", markup=False)
         status = _run(todo, parallel, console) if todo else 0
         return status or _report(plan, store, console, bool(todo))
 
@@ -166,7 +168,7 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.harness.progress import outcome, title
 
-    found = [(store.read(spec.signature), spec) for spec in plan.specs]
+    found = [(store.read(spec.run_id), spec) for spec in plan.specs]
     records = [as_asked(record, spec) for record, spec in found if record is not None]
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:

@@ -63,7 +63,7 @@ def plan(parsed: argparse.Namespace) -> int:
 
     states = {state.run_id: state for state in plan_states(found, title)}
     past = Past(glances(Store(found.runs[0].settings.runtime.runs).root))
-    costs = {spec.signature: past.forecast(spec) for spec in found.runs}
+    costs = {spec.run_id: past.forecast(spec) for spec in found.runs}
     for line in _cell_lines(found, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
@@ -73,7 +73,7 @@ def plan(parsed: argparse.Namespace) -> int:
         print(sentence)
     for sentence in dict.fromkeys(found.unsupported.values()):
         print(f"not supported: {sentence}")
-    todo = [spec for spec in found.runs if states[spec.signature].state not in ("done", "unsupported")]
+    todo = [spec for spec in found.runs if states[spec.run_id].state not in ("done", "unsupported")]
     print(_cost_line(todo, costs))
     return 0
 
@@ -119,7 +119,7 @@ def retry(parsed: argparse.Namespace) -> int:
     from lorta.harness.states import plan_states
 
     failed = {state.run_id for state in plan_states(found, title) if state.state == "failed" and state.failure in kinds}
-    specs = tuple(spec for spec in found.runs if spec.signature in failed)
+    specs = tuple(spec for spec in found.runs if spec.run_id in failed)
     if not specs:
         print(f"nothing to retry: none of {len(found.runs)} runs failed with {', '.join(sorted(kinds))}")
         return 0
@@ -171,7 +171,7 @@ def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, 
         return None
     runtime = found.runs[0].settings.runtime
     store = Store(runtime.runs)
-    read = [(store.read(spec.signature), spec) for spec in found.runs]
+    read = [(store.read(spec.run_id), spec) for spec in found.runs]
     records = [as_asked(record, spec) for record, spec in read if record is not None]
     return records, store, parsed.name or runtime.name, len(found.runs) + len(found.waiting) - len(records)
 
@@ -237,10 +237,10 @@ def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, 
     yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
     for cell, specs in cells.items():
         adapter, settings = specs[0].settings.adapter, specs[0].settings
-        rank, cost = adapter.get("rank"), costs[specs[0].signature]
+        rank, cost = adapter.get("rank"), costs[specs[0].run_id]
         task = task_title(specs[0])
-        done = sum(states[spec.signature].state == "done" for spec in specs)
-        size = "-" if specs[0].signature in found.unsupported else _number(cell_parameters(specs[0]))
+        done = sum(states[spec.run_id].state == "done" for spec in specs)
+        size = "-" if specs[0].run_id in found.unsupported else _number(cell_parameters(specs[0]))
         yield (
             f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "
@@ -255,7 +255,7 @@ def _number(count: int | None) -> str:
 def _cost_line(todo: "Sequence[RunSpec]", costs: "dict[str, Forecast | None]") -> str:
     from lorta.harness.workers import worker_count
 
-    known = [cost for spec in todo if (cost := costs[spec.signature])]
+    known = [cost for spec in todo if (cost := costs[spec.run_id])]
     if not todo:
         return "nothing to do"
     if not known:

@@ -26,6 +26,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lorta.harness.identity import FORMER_KEYS, present_key, with_present_keys
+
 OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
 HYDRAS, LAUNCHERS = re.compile(r"hydra([./]|$)"), re.compile(r"hydra(/launcher$|\.launcher\.)")  # keys
 Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
@@ -55,7 +57,16 @@ class Cell:
 
 
 class Problems(list[str]):
-    """Sentences, each once."""
+    """Sentences about what forbids a run, each once; `notes` are those that forbid nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        """Append a note that is not there yet."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def add(self, sentence: str) -> None:
         """Append a sentence that is not there yet."""
@@ -201,11 +212,17 @@ def _existing(plain: Values, base: DictConfig, choices: Mapping[str, Any], probl
     """Return the values whose keys exist in this combination, so that they are checked beside the others' problems."""
     known = _dotted_keys(OmegaConf.to_container(base, resolve=False))
     with_choices = "".join(f" with {group}={choice}" for group, choice in choices.items() if group == "adapter")
-    for key in plain:
-        if key not in known:
+    existing: Values = {}
+    for key, values in plain.items():
+        present = key if key in known else present_key(key)
+        if present != key and present in known:
+            problems.note(f"{key} is now called {present}")
+        if present in known:
+            existing[present] = values
+        else:
             where = with_choices if key.startswith("adapter.") else ""
             problems.add(f"{key}: no such key{where}{did_you_mean(key, _siblings(key, known))}")
-    return {key: found for key, found in plain.items() if key in known}
+    return existing
 
 
 def _siblings(key: str, known: Sequence[str]) -> list[str]:
@@ -228,10 +245,13 @@ def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
 def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
     """Return the plain resolved configuration."""
     try:
-        resolved = OmegaConf.to_container(_assigned(base, assignment), resolve=True)
+        resolved: Any = OmegaConf.to_container(_assigned(base, assignment), resolve=True)
     except OmegaConfBaseException as error:
         problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
         return None
+    for section, former in FORMER_KEYS.items():
+        for key in former.keys() & (resolved.get(section) or {}).keys():
+            problems.note(f"{section}.{key} is now called {section}.{former[key]}: rename it in its YAML file")
     return _settings_of(resolved)
 
 
@@ -255,11 +275,12 @@ def _with_scalar(base: DictConfig, assignment: Mapping[str, Any], key: str, valu
     before = holder._get_node(last)._value()  # "${...}" as it stands, and without a copy of everything
     OmegaConf.update(config, key, value)
     try:
-        return OmegaConf.to_container(config[name] if name else config, resolve=True)
+        resolved = OmegaConf.to_container(config[name] if name else config, resolve=True)
+        return with_present_keys(name, resolved) if name else resolved
     finally:
         OmegaConf.update(config, key, before)
 
 
 def _settings_of(resolved: Any) -> dict[str, Any]:
     assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items() if key not in OF_RECIPES}
+    return {str(key): with_present_keys(str(key), value) for key, value in resolved.items() if key not in OF_RECIPES}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lorta.harness import provenance
+from lorta.harness import identity, provenance
 from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, ModelFiles, tokenizer_sha256
 from lorta.harness.build import build
@@ -25,7 +25,8 @@ from lorta.harness.sections import (
     Throughput,
     Timing,
 )
-from lorta.harness.spec import DataSettings, RunSpec
+from lorta.harness.settings import DataSettings
+from lorta.harness.spec import RunSpec
 from lorta.harness.task import DataPlan, DataSplits, Task
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def first_record(spec: RunSpec) -> RunRecord:
     """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
     begun = now()
     return RunRecord(
-        run_id=spec.signature,
+        identity_version=identity.VERSION,
+        run_id=spec.run_id,
         cell_id=spec.cell_id,
         config_hash=spec.config_hash,
         status="running",
@@ -51,7 +53,7 @@ def first_record(spec: RunSpec) -> RunRecord:
         slurm_job=this_job(),
         started_at=begun,
         seed=spec.settings.seed,
-        config=spec.cell | {"seed": spec.settings.seed},
+        config=spec.config,
         overrides=tuple(item for item in spec.overrides if not item.startswith(MACHINE_KEYS)),
         choices=dict(spec.choices),
         adapter=_adapter_section(spec),
@@ -73,7 +75,7 @@ def _adapter_section(spec: RunSpec) -> AdapterSection:
         projections=tuple(spec.settings.adapter.get("projections", ())) or None,
         learning_rate=spec.settings.trainer.learning_rate,
         head_learning_rate=spec.settings.trainer.head_learning_rate,
-        settings=spec.cell["adapter"],
+        settings=spec.config["adapter"],
     )
 
 
@@ -97,7 +99,7 @@ def _task_section(spec: RunSpec) -> TaskSection:
 
 
 def _split_prints(plan: DataPlan, data: DataSettings) -> dict[str, str]:
-    held_out = {"evaluation": f"{plan.fingerprints['train']}, {data.hold_out} rows held out"} if data.hold_out else {}
+    held_out = {"evaluation": f"{plan.fingerprints['train']}, {data.holdout} rows held out"} if data.holdout else {}
     return {**plan.fingerprints, **held_out}
 
 

@@ -82,7 +82,7 @@ def record(place: Path) -> Iterator[Path]:
         for folder in canaries(place):
             shutil.rmtree(folder)
         for spec in specs:
-            yield _keep(spec.folder, place / spec.signature)
+            yield _keep(spec.folder, place / spec.run_id)
 
 
 def _keep(run: Path, canary: Path) -> Path:

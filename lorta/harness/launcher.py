@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from lorta.harness.compose import Problems, Values, did_you_mean
-from lorta.harness.spec import Positive, Settings, setting_problems
+from lorta.harness.settings import Positive, Settings, setting_problems
 
 GROUP, PREFIX = "hydra/launcher", "hydra.launcher."
 DEFAULT = "local"

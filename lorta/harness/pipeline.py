@@ -35,7 +35,8 @@ from lorta.harness.recovery import (
     settings_of_checkpoint,
 )
 from lorta.harness.sections import Failure, Status, Tracking
-from lorta.harness.spec import RunSpec, TrainerSettings
+from lorta.harness.settings import TrainerSettings
+from lorta.harness.spec import RunSpec
 from lorta.harness.store import PROGRESS_NAME, Store, write_atomically, writing
 from lorta.harness.task import DataPlan, DataSplits, Task
 
@@ -49,16 +50,16 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     before. The final record is not written when the run is no longer `still_ours`. Raises StoreUnwritable.
     """
     store = Store(spec.settings.runtime.runs)
-    previous = store.last(spec.signature)
+    previous = store.last(spec.run_id)
     record = replace(describe.first_record(spec), attempt=1 + (previous.attempt if previous else 0))
-    folder, asked = store.folder(spec.signature) / CHECKPOINT, spec.settings.trainer
+    folder, asked = store.folder(spec.run_id) / CHECKPOINT, spec.settings.trainer
     trainer: TrainerSettings | None = settings_of_checkpoint(asked, newest_checkpoint(folder))
     while trainer is not None:
         record = replace(record, batch=batch_section(asked, trainer))
         store.write(record)
         record, trainer = _try(spec, store, record, trainer)
     if still_ours():
-        (store.folder(spec.signature) / PROGRESS_NAME).unlink(missing_ok=True)
+        (store.folder(spec.run_id) / PROGRESS_NAME).unlink(missing_ok=True)
         store.write(record)
         if record.status == "success":
             shutil.rmtree(folder, ignore_errors=True)
@@ -87,7 +88,7 @@ def _try(
         why = f"{smaller.per_device_train_batch_size} rows at a time, because more did not fit into memory"
         record = replace(record, reasons={**record.reasons, "batch.micro": why})
     del run
-    shutil.rmtree(store.folder(spec.signature) / CHECKPOINT, ignore_errors=True)
+    shutil.rmtree(store.folder(spec.run_id) / CHECKPOINT, ignore_errors=True)
     release_memory()
     return record, smaller
 
@@ -150,7 +151,7 @@ class _Run:
     def __init__(self, spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings) -> None:
         self.spec, self.store, self.record = spec, store, record
         self.settings, self.watch = spec.settings.model_copy(update={"trainer": trainer}), Stopwatch()
-        self.folder = store.folder(spec.signature)
+        self.folder = store.folder(spec.run_id)
         self.adapter: Adapter = build(spec.settings.adapter)
         self.task: Task = build(spec.settings.task)
         self.checks = Checks(self.settings, self.task.peft_task_type, self.watch)
@@ -195,7 +196,7 @@ class _Run:
 
     def _look_at(self, backbone: Backbone, data: DataSplits) -> None:
         """Let the task predict with the backbone as it is, if it wants that beside the adapted model's predictions."""
-        if self.task.looks_first:
+        if self.task.predicts_with_base:
             if backbone.files is None or backbone.files.quantization is None:  # those are on their device already
                 backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
             backbone.untouched = self.task.predict_untouched(backbone, data, self.settings.trainer)

@@ -25,7 +25,7 @@ def title(spec: RunSpec) -> str:
 
 def task_title(spec: RunSpec) -> str:
     """Return the task's name, and of a trial the rate that it tries."""
-    trainer, held_out = spec.settings.trainer, spec.settings.data.hold_out
+    trainer, held_out = spec.settings.trainer, spec.settings.data.holdout
     rate = trainer.head_learning_rate if trainer.learning_rate is None else trainer.learning_rate
     return f"{spec.settings.task['name']}{f' trial {rate:g}' if held_out else ''}"
 
@@ -62,9 +62,9 @@ class Sweep:
     """How far a sweep is: what has ended, what is at work, and how long the rest will take at this pace."""
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self.names = {spec.signature: title(spec) for spec in specs}
+        self.names = {spec.run_id: title(spec) for spec in specs}
         self.records: list[RunRecord] = []
-        self._left = {spec.signature: spec.folder / PROGRESS_NAME for spec in specs}
+        self._left = {spec.run_id: spec.folder / PROGRESS_NAME for spec in specs}
         self._begun = time.monotonic()
 
     def add(self, record: RunRecord) -> None:

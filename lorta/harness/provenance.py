@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from lorta.harness import allocator
+from lorta.harness.identity import canonical_json
 from lorta.harness.sections import Code, Environment, Hardware
-from lorta.harness.spec import canonical_json
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = (

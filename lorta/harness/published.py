@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from lorta.harness.spec import setting_problems
+from lorta.harness.settings import setting_problems
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 MAGNITUDES = {"k": 10**3, "M": 10**6, "B": 10**9}

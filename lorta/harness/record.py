@@ -77,13 +77,15 @@ class RunRecord:
     Times are ISO-8601 in UTC. Raises ValueError when the status and the sections contradict each other.
     """
 
-    run_id: str  # the signature: 12 hex digits
+    # which rules made `run_id` (identity.py); first, so that the head of a file tells. 1: class paths were hashed
+    identity_version: int = field(default=1, metadata={"added": True})
+    run_id: str  # 12 hex digits
     cell_id: str  # the same for all seeds of a cell
-    config_hash: str  # sha256 of `config`
+    config_hash: str  # sha256 of the identity of `config`
     status: Status
     created_at: str
     seed: int
-    config: dict[str, Any]  # the resolved identity groups
+    config: dict[str, Any]  # the resolved groups that identity is made of
     overrides: tuple[str, ...]  # as typed on the command line
     choices: dict[str, str]  # configuration group -> chosen file
     schema_version: int = SCHEMA_VERSION

@@ -10,7 +10,7 @@ from typing import Any
 
 from lorta.harness import provenance
 from lorta.harness.sections import Batch
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 
 CHECKPOINT = "checkpoint"  # folder of a run at work
 CARD = "card.json"  # of a checkpoint

@@ -15,7 +15,8 @@ from typing import Any
 from lorta.harness.backbone import find_model, keep_tokenizer
 from lorta.harness.build import build
 from lorta.harness.quiet import be_quiet
-from lorta.harness.spec import ModelSettings, RunSpec
+from lorta.harness.settings import ModelSettings
+from lorta.harness.spec import RunSpec
 from lorta.harness.task import Task
 
 VARIABLE = "LORTA_REHEARSAL"  # of the environment: the server of workers imports modules, it takes no arguments

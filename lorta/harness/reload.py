@@ -11,8 +11,10 @@ from lorta.harness.adapter import Adapter
 from lorta.harness.backbone import Backbone, find_model
 from lorta.harness.build import build
 from lorta.harness.compose import Problems, compose_cells, parse_overrides
+from lorta.harness.identity import identity
 from lorta.harness.record import RunRecord
-from lorta.harness.spec import UNSIGNED, RunSettings, setting_problems
+from lorta.harness.settings import RunSettings, setting_problems
+from lorta.harness.spec import RunSpec
 from lorta.harness.store import RECORD_NAME, Store
 from lorta.harness.task import Task
 
@@ -72,9 +74,9 @@ def _settings(record: RunRecord, conf: Path, words: Sequence[str]) -> RunSetting
         settings = RunSettings.model_validate(cells[0].config | {"seed": record.seed})
     except ValidationError as error:
         raise ValueError("\n".join(setting_problems(error))) from error
-    adapter = {key: value for key, value in settings.adapter.items() if key not in UNSIGNED}
-    _same(Path(record.run_id), "adapter", adapter, record.config["adapter"])
-    _same(Path(record.run_id), "task", settings.task, record.config["task"])
+    now, then = identity(RunSpec(settings, record.config["fingerprints"]).config), identity(record.config)
+    for part in ("adapter", "task"):
+        _same(Path(record.run_id), part, now[part], then[part])
     return settings
 
 

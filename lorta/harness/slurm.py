@@ -48,7 +48,7 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
     states = {state.run_id: state.state for state in plan_states(plan, title)}
     counts = Counter(states.values())
     left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
-    todo = [spec for spec in plan.specs if states[spec.signature] not in left_alone]
+    todo = [spec for spec in plan.specs if states[spec.run_id] not in left_alone]
     if not todo and not counts["running"] + counts["pending"]:
         return None
     if problem := _unavailable():
@@ -66,7 +66,7 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
         console.print(f"nothing was submitted: {error}", markup=False)
         return 2
     for spec in plan.specs:
-        if sentence := plan.unsupported.get(spec.signature):
+        if sentence := plan.unsupported.get(spec.run_id):
             skip(spec, sentence)
     console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
     return 0
@@ -89,10 +89,10 @@ def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     submitted_at, before = now(), attempts_so_far(specs)
-    folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].signature}"
+    folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].run_id}"
     executor = SlurmExecutor(folder, python=shlex.join([sys.executable, "-IS", "-c", BLOCKED, sys.executable]))
     executor.update_parameters(**_parameters(specs, settings))
-    attempts = [before[spec.signature] for spec in specs]
+    attempts = [before[spec.run_id] for spec in specs]
     try:
         with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
             jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
@@ -146,7 +146,7 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     with listening():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            found = [record for record in run_all([spec], 0, {spec.signature: attempts_before}) if record is not None]
+            found = [record for record in run_all([spec], 0, {spec.run_id: attempts_before}) if record is not None]
             record = found[0] if found else None
         except Preempted:
             record = None

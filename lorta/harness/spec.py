@@ -1,183 +1,13 @@
-"""What a run is: resolved settings, checked for type and range, and the signature made of those that can move a number.
+"""A run before it runs: settings, what they resolved to, and the identity made of those that can move a number."""
 
-No torch here: a whole grid is planned before anything heavy is imported.
-"""
-
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
-
+from lorta.harness import identity
 from lorta.harness.sections import Budget, Tuning
-
-Positive = Annotated[int, Field(ge=1)]
-Quantization = Literal["8bit", "4bit"]
-Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-
-# of an adapter: formulas, and what other keys refer to
-UNSIGNED = ("count", "refuses", "changed", "starts", "learning_rate", "head_learning_rate", "solve")
-
-
-# of a model: keys younger than the first records, left out of a cell where they are off so that identities stay
-ADDED_MODEL_KEYS = ("quantization", "gradient_checkpointing")
-
-
-def read_count(value: object) -> object:
-    """Return 10000 for "10k", 1500000 for "1.5m", a whole float as an int; anything else as it is.
-
-    Raises PydanticCustomError for a text that is no count.
-    """
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
-    number = Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()] if found else Decimal("NaN")
-    if not found or number != int(number):
-        raise PydanticCustomError("count", "a count of weights is needed, such as 10k, 1.5m or 12000")
-    return int(number)
-
-
-Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown key, no silent conversion of "abc" or 1.5 into an int."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class TrainerSettings(Settings):
-    """`conf/trainer`: the names of transformers.TrainingArguments where it has them. Rates are per optimiser step."""
-
-    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None  # None: a method without weights
-    head_learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    weight_decay: Rate
-    head_weight_decay: Rate
-    num_train_epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    max_steps: int
-    per_device_train_batch_size: Positive
-    per_device_eval_batch_size: Positive
-    gradient_accumulation_steps: Positive
-    lr_scheduler_type: Literal["linear", "cosine", "constant"]
-    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)]
-    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
-    precision: Literal["fp32", "bf16"]
-    group_by_length: bool
-    selection: Literal["last", "best"]
-    cpu_threads: Positive
-
-
-class DataSettings(Settings):
-    """`data`: where rows come from and how many are used."""
-
-    source: Literal["auto", "embedded", "local", "hub"]
-    root: str | None
-    max_train_samples: Positive | None
-    max_eval_samples: Positive | None
-    max_length: Annotated[int, Field(ge=4)]
-    hold_out: Positive | None = None  # training rows to score instead of the evaluation split
-
-
-class ModelSettings(Settings):
-    """`conf/model`: a folder (or `package:NAME/FOLDER`), or a hub repository at a pinned revision."""
-
-    name: str
-    path: str | None
-    hub_id: str | None
-    revision: str | None
-    data: Literal["embedded", "hub"]
-    dtype: Literal["fp32", "bf16"]
-    quantization: Quantization | None  # of the frozen weights, by bitsandbytes
-    gradient_checkpointing: bool  # compute activations twice rather than keep them
-
-
-class RuntimeSettings(Settings):
-    """`runtime`: what cannot change a number."""
-
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
-    timeout_s: Annotated[float, Field(gt=0.0)] | None
-    memory_limit_mib: Positive | None
-    allocator: Literal["auto", "system"]
-    checkpoint_s: Annotated[float, Field(gt=0.0)] | None
-    checkpoint_steps: Positive | None
-    runs: str
-    cache: str
-    results: str
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
-    force: bool
-    checks: bool  # measure forgetting and merging
-
-
-class TrackingSettings(Settings):
-    """`conf/tracking`: a mirror of the record elsewhere."""
-
-    mode: Literal["none", "offline", "online"]
-    project: str
-
-
-class TuneSettings(Settings):
-    """`conf/tune`: which rate is searched for every cell, and on what."""
-
-    search: Literal["lr"] | None
-    factors: list[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]  # of the rate that the cell has
-    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
-    hold_out: Positive | None
-
-    @model_validator(mode="after")
-    def _complete(self) -> "TuneSettings":
-        if self.search and not (len(set(self.factors)) > 1 and self.seeds and self.hold_out):
-            raise PydanticCustomError("tune", "a search needs two factors or more, seeds and rows to hold out")
-        return self
-
-
-class RunSettings(Settings):
-    """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
-
-    adapter: dict[str, Any]
-    model: ModelSettings
-    task: dict[str, Any]
-    trainer: TrainerSettings
-    data: DataSettings
-    runtime: RuntimeSettings
-    tracking: TrackingSettings
-    rank: Positive
-    budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
-    tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
-    tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
-
-
-def setting_problems(error: ValidationError) -> list[str]:
-    """Return a sentence, with the dotted key, for every setting that pydantic refused."""
-    problems: list[str] = []
-    for item in error.errors(include_url=False):
-        # the last parts of a union's location are names of its members, not keys
-        keys = [str(part) for part in item["loc"] if str(part).replace("_", "").isalnum() and not _is_type_name(part)]
-        message = str(item["msg"])
-        problems.append(f"{'.'.join(keys)}={item['input']!r}: {message[0].lower()}{message[1:]}")
-    return problems
-
-
-def _is_type_name(part: object) -> bool:
-    return part in ("int", "float", "str", "none", "literal", "bool")
-
-
-def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+from lorta.harness.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -193,23 +23,20 @@ class RunSpec:
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
     tuned: Tuning | None = None  # how its rate was chosen, if it was searched
     budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
+    earlier_id: str | None = None  # of the same run, finished when identities were made otherwise
 
     @property
-    def cell(self) -> dict[str, Any]:
-        """Everything that can move a number, except the seed. Where a file lies or a formula is written cannot."""
-        adapter = {key: value for key, value in self.settings.adapter.items() if key not in UNSIGNED}
-        model = self.settings.model.model_dump(exclude={"path", "data"})
-        model = {key: value for key, value in model.items() if value or key not in ADDED_MODEL_KEYS}
-        data = self.settings.data.model_dump(exclude={"root", "source"})
-        if data["hold_out"] is None:  # younger than the first records
-            del data["hold_out"]
+    def config(self) -> dict[str, Any]:
+        """The groups of settings that identity is made of, seed included: what a record keeps."""
+        settings = self.settings
         return {
-            "adapter": adapter,
-            "model": model,
-            "task": self.settings.task,
-            "trainer": self.settings.trainer.model_dump(),
-            "data": data,
+            "adapter": {key: value for key, value in settings.adapter.items() if key not in identity.UNSIGNED},
+            "model": settings.model.model_dump(exclude={"path", "data"}),
+            "task": settings.task,
+            "trainer": settings.trainer.model_dump(),
+            "data": settings.data.model_dump(exclude={"root", "source"}),
             "fingerprints": dict(self.fingerprints),
+            "seed": settings.seed,
         }
 
     @property
@@ -220,19 +47,24 @@ class RunSpec:
     @property
     def cell_id(self) -> str:
         """12 hexadecimal digits: the same for all seeds of a cell."""
-        return _sha256(self.cell)[:12]
+        return identity.cell_id(self.config)
 
     @property
     def config_hash(self) -> str:
         """All 64 digits of the SHA-256 that `signature` abbreviates."""
-        return _sha256(self.cell | {"seed": self.settings.seed})
+        return identity.sha256(identity.identity(self.config))
 
     @property
     def signature(self) -> str:
-        """12 hexadecimal digits: the run's name, its folder and its tracking id."""
+        """12 hexadecimal digits: the run's identity."""
         return self.config_hash[:12]
+
+    @property
+    def run_id(self) -> str:
+        """The run's name, its folder and its tracking id: its signature, or the one it was finished under."""
+        return self.earlier_id or self.signature
 
     @property
     def folder(self) -> Path:
         """Where the run's record, predictions and adapter go."""
-        return Path(self.settings.runtime.runs) / self.signature
+        return Path(self.settings.runtime.runs) / self.run_id

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 from pydantic_core import from_json
 
 from lorta.harness.claims import holder
+from lorta.harness.identity import canonical_json, identity
 from lorta.harness.jobs import Queue, read_job
 from lorta.harness.recovery import CHECKPOINT, newest_checkpoint
-from lorta.harness.spec import RunSpec, canonical_json
+from lorta.harness.spec import RunSpec
 from lorta.harness.store import PROGRESS_NAME, RECORD_NAME, Store
 from lorta.harness.sweep import Plan
 
@@ -37,12 +38,17 @@ class Glance(NamedTuple):
         return value
 
     @property
+    def is_trial(self) -> bool:
+        """Whether the run was scored on held-out training rows, to choose a rate."""
+        return any(self.get("config", "data", key) is not None for key in ("holdout", "hold_out"))
+
+    @property
     def title(self) -> str:
         """The run's name for people: adapter, rank, task, seed."""
         rank = self.get("adapter", "rank")
         name = f"{self.get('adapter', 'name')}{'' if rank is None else f' r={rank}'}"
         rate = self.get("adapter", "learning_rate") or self.get("adapter", "head_learning_rate")
-        trial = "" if self.get("config", "data", "hold_out") is None else f" trial {rate:g}"
+        trial = f" trial {rate:g}" if self.is_trial else ""
         return f"{name} {self.get('task', 'name')}{trial} seed {self.get('seed')}"
 
 
@@ -121,13 +127,13 @@ def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Que
 
 def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
     """Return the state of every run of a plan; a record of other inputs or another protocol makes it stale."""
-    queue, found = Queue(), {spec.signature: glance(spec.folder) for spec in plan.runs}
+    queue, found = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
     lookalikes: dict[str, Glance] | None = None
     states: list[RunState] = []
     for spec in plan.runs:
-        record = found[spec.signature]
-        if sentence := plan.unsupported.get(spec.signature):
-            states.append(RunState(spec.signature, title(spec), "unsupported", sentence))
+        record = found[spec.run_id]
+        if sentence := plan.unsupported.get(spec.run_id):
+            states.append(RunState(spec.run_id, title(spec), "unsupported", sentence))
             continue
         if record is not None and record.get("status") != "skipped":
             state = state_of(record)
@@ -139,29 +145,29 @@ def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
 
 
 def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, Glance]) -> RunState:
-    config = {**spec.cell, "seed": spec.settings.seed}
-    earlier = lookalikes.get(_but_for_inputs(config))
+    earlier = lookalikes.get(_but_for_inputs(spec.config))
     if earlier is None:
-        return RunState(spec.signature, title, "missing")
+        return RunState(spec.run_id, title, "missing")
     name = earlier.get("run_id")
     old, new = earlier.get("config", "task", "protocol"), spec.settings.task.get("protocol")
     if old != new:
-        return RunState(spec.signature, title, "stale", f"run {name} has protocol {old}, the task is at {new}")
+        return RunState(spec.run_id, title, "stale", f"run {name} has protocol {old}, the task is at {new}")
     before = earlier.get("config", "fingerprints") or {}
     changed = sorted(key for key, value in spec.fingerprints.items() if before.get(key) != value)
-    return RunState(spec.signature, title, "stale", f"inputs changed since run {name}: {', '.join(changed)}")
+    return RunState(spec.run_id, title, "stale", f"inputs changed since run {name}: {', '.join(changed)}")
 
 
 def _lookalikes(plan: Plan, own: set[str]) -> dict[str, Glance]:
     """Return the finished records of other inputs or protocols in the store, by what they share with a planned run."""
     root = Store(plan.runs[0].settings.runtime.runs).root
     others = [record for record in glances(root) if record.folder.name not in own and record.get("status") == "success"]
-    return {_but_for_inputs(record.get("config") or {}): record for record in others}
+    return {_but_for_inputs(record.get("config")): record for record in others if record.get("config")}
 
 
 def _but_for_inputs(config: Mapping[str, Any]) -> str:
-    task = {key: value for key, value in (config.get("task") or {}).items() if key != "protocol"}
-    return canonical_json({**{key: value for key, value in config.items() if key != "fingerprints"}, "task": task})
+    parts = identity(config)
+    task = {key: value for key, value in parts["task"].items() if key != "protocol"}
+    return canonical_json({**parts, "task": task, "fingerprints": None})
 
 
 def _continuation(folder: Path) -> str:

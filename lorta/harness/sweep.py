@@ -16,11 +16,13 @@ from lorta.harness.budget import Sizes, solve
 from lorta.harness.build import build
 from lorta.harness.compose import Cell, Problems, compose_cells, parse_overrides
 from lorta.harness.grids import sweep_grids
+from lorta.harness.identity import canonical_json, earlier_runs
 from lorta.harness.launcher import SlurmSettings, choose_launcher
-from lorta.harness.sections import Budget, Tuning
-from lorta.harness.spec import ModelSettings, RunSettings, RunSpec, canonical_json, setting_problems
+from lorta.harness.sections import Budget
+from lorta.harness.settings import ModelSettings, RunSettings, setting_problems
+from lorta.harness.spec import RunSpec
 from lorta.harness.task import DataPlan, Task
-from lorta.harness.tuning import Search, check_rate, search, searching, tuned
+from lorta.harness.tuning import check_rate, search, searching, tuned
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Plan:
     specs: tuple[RunSpec, ...] = ()
     trials: tuple[RunSpec, ...] = ()
     waiting: tuple[tuple[RunSpec, str], ...] = ()  # with the rate they would have without trials, and what is missing
-    unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # signature -> sentence
+    unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # run id -> sentence
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences that forbid nothing, about keys that have another name now
     duplicates: int = 0  # cells that resolved to a run already planned
     launcher: SlurmSettings | None = None  # None: the runs are done here
 
@@ -59,45 +62,57 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         )
     if problems:
         return Plan(problems=tuple(problems))
-    unique = _unique(specs)
-    unsupported = {signature: planner.sentence(spec) for signature, spec in unique.items()}
-    unsupported = {signature: sentence for signature, sentence in unsupported.items() if sentence}
+    unique = named_as_before(_unique(specs))
+    sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
+    unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
     if problems:  # of an adapter's formula
         return Plan(problems=tuple(problems))
-    plan = Plan(tuple(unique.values()), unsupported=unsupported, duplicates=len(specs) - len(unique), launcher=launcher)
+    plan = Plan(
+        unique,
+        unsupported=unsupported,
+        duplicates=len(specs) - len(unique),
+        launcher=launcher,
+        notes=tuple(problems.notes),
+    )
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
 
 
 def _tuned(plan: Plan) -> Plan:
     """Return the plan with the trials of its cells, and with the chosen rates where all trials of a cell have ended."""
-    searches: dict[str, Search] = {}
-    results: dict[str, Tuning | str] = {}
+    cells = {spec.cell_id: spec for spec in reversed(plan.specs) if spec.run_id not in plan.unsupported}
+    searches = {cell: search(spec) for cell, spec in reversed(cells.items())}
+    trials = named_as_before(_unique([trial for of_cell in searches.values() for trial in of_cell.runs]))
+    named = {trial.signature: trial for trial in trials}
+    results = {cell: of_cell.under(named).result() for cell, of_cell in searches.items()}
     specs: list[RunSpec] = []
     waiting: list[tuple[RunSpec, str]] = []
     for spec in plan.specs:
-        if spec.signature in plan.unsupported:
-            specs.append(spec)
-            continue
-        if spec.cell_id not in searches:
-            searches[spec.cell_id] = search(spec)
-            results[spec.cell_id] = searches[spec.cell_id].result()
-        result = results[spec.cell_id]
+        result = results.get(spec.cell_id)
         if isinstance(result, str):
             waiting.append((spec, result))
         else:
-            specs.append(tuned(spec, result))
-    trials = _unique([trial for found in searches.values() for trial in found.runs])
-    return replace(plan, specs=tuple(specs), trials=tuple(trials.values()), waiting=tuple(waiting))
+            specs.append(spec if result is None else tuned(spec, result))
+    return replace(plan, specs=named_as_before(specs), trials=trials, waiting=tuple(waiting))
 
 
-def _unique(specs: Sequence[RunSpec]) -> dict[str, RunSpec]:
-    """Return each run once, by signature, with all the budgets that led to it."""
+def _unique(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return each run once, with all the budgets that led to it."""
     unique: dict[str, RunSpec] = {}
     for spec in specs:
         earlier = unique.get(spec.signature)
         budgets = tuple(dict.fromkeys((*(earlier.budgets if earlier else ()), *spec.budgets)))
         unique[spec.signature] = spec if earlier is None else replace(earlier, budgets=budgets)
-    return unique
+    return list(unique.values())
+
+
+def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    """Return the runs; one that its store has finished under an older identity keeps the name it has there."""
+    missing = [spec for spec in specs if not spec.settings.runtime.force and not spec.folder.exists()]
+    own = frozenset(spec.signature for spec in specs)
+    roots = {Path(spec.settings.runtime.runs) for spec in missing}
+    earlier = {root: earlier_runs(root, own) for root in roots}
+    names = {spec.signature: earlier[Path(spec.settings.runtime.runs)].get(spec.signature) for spec in missing}
+    return tuple(replace(spec, earlier_id=name) if (name := names.get(spec.signature)) else spec for spec in specs)
 
 
 class _Planner:
@@ -183,11 +198,11 @@ def _check_search(settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
     task, tune = build(settings.task), settings.tune
     searched = tune is not None and tune.search is not None
-    if (searched or settings.data.hold_out is not None) and not task.holds_out:
-        asks = "tune=lr" if searched else f"data.hold_out={settings.data.hold_out}"
+    if (searched or settings.data.holdout is not None) and not task.supports_holdout:
+        asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
-    if searched and settings.data.hold_out is not None:
-        raise ValueError("tune=lr and data.hold_out contradict: trials hold rows out (tune.hold_out), leave one out")
+    if searched and settings.data.holdout is not None:
+        raise ValueError("tune=lr and data.holdout contradict: trials hold rows out (tune.holdout), leave one out")
     if searched:
         check_rate(settings, cell.overrides)
 

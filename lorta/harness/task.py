@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lorta.geometry import Geometry
 from lorta.harness.sections import Score
-from lorta.harness.spec import DataSettings, TrainerSettings
+from lorta.harness.settings import DataSettings, TrainerSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,12 +59,12 @@ class Task(Protocol):
         return False
 
     @property
-    def holds_out(self) -> bool:
+    def supports_holdout(self) -> bool:
         """Whether rows of the training split, a datasets.Dataset, can be scored like those of evaluation."""
         return False
 
     @property
-    def looks_first(self) -> bool:
+    def predicts_with_base(self) -> bool:
         """Whether `predict_untouched` is to be called."""
         return False
 

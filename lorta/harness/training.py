@@ -19,7 +19,7 @@ from lorta.harness.cost import is_head, quantile, synchronise
 from lorta.harness.observers import WARMUP_STEPS, BestEpoch, CountingCollator, Watch
 from lorta.harness.peak_memory import PeakMemory
 from lorta.harness.preemption import patiently
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 
 LOG_EVERY = 10  # optimiser steps
 NO_CLIPPING = 1e9  # measures the norm, changes no gradient

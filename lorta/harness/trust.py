@@ -1,10 +1,10 @@
 """Which records may stand in a committed suite or beside a published number: whole, clean, and of one protocol."""
 
-import hashlib
 from collections.abc import Iterable
+from typing import Any
 
+from lorta.harness import identity
 from lorta.harness.record import RunRecord
-from lorta.harness.spec import canonical_json
 from lorta.harness.summary import group
 
 SHOWN = 5  # problems in one message
@@ -25,23 +25,26 @@ def distrust(records: Iterable[RunRecord]) -> list[str]:
 
 
 def _problems(record: RunRecord) -> list[str]:
-    found: list[str] = []
-    expected = hashlib.sha256(canonical_json(record.config).encode()).hexdigest()
-    if record.config_hash != expected or record.run_id != expected[:12]:
-        found.append(
-            f"record {record.run_id} says config_hash {record.config_hash[:12]}..., but its config hashes to "
-            f"{expected[:12]}...: it was changed after the run; run it again."
-        )
+    problems: list[str] = []
     cell = {key: value for key, value in record.config.items() if key != "seed"}
-    if record.config.get("seed") != record.seed or _hash(cell) != record.cell_id:
-        found.append(f"record {record.run_id} has a seed or cell_id that its config does not have; run it again.")
+    run_hash, cell_hash = (_hash(record, part) for part in (record.config, cell))
+    if record.config_hash != run_hash or record.run_id != run_hash[:12]:
+        problems.append(
+            f"record {record.run_id} says config_hash {record.config_hash[:12]}..., but its config hashes to "
+            f"{run_hash[:12]}...: it was changed after the run; run it again."
+        )
+    if record.config.get("seed") != record.seed or cell_hash[:12] != record.cell_id:
+        problems.append(f"record {record.run_id} has a seed or cell_id that its config does not have; run it again.")
     if record.code is not None and record.code.git_dirty:
-        found.append(f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again.")
-    return found
+        problems.append(
+            f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again."
+        )
+    return problems
 
 
-def _hash(cell: dict[str, object]) -> str:
-    return hashlib.sha256(canonical_json(cell).encode()).hexdigest()[:12]
+def _hash(record: RunRecord, config: dict[str, Any]) -> str:
+    """Return the hash of a configuration by the rules of the record's time."""
+    return identity.sha256(config if record.identity_version == 1 else identity.identity(config))
 
 
 def _mixed_protocols(records: Iterable[RunRecord]) -> list[str]:

@@ -1,6 +1,6 @@
 """tune=lr: a grid of trials for every cell on rows held out of its training data, and the rate that they choose.
 
-A trial is an ordinary run (`data.hold_out` is in its cell), and so is the run with the chosen rate. Nothing else is
+A trial is an ordinary run (`data.holdout` is in its cell), and so is the run with the chosen rate. Nothing else is
 kept: who plans again reads the trials' records, and a command that was killed goes on where it was. No torch.
 """
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from lorta.harness.record import RunRecord
 from lorta.harness.sections import Tuning
-from lorta.harness.spec import RunSettings, RunSpec
+from lorta.harness.settings import RunSettings
+from lorta.harness.spec import RunSpec
 from lorta.harness.store import Store
 
 DIGITS = 6  # of a rate: 0.01 * 0.25 and 0.0025 are one run
@@ -30,12 +31,17 @@ class Search:
         """All trials."""
         return tuple(spec for specs in self.trials.values() for spec in specs)
 
+    def under(self, named: Mapping[str, RunSpec]) -> "Search":
+        """Return the search with its trials as they are named in the store, by signature."""
+        trials = {rate: tuple(named[trial.signature] for trial in runs) for rate, runs in self.trials.items()}
+        return replace(self, trials=trials)
+
     def result(self) -> Tuning | str:
         """Return the choice, from the records of the trials, or a sentence why there is none yet."""
-        records = {spec.signature: Store(spec.settings.runtime.runs).last(spec.signature) for spec in self.runs}
+        records = {spec.run_id: Store(spec.settings.runtime.runs).last(spec.run_id) for spec in self.runs}
         if open_ones := sum(not settled(record) for record in records.values()):
             return f"{open_ones} of {len(records)} trials of its rate have no result yet"
-        found = [_score([records[spec.signature] for spec in specs]) for specs in self.trials.values()]
+        found = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
         scored = {rate: score for rate, score in zip(self.trials, found, strict=True) if score is not None}
         if not scored:
             return "no trial of its rate has a score"
@@ -50,16 +56,16 @@ class Search:
 
     def _tuning(self, scores: Sequence[float | None], chosen: float) -> Tuning:
         grid, settings = tuple(self.trials), self.spec.settings
-        assert settings.tune is not None and settings.tune.hold_out is not None
+        assert settings.tune is not None and settings.tune.holdout is not None
         return Tuning(
             key=self.key,
             grid=grid,
             scores=tuple(scores),
             chosen=chosen,
             on_edge=chosen in (grid[0], grid[-1]),
-            hold_out=settings.tune.hold_out,
+            hold_out=settings.tune.holdout,
             seeds=tuple(settings.tune.seeds),
-            trials=tuple(spec.signature for spec in self.runs),
+            trials=tuple(spec.run_id for spec in self.runs),
         )
 
 
@@ -86,7 +92,7 @@ def search(spec: RunSpec) -> Search:
     assert tune is not None
     start = _rate(spec, key)
     rates = sorted({float(f"{start * factor:.{DIGITS}g}") for factor in tune.factors})
-    held_out = {"hold_out": tune.hold_out, "max_eval_samples": None}
+    held_out = {"holdout": tune.holdout, "max_eval_samples": None}
     trials = {rate: tuple(_with(spec, key, rate, seed, held_out) for seed in tune.seeds) for rate in rates}
     return Search(spec, key, trials)
 
@@ -111,7 +117,7 @@ def _with(spec: RunSpec, key: str, rate: float, seed: int, data: Mapping[str, An
     typed = [word for word in spec.overrides if word.partition("=")[0] not in {*words, "tune"}]
     typed = [word for word in typed if not word.startswith("tune.")]
     added = [f"{name}={'null' if value is None else value}" for name, value in words.items()]
-    return replace(spec, settings=settings.model_copy(update=changed), overrides=(*typed, *added))
+    return replace(spec, settings=settings.model_copy(update=changed), overrides=(*typed, *added), earlier_id=None)
 
 
 def settled(record: RunRecord | None) -> bool:
@@ -131,4 +137,4 @@ def _score(records: Sequence[RunRecord | None]) -> float | None:
 
 def is_trial(record: RunRecord) -> bool:
     """Return whether a record is of a run on held-out training rows, which no table of results may hold."""
-    return (record.config.get("data") or {}).get("hold_out") is not None
+    return any((record.config.get("data") or {}).get(key) is not None for key in ("holdout", "hold_out"))

@@ -93,7 +93,7 @@ def _get_ready(modules: Sequence[str]) -> None:
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
     while queue and not asked_to_leave():
         spec = queue.popleft()
-        record = attempt(spec, before[spec.signature])
+        record = attempt(spec, before[spec.run_id])
         if record is None:
             queue.append(spec)
             time.sleep(POLL_S)
@@ -118,7 +118,7 @@ class _Dispatcher:
             done, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 spec = self.running.pop(future)
-                record = _record(future, spec, self.before[spec.signature])
+                record = _record(future, spec, self.before[spec.run_id])
                 if record is None:  # another sweep's
                     queue.append(spec)
                 else:
@@ -137,7 +137,7 @@ class _Dispatcher:
                 queue.append(spec)
                 continue
             timeout = spec.settings.runtime.timeout_s
-            self.running[self.pool.schedule(attempt, [spec, self.before[spec.signature]], timeout=timeout)] = spec
+            self.running[self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)] = spec
 
     def _ask_to_leave(self) -> None:
         for spec in self.running.values():

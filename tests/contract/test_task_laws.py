@@ -7,7 +7,7 @@ from lorta.embedded import EMBEDDED_TASKS, embedded_rows
 from lorta.harness.build import build
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 from lorta.harness.task import Task
 
 SUITES = ("glue", "commonsense", "superglue_qa")

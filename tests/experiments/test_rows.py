@@ -12,7 +12,7 @@ from experiments.rows import cap, local_file, read_lines
 from experiments.tokenised import tokenise
 from lorta.harness.build import build
 from lorta.harness.cli import CONF
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.sweep import make_plan
 
 SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[3] / "shared" / "data"))

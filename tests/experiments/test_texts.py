@@ -11,7 +11,7 @@ from experiments.texts import TextSource, held_out, read_texts
 from lorta.harness.build import build
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 
 INSTRUCT = {"instruction": "Say it.", "input": "", "output": "it"}
 PAIR = {"prompt": "Say it.", "chosen": "it", "rejected": "that"}

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from lorta.harness.identity import canonical_json
 from lorta.harness.record import (
     AdapterSection,
     Code,
@@ -17,7 +18,6 @@ from lorta.harness.record import (
     TaskSection,
     Timing,
 )
-from lorta.harness.spec import canonical_json
 from lorta.harness.summary import Table, summarise
 
 METRICS = {"cola": "matthews_correlation", "stsb": "pearson"}

@@ -12,7 +12,7 @@ from lorta.harness.backbone import find_model, load_causal_lm, most_tokens
 from lorta.harness.cli import CONF
 from lorta.harness.cost import weights_in
 from lorta.harness.pipeline import execute
-from lorta.harness.spec import ModelSettings
+from lorta.harness.settings import ModelSettings
 from lorta.harness.sweep import make_plan
 
 

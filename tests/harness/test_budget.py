@@ -16,7 +16,7 @@ from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.harness.record import Budget, RunRecord
 from lorta.harness.rendering import to_markdown
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 from lorta.harness.summary import summarise
 from lorta.harness.sweep import cell_parameters, make_plan
 from scripts.budget_table import ROBERTA_BASE
@@ -97,7 +97,7 @@ def test_a_count_without_a_closed_form_is_said_to_be_unmatched():
     [
         ("adapter=lora rank=4 budget=5k", "leave one out"),
         ("adapter=fourierft adapter.config.n_frequency=9 budget=5k", "the budget decides adapter.config.n_frequency"),
-        ("adapter=vblora adapter.solve=num_vectors budget=5k", "adapter.solve=num_vectors: no such key"),
+        ("adapter=vblora adapter.budget_param=num_vectors budget=5k", "adapter.budget_param=num_vectors: no such key"),
         ("budget=abc", "budget='abc': a count of weights"),
         ("budget=1.2345k", "budget='1.2345k'"),
         ("budget=0", "budget=0"),
@@ -124,7 +124,7 @@ def test_an_adapter_that_cannot_attach_is_not_sized(capsys):
 
 
 def test_another_key_can_be_left_free_on_the_command_line():
-    words = ["adapter=loretta_adp", "rank=2", "adapter.solve=adapter.config.bottleneck", "budget=3k"]
+    words = ["adapter=loretta_adp", "rank=2", "adapter.budget_param=adapter.config.bottleneck", "budget=3k"]
     (spec,) = make_plan(words, False, CONF).specs
     assert (spec.settings.rank, spec.budgets[0].key) == (2, "adapter.config.bottleneck")
     assert cell_parameters(spec) == spec.budgets[0].achieved

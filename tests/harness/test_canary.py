@@ -19,6 +19,7 @@ from lorta.harness.store import RECORD_NAME, Store
 from lorta.harness.sweep import make_plan
 
 COMMITTED = Path(__file__).parents[2] / "results" / "canary"
+PLACE = f"runtime.runs={COMMITTED}"
 
 
 @pytest.fixture
@@ -26,14 +27,14 @@ def encoder(tmp_path):
     """A copy of the canary of LoRA on RTE."""
     (spec,) = [
         spec
-        for spec in make_plan(["experiment=canary", "adapter=lora", "task=glue/rte"], False, CONF).specs
-        if (COMMITTED / spec.signature).is_dir()
+        for spec in make_plan(["experiment=canary", "adapter=lora", "task=glue/rte", PLACE], False, CONF).specs
+        if (COMMITTED / spec.run_id).is_dir()
     ]
-    return Path(shutil.copytree(COMMITTED / spec.signature, tmp_path / spec.signature))
+    return Path(shutil.copytree(COMMITTED / spec.run_id, tmp_path / spec.run_id))
 
 
 def test_the_recipe_is_what_is_committed():
-    planned = {spec.signature for spec in make_plan(["experiment=canary"], True, CONF).specs}
+    planned = {spec.run_id for spec in make_plan(["experiment=canary", PLACE], True, CONF).specs}
     assert {folder.name for folder in canaries(COMMITTED)} == planned, "lorta drift --record makes them anew"
 
 

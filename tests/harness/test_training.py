@@ -11,7 +11,7 @@ from transformers import DataCollatorWithPadding
 from experiments.classification import train_classifier
 from lorta.harness.cost import Stopwatch, is_head, quantile
 from lorta.harness.observers import CountingCollator, TrainingDiverged, Watch
-from lorta.harness.spec import TrainerSettings
+from lorta.harness.settings import TrainerSettings
 from lorta.harness.training import OwnDataOrder, parameter_groups
 from tests.contract.backbones import adapter, backbone
 

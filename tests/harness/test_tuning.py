@@ -10,9 +10,10 @@ from lorta.harness.asked import as_asked, waiting_sentences
 from lorta.harness.cli import CONF, main
 from lorta.harness.describe import first_record
 from lorta.harness.holding_out import load_splits
+from lorta.harness.identity import identity
 from lorta.harness.rendering import to_markdown
 from lorta.harness.sections import Failure, Score
-from lorta.harness.spec import DataSettings
+from lorta.harness.settings import DataSettings
 from lorta.harness.store import Store
 from lorta.harness.summary import summarise
 from lorta.harness.sweep import make_plan
@@ -60,7 +61,7 @@ def test_every_cell_has_as_many_trials_and_seeds_share_them(plan):
 def test_a_trial_is_scored_on_training_rows_and_the_grid_is_around_the_rate(plan):
     found, _ = plan("adapter=lora", "task=glue/rte", "data.max_eval_samples=7")
     assert tuple(trial.settings.trainer.learning_rate for trial in found.trials) == GRID
-    assert {trial.settings.data.hold_out for trial in found.trials} == {400}
+    assert {trial.settings.data.holdout for trial in found.trials} == {400}
     assert {trial.settings.data.max_eval_samples for trial in found.trials} == {None}
 
 
@@ -140,12 +141,12 @@ def test_a_budget_is_solved_before_its_rate_is_searched(plan):
     [
         ("trainer.learning_rate=0.1", "the trials decide the rate"),
         ("adapter=head_only trainer.head_learning_rate=0.1", "trainer.head_learning_rate contradict"),
-        ("data.hold_out=9", "leave one out"),
+        ("data.holdout=9", "leave one out"),
         ("task=folding", "task=folding cannot score rows of its training split"),
         ("task=instruct task.loss_on=all", "task=instruct cannot score rows"),
         ("tune.factors=[1.0]", "two factors or more"),
         ("tune.factors=[1.0,-2.0]", "tune.factors"),
-        ("tune.hold_out=0", "tune.hold_out"),
+        ("tune.holdout=0", "tune.holdout"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(words, said, plan):
@@ -155,8 +156,8 @@ def test_a_search_that_cannot_be_is_refused(words, said, plan):
 
 def test_runs_without_a_search_keep_their_identity():
     (spec,) = make_plan(["adapter=lora", "task=glue/rte"], False, CONF).specs
-    assert "hold_out" not in spec.cell["data"]
-    assert not {"tune", "budget"} & spec.cell.keys()
+    assert "holdout" not in identity(spec.config)["data"]
+    assert not {"tune", "budget"} & spec.config.keys()
 
 
 class Numbers:
@@ -171,7 +172,7 @@ class Numbers:
 
 def held_out(**changes):
     data = DataSettings(
-        source="local", root=None, max_train_samples=None, max_eval_samples=None, max_length=8, hold_out=20
+        source="local", root=None, max_train_samples=None, max_eval_samples=None, max_length=8, holdout=20
     )
     return load_splits(Numbers(), None, data.model_copy(update=changes), None, None)
 
@@ -189,7 +190,7 @@ def test_a_cap_on_training_rows_is_kept_beside_the_held_out_ones():
 
 def test_more_than_half_of_the_rows_cannot_be_held_out():
     with pytest.raises(ValueError, match="more than half of 100 training rows"):
-        held_out(hold_out=51)
+        held_out(holdout=51)
 
 
 def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(plan):

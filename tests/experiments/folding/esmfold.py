@@ -12,7 +12,7 @@ from lorta.harness.backbone import Backbone, find_model
 from lorta.harness.build import build
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells, parse_overrides
-from lorta.harness.spec import RunSettings
+from lorta.harness.settings import RunSettings
 
 
 def settings(*overrides: str) -> RunSettings:

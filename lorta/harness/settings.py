@@ -1,0 +1,156 @@
+"""The settings of a run, checked for type and range: one class for each group of `conf/config.yaml`. No torch.
+
+A key with a default is left out of a run's identity at that default: keys that come later get one that means "off".
+"""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+Positive = Annotated[int, Field(ge=1)]
+Quantization = Literal["8bit", "4bit"]
+Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def read_count(value: object) -> object:
+    """Return 10000 for "10k", 1500000 for "1.5m", a whole float as an int; anything else as it is.
+
+    Raises PydanticCustomError for a text that is no count.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
+    number = Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()] if found else Decimal("NaN")
+    if not found or number != int(number):
+        raise PydanticCustomError("count", "a count of weights is needed, such as 10k, 1.5m or 12000")
+    return int(number)
+
+
+Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown key, no silent conversion of "abc" or 1.5 into an int."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrainerSettings(Settings):
+    """`conf/trainer`: the names of transformers.TrainingArguments where it has them. Rates are per optimiser step."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None  # None: a method without weights
+    head_learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    weight_decay: Rate
+    head_weight_decay: Rate
+    num_train_epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    max_steps: int
+    per_device_train_batch_size: Positive
+    per_device_eval_batch_size: Positive
+    gradient_accumulation_steps: Positive
+    lr_scheduler_type: Literal["linear", "cosine", "constant"]
+    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)]
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
+    precision: Literal["fp32", "bf16"]
+    group_by_length: bool
+    selection: Literal["last", "best"]
+    cpu_threads: Positive
+
+
+class DataSettings(Settings):
+    """`data`: where rows come from and how many are used."""
+
+    source: Literal["auto", "embedded", "local", "hub"]
+    root: str | None
+    max_train_samples: Positive | None
+    max_eval_samples: Positive | None
+    max_length: Annotated[int, Field(ge=4)]
+    holdout: Positive | None = None  # training rows to score instead of the evaluation split
+
+
+class ModelSettings(Settings):
+    """`conf/model`: a folder (or `package:NAME/FOLDER`), or a hub repository at a pinned revision."""
+
+    name: str
+    path: str | None
+    hub_id: str | None
+    revision: str | None
+    data: Literal["embedded", "hub"]
+    dtype: Literal["fp32", "bf16"]
+    quantization: Quantization | None = None  # of the frozen weights, by bitsandbytes
+    gradient_checkpointing: bool = False  # compute activations twice rather than keep them
+
+
+class RuntimeSettings(Settings):
+    """`runtime`: what cannot change a number."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    timeout_s: Annotated[float, Field(gt=0.0)] | None
+    memory_limit_mib: Positive | None
+    allocator: Literal["auto", "system"]
+    checkpoint_s: Annotated[float, Field(gt=0.0)] | None
+    checkpoint_steps: Positive | None
+    runs: str
+    cache: str
+    results: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    force: bool
+    checks: bool  # measure forgetting and merging
+
+
+class TrackingSettings(Settings):
+    """`conf/tracking`: a mirror of the record elsewhere."""
+
+    mode: Literal["none", "offline", "online"]
+    project: str
+
+
+class TuneSettings(Settings):
+    """`conf/tune`: which rate is searched for every cell, and on what."""
+
+    search: Literal["lr"] | None
+    factors: list[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]  # of the rate that the cell has
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
+    holdout: Positive | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TuneSettings":
+        if self.search and not (len(set(self.factors)) > 1 and self.seeds and self.holdout):
+            raise PydanticCustomError("tune", "a search needs two factors or more, seeds and rows to hold out")
+        return self
+
+
+class RunSettings(Settings):
+    """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
+
+    adapter: dict[str, Any]
+    model: ModelSettings
+    task: dict[str, Any]
+    trainer: TrainerSettings
+    data: DataSettings
+    runtime: RuntimeSettings
+    tracking: TrackingSettings
+    rank: Positive
+    budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
+    tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
+
+
+def setting_problems(error: ValidationError) -> list[str]:
+    """Return a sentence, with the dotted key, for every setting that pydantic refused."""
+    problems: list[str] = []
+    for item in error.errors(include_url=False):
+        # the last parts of a union's location are names of its members, not keys
+        keys = [str(part) for part in item["loc"] if str(part).replace("_", "").isalnum() and not _is_type_name(part)]
+        message = str(item["msg"])
+        problems.append(f"{'.'.join(keys)}={item['input']!r}: {message[0].lower()}{message[1:]}")
+    return problems
+
+
+def _is_type_name(part: object) -> bool:
+    return part in ("int", "float", "str", "none", "literal", "bool")
