@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.prompts import Request, Template, common_prefix, encode
-from experiments.rows import Row, cap
+from experiments.rows import Row, cap, identities
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
@@ -101,7 +101,7 @@ class DpoTask(Task):
 
     def _encoded(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "idx": []}
-        for position, row in enumerate(rows):
+        for idx, row in zip(identities(rows), rows, strict=True):
             question = next(row[name] for name in QUESTIONS if name in row)
             request = Request(question, system=row.get("system") or "")
             pair = [encode(self.template, request, row[answer], self.answer_end, tokenizer) for answer in ANSWERS]
@@ -111,7 +111,7 @@ class DpoTask(Task):
             columns["prompt_ids"].append(pair[0].prompt[:shared])
             for answer, item in zip(ANSWERS, pair, strict=True):
                 columns[f"{answer}_ids"].append([*item.prompt, *item.answer][shared:max_length])
-            columns["idx"].append(row.get("idx", position))
+            columns["idx"].append(idx)
         if not columns["idx"]:
             raise ValueError(f"data.max_length={max_length}: no prompt of {len(rows)} is shorter; raise it")
         return columns

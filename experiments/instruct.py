@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.prompts import Request, Template, encode
-from experiments.rows import Row, cap
+from experiments.rows import Row, cap, identities
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
 from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
 from lorta.harness.sections import Score
@@ -102,11 +102,11 @@ class InstructTask(Task):
         from experiments.supervised import labelled
 
         columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "idx": []}
-        for position, row in enumerate(rows):
+        for idx, row in zip(identities(rows), rows, strict=True):
             request = Request(row["instruction"], row.get("input") or "")
             encoded = encode(self.template, request, row["output"], "", tokenizer)
             if len(encoded.prompt) < max_length:
-                found = labelled(encoded, max_length, on_prompt) | {"idx": row.get("idx", position)}
+                found = labelled(encoded, max_length, on_prompt) | {"idx": idx}
                 for name, values in columns.items():
                     values.append(found[name])
         if not columns["idx"]:

@@ -3,15 +3,14 @@
 Reading and checking need no torch: every file of a sweep is checked before anything runs.
 """
 
-import gzip
 import hashlib
-import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from experiments.files import half_character, read_lines
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.settings import DataSettings
@@ -47,12 +46,23 @@ class Columns:
         wrong = [name for name in self.text if not isinstance(row[name], str)]
         if wrong:
             return f"column {', '.join(wrong)} must be text"
+        if halves := halved_texts(row, self.text):
+            return halves
         label = row["label"]
         number = isinstance(label, int | float) and not isinstance(label, bool)
         if self.labels == 1:
             return None if number and 0.0 <= label <= 5.0 else f"label must be a number from 0 to 5, found {label!r}"
         fits = number and isinstance(label, int) and 0 <= label < self.labels
         return None if fits else f"label must be a whole number from 0 to {self.labels - 1}, found {label!r}"
+
+
+def halved_texts(row: Row, columns: Sequence[str]) -> str | None:
+    """Return a sentence about the first column with half of a surrogate pair, which no tokenizer reads, or None."""
+    for name in columns:
+        half = half_character(row[name]) if isinstance(row.get(name), str) else None
+        if half is not None:
+            return f"column {name} holds {half}, half of a surrogate pair: add the other half, or leave it out"
+    return None
 
 
 def choose_source(data: DataSettings, model_default: str) -> Source:
@@ -77,8 +87,13 @@ def plan_embedded(name: str, splits: Mapping[str, str]) -> DataPlan:
     return DataPlan("embedded", EMBEDDED_REVISION, prints)
 
 
-def plan_local(name: str, root: str, splits: Mapping[str, str], columns: RowCheck) -> DataPlan:
-    """Return the plan for local files, all of whose lines were checked. Raises ValueError, one problem a line."""
+def plan_local(
+    name: str, root: str, splits: Mapping[str, str], columns: RowCheck, keep: Callable[[Row], bool] | None = None
+) -> DataPlan:
+    """Return the plan for local files, all of whose lines were checked. Raises ValueError, one problem a line.
+
+    Rows that `keep` leaves out need not be in order; it raises ValueError for a row that it cannot judge.
+    """
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise ValueError(f"data.root={root}: no such folder")
@@ -88,7 +103,7 @@ def plan_local(name: str, root: str, splits: Mapping[str, str], columns: RowChec
         try:
             file = local_file(folder, name, split)
             prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
-            problems += _file_problems(file, columns)
+            problems += _file_problems(file, columns, keep)
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -109,33 +124,57 @@ def local_file(folder: Path, name: str, split: str) -> Path:
     raise ValueError(f"task={name}: neither {candidates[0]} nor {candidates[1].name} exists")
 
 
-def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, row). Raises ValueError naming file and line for what is no JSON, or a broken archive."""
-    opener = gzip.open if file.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(file, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}, after line {number}: not UTF-8 ({error.reason})") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {number}: not JSON ({error.msg})") from error
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
-
-
-def _file_problems(file: Path, columns: RowCheck) -> list[str]:
+def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | None) -> list[str]:
     problems: list[str] = []
-    rows = 0
+    rows, kept, identities = 0, 0, Identities()
     for number, row in read_lines(file):
         rows += 1
-        if problem := columns.problem(row):
+        try:
+            if keep is not None and isinstance(row, dict) and not keep(row):
+                continue
+            problem = columns.problem(row) or identities.problem(row)
+        except ValueError as error:
+            problem = str(error)
+        kept += 1
+        if problem:
             problems.append(f"{file}, line {number}: {problem}")
             if len(problems) == MOST_PROBLEMS_PER_FILE:
                 break
-    return problems if rows else [f"{file}: no rows"]
+    nothing = f"{file}: task.source.keep keeps none of {rows} rows" if rows else f"{file}: no rows"
+    return problems if kept else [nothing]
+
+
+class Identities:
+    """The `idx` of rows: whole numbers of 64 bits in every row, or texts in every row; else a row's position serves."""
+
+    def __init__(self) -> None:
+        self.kind: str | None = None
+
+    def problem(self, row: Row) -> str | None:
+        """Return what is wrong with the next row's `idx`, or None."""
+        value = row.get("idx")
+        kind = "neither whole number nor text"
+        if isinstance(value, str):
+            kind = "a text"
+            if half := half_character(value):
+                return f"idx holds {half}, half of a surrogate pair: add the other half, or leave it out"
+        elif isinstance(value, int) and not isinstance(value, bool):
+            kind = "a whole number"
+            if not -(2**63) <= value < 2**63:
+                return f"idx must fit into 64 bits, found {value}"
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            return f"idx is {kind}, in the rows before {self.kind}: give every row one of one kind, or none"
+        return None
+
+
+def identities(rows: Sequence[Row]) -> list[Any]:
+    """Return the `idx` of all rows, or their positions where they have none. Raises ValueError for a mixture."""
+    kinds = Identities()
+    for position, row in enumerate(rows):
+        if problem := kinds.problem(row):
+            raise ValueError(f"row {position}: {problem}")
+    return list(range(len(rows))) if (kinds.kind or "neither").startswith("neither") else [row["idx"] for row in rows]
 
 
 def plan_hub(name: str, hub_id: str, revision: str, splits: Mapping[str, str]) -> DataPlan:

@@ -5,14 +5,15 @@ No torch. Hub datasets of this family have one split; which rows of it are held 
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from simpleeval import InvalidExpression, simple_eval
 
-from experiments.rows import Row, RowCheck, choose_source, local_file, plan_local, read_lines
+from experiments.files import read_lines
+from experiments.rows import Row, RowCheck, choose_source, halved_texts, local_file, plan_local
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.settings import DataSettings
@@ -42,7 +43,7 @@ def plan_texts(name: str, source: TextSource, check: RowCheck, data: DataSetting
         prints = {use: text_fingerprint(source.embedded, split) for use, split in SPLITS.items()}
         return DataPlan("embedded", INSTRUCT_REVISION, prints)
     if chosen == "local":
-        return plan_local(source.local, data.root or "", SPLITS, check)
+        return plan_local(source.local, data.root or "", SPLITS, check, condition(source.keep))
     if source.revision is None:
         raise ValueError(
             f"task={name}: no commit of {source.hub_id} is pinned: set task.source.revision=COMMIT, "
@@ -100,17 +101,30 @@ def held_out(rows: Sequence[Row], source: TextSource) -> dict[str, list[Row]]:
     }
 
 
-def _kept(rows: Sequence[Row], condition: str | None) -> list[Row]:
+def _kept(rows: Sequence[Row], keep: str | None) -> list[Row]:
     """Return the rows that meet the condition. Raises ValueError when it names what a row lacks, or none is left."""
-    if condition is None:
-        return list(rows)
-    try:
-        kept = [row for row in rows if simple_eval(condition, names=dict(row))]
-    except (InvalidExpression, SyntaxError, TypeError) as error:
-        raise ValueError(f"task.source.keep='{condition}': {error}; columns: {', '.join(rows[0])}") from error
+    meets = condition(keep)
+    kept = list(rows) if meets is None else [row for row in rows if meets(row)]
     if not kept:
-        raise ValueError(f"task.source.keep='{condition}' keeps none of {len(rows)} rows")
+        raise ValueError(f"task.source.keep='{keep}' keeps none of {len(rows)} rows")
     return kept
+
+
+def condition(keep: str | None) -> Callable[[Row], bool] | None:
+    """Return whether a row meets `task.source.keep`, None for no condition.
+
+    The function raises ValueError for a condition that is none, or that names what a row lacks.
+    """
+    if keep is None:
+        return None
+
+    def meets(row: Row) -> bool:
+        try:
+            return bool(simple_eval(keep, names=dict(row)))
+        except (InvalidExpression, SyntaxError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise ValueError(f"task.source.keep='{keep}': {error}; columns: {', '.join(row)}") from error
+
+    return meets
 
 
 def text_problem(
@@ -126,5 +140,7 @@ def text_problem(
     wrong += [name for name in optional if not isinstance(row.get(name) or "", str)]
     if wrong:
         return f"column {', '.join(wrong)} must be text"
+    if halves := halved_texts(row, (*needed, *optional)):
+        return halves
     bare = [name for name in needed if name not in empty and not row[name].strip()]
     return f"column {', '.join(bare)} is empty" if bare else None

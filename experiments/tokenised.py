@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.rows import Row
+from experiments.rows import Row, identities
 from lorta.harness.backbone import tokenizer_sha256
 from lorta.harness.identity import canonical_json
 
@@ -52,8 +52,7 @@ def _encode(
     texts = [[row[column] for row in rows] for column in columns]
     encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
     encoded["labels"] = [float(row["label"]) if regression else int(row["label"]) for row in rows]
-    given = [row.get("idx") for row in rows]
-    encoded["idx"] = [idx if isinstance(idx, int) else position for position, idx in enumerate(given)]
+    encoded["idx"] = identities(rows)
     return encoded
 
 

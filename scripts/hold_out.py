@@ -8,7 +8,8 @@ import json
 import random
 from pathlib import Path
 
-from experiments.rows import local_file, read_lines
+from experiments.files import read_lines
+from experiments.rows import local_file
 
 
 def holdout(root: Path, target: Path, task: str, rows: int) -> None:

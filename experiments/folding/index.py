@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.files import require_data
 from experiments.folding.chains import to_target
 from experiments.folding.structures import Structure, is_structure, read_structure
 from experiments.folding.target import Target
@@ -60,6 +61,21 @@ def plan_targets(root: str, longest: int = LONGEST) -> Planned:
     return planned
 
 
+def require_both_sides(root: str, planned: Planned) -> None:
+    """Raise ValueError where it is known, without a look at the sequences, that a side of the split would be empty."""
+    folder = Path(root).expanduser() / FOLDER
+    refused = "".join(f"\n{sentence}" for _, sentence in planned.refused)
+    if planned.split is None and len(planned.targets) == 1:
+        raise ValueError(f"{folder}: one target cannot be split into training and validation: add structures.{refused}")
+    for side in SIDES:
+        if planned.split is not None and side not in planned.split:
+            count = len(planned.targets)
+            raise ValueError(
+                f"{folder / INDEX}: none of its {count} targets has {side} in the column split: "
+                f"give some to each side, or leave the column out.{refused}"
+            )
+
+
 def require_biotite() -> None:
     """Raise ValueError with the remedy where `biotite` is missing: reading and scoring structures both need it."""
     from importlib.util import find_spec
@@ -86,8 +102,9 @@ def _rows(folder: Path) -> tuple[Row, ...]:
 
 
 def _index_rows(index: Path) -> Iterator[Row]:
+    require_data(index)
     try:
-        text = index.read_text(encoding="utf-8")
+        text = index.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{index}: cannot be read ({error}).") from error
     reader = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from experiments.folding.index import plan_targets
+from experiments.folding.index import plan_targets, require_both_sides
 from experiments.folding.splits import fingerprints, split_targets
 from experiments.folding.target import Target
 from experiments.rows import cap, choose_source
@@ -25,7 +25,9 @@ def plan(name: str, data: DataSettings, model_default: str, identity: float, sha
     if source == "embedded":
         return DataPlan(source, FOLDS_REVISION, {use: FINGERPRINTS[split] for use, split in SPLITS.items()})
     if source == "local":
-        return DataPlan(source, "sha256", fingerprints(plan_targets(data.root or ""), identity, share))
+        planned = plan_targets(data.root or "")
+        require_both_sides(data.root or "", planned)
+        return DataPlan(source, "sha256", fingerprints(planned, identity, share))
     raise ValueError(
         f"task={name} has no hub dataset: set data.root=FOLDER with structures in FOLDER/protein, or "
         "data.source=embedded for toy folds"

@@ -6,12 +6,14 @@ Every fault of a file becomes a ValueError of one sentence without the file's na
 import gzip
 import io
 import warnings
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.files import something_else
 from lorta.embedded.amino_acids import ONE_LETTER
 
 Atoms = Any  # a `biotite` AtomArray: its annotations are made at run time, without types
@@ -73,10 +75,12 @@ def _ending(file: Path) -> str:
 def _text(file: Path) -> str:
     try:
         data = file.read_bytes()
-        return (gzip.decompress(data) if file.name.lower().endswith(".gz") else data).decode("utf-8")
+        if sentence := something_else(file.name, data):
+            raise ValueError(f"{sentence}.")
+        return (gzip.decompress(data) if file.name.lower().endswith(".gz") else data).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("it is not text.") from error
-    except (OSError, EOFError) as error:  # gzip's faults are OSError too
+    except (OSError, EOFError, zlib.error) as error:  # gzip's faults are OSError too
         raise ValueError(f"it cannot be read ({_said(error)}).") from error
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.files import read_lines
 from experiments.judge.settings import JudgeSettings
-from experiments.rows import read_lines
 from lorta.harness.identity import canonical_json
 
 WITH_REFERENCE = ("math", "reasoning", "coding")  # categories judged against a reference (FastChat's NEED_REF_CATS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from experiments.questions.scores import read_number
+from experiments.rows import halved_texts
 
 NUMBERS = "such as 7, -1,234.5, .5, 1/2 or 1e3, and nothing behind it"
 
@@ -59,12 +60,16 @@ def texts(row: Any, *names: str) -> list[str]:
     wrong = [name for name in names if not isinstance(row[name], str)]
     if wrong:
         raise ValueError(f"column {', '.join(wrong)} must be text")
+    if halves := halved_texts(row, names):
+        raise ValueError(halves)
     return [row[name] for name in names]
 
 
 def _text_list(values: Any, column: str) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise ValueError(f"column {column} must be a list of one or more texts")
+    if halves := next(filter(None, (halved_texts({column: value}, (column,)) for value in values)), None):
+        raise ValueError(halves)
     return values
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.files import read_lines
 from experiments.questions.formats import Checked, Format, Question
-from experiments.rows import cap, choose_source, local_file, plan_local, read_lines
+from experiments.rows import cap, choose_source, identities, local_file, plan_local
 from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
 from lorta.harness.backbone import require_hub
 from lorta.harness.build import build
@@ -64,14 +65,14 @@ class RowSource:
         file = hf_hub_download(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
         return parquet.read_table(file).to_pylist()
 
-    def questions(self, source: Source, data: DataSettings, task: str, most: int | None) -> list[tuple[int, Question]]:
+    def questions(self, source: Source, data: DataSettings, task: str, most: int | None) -> list[tuple[Any, Question]]:
         """Return (idx, question) of at most `most` rows. Raises ValueError naming the row of another form."""
         form, found = self.built_format(), []
-        rows = list(enumerate(self.rows(source, data)))
-        for number, row in cap(rows, most, task):
+        rows = self.rows(source, data)
+        numbered = list(enumerate(zip(identities(rows), rows, strict=True)))
+        for number, (idx, row) in cap(numbered, most, task):
             try:
-                idx = row.get("idx")
-                found.append((idx if isinstance(idx, int) else number, form.question(row)))
+                found.append((idx, form.question(row)))
             except ValueError as error:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
         return found

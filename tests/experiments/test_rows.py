@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.files import read_lines
 from experiments.glue import GlueTask
-from experiments.rows import cap, local_file, read_lines
+from experiments.rows import cap, local_file
 from experiments.tokenised import tokenise
 from lorta.harness.build import build
 from lorta.harness.cli import CONF

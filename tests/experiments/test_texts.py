@@ -106,15 +106,29 @@ def test_the_release_keeps_no_ties_low_scores_or_gsm8k(tmp_path):
     assert [row["idx"] for row in kept] == [0]
 
 
+def test_a_row_that_the_condition_leaves_out_need_not_be_in_order(tmp_path):
+    folder, tie = tmp_path / "preference" / "alpaca_eval", PAIR | {"rejected": "it"}
+    dpo = task("dpo", ("task.source.keep", "chosen != rejected"))
+    found = plan(dpo, folder, [PAIR, tie], [PAIR], tmp_path)
+    assert read_texts(found, TextSource(**dpo.source), settings(tmp_path), "train", dpo) == [PAIR]
+    with pytest.raises(ValueError, match=r"train\.jsonl, line 3: column rejected must be text"):
+        plan(dpo, folder, [PAIR, tie, PAIR | {"rejected": None}], [PAIR], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("condition", "sentence"),
-    [("score > 3", "keep='score > 3'.*columns: prompt"), ("chosen == 'x'", "keeps none of 1")],
+    [
+        ("score > 3", "line 1: .*keep='score > 3'.*columns: prompt"),
+        ("chosen == 'x'", "keeps none of 1"),
+        ("chosen ==", "line 1: .*keep='chosen =='"),
+        ("1 / 0", "line 1: .*keep='1 / 0': .*zero"),
+        ("prompt.nothing", "line 1: .*keep='prompt.nothing'"),
+    ],
 )
 def test_a_condition_that_cannot_be_met_is_a_sentence(tmp_path, condition, sentence):
     dpo = task("dpo", ("task.source.keep", condition))
-    found = plan(dpo, tmp_path / "preference" / "alpaca_eval", [PAIR], [PAIR], tmp_path)
-    with pytest.raises(ValueError, match=sentence):
-        read_texts(found, TextSource(**dpo.source), settings(tmp_path), "train", dpo)
+    with pytest.raises(ValueError, match=rf"train\.jsonl.*{sentence}"):
+        plan(dpo, tmp_path / "preference" / "alpaca_eval", [PAIR], [PAIR], tmp_path)
 
 
 def source(**changes):

@@ -96,7 +96,7 @@ def test_an_mmcif_file_cut_between_rows_is_said_to_be_perhaps_cut(folder, tmp_pa
     assert said == ("cut_A", "cut.cif: The file has no end mark; it may have been cut short.")
 
 
-@pytest.mark.parametrize(("name", "data"), [("binary.pdb", b"\xff\xfe\x00ATOM"), ("archive.pdb.gz", b"no archive")])
+@pytest.mark.parametrize(("name", "data"), [("binary.pdb", b"\x89\xfe\x00ATOM"), ("archive.pdb.gz", b"no archive")])
 def test_what_is_no_text_or_no_archive_is_refused_by_name(folder, name, data):
     (folder / name).write_bytes(data)
     ((file, said),) = plan_targets(str(folder.parent)).refused
