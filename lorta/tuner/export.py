@@ -2,7 +2,8 @@
 
 Every slice of the tensor is a product of two thin matrices already (`factors.low_rank_pair`), so lora_A and lora_B are
 written down, nothing is approximated and no base weight is read. All scalings are folded into the matrices: lora_alpha
-equals the rank, so a reader multiplies by 1, also one that does not know `alpha_pattern`.
+equals the rank, so a reader multiplies by 1, also one that does not know `alpha_pattern`. Products are taken in float64
+and rounded once: the matrix on the side of the heads is the nearest of its dtype, the other one is the factor itself.
 
 A module has the tensor's rank, but a fused q, k, v module of an order with one tensor for each matrix has the ranks of
 its projections added up: `rank_pattern` says so.
@@ -19,9 +20,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lorta.shared_factors import SharedFactorLinear
 from lorta.tuner.config import PEFT_TYPE
-from lorta.tuner.layer import PREFIX
+from lorta.tuner.layer import HIDDEN, PREFIX, LortaLinear
 from lorta.tuner.model import LortaModel
 
 AUTO_CLASSES = {  # what PEFT's task types stand for
@@ -34,6 +34,7 @@ AUTO_CLASSES = {  # what PEFT's task types stand for
 }
 LORTA_KEYS = "base_model." + PREFIX
 MODULE_KEYS = "base_model.model."
+CPU = torch.device("cpu")  # some accelerators have no float64
 
 
 def export_model(model: PeftModel, folder: str | Path, adapter_name: str = "default") -> LoraConfig:
@@ -135,12 +136,14 @@ def _write(config: Any, tuner: nn.Module, adapter: str, weights: Mapping[str, Te
     layers = {
         path: module
         for path, module in cast(nn.Module, tuner.model).named_modules()
-        if isinstance(module, SharedFactorLinear) and adapter in module.position
+        if isinstance(module, LortaLinear) and adapter in module.position
     }
     written = {key: weight for key, weight in weights.items() if not key.startswith(LORTA_KEYS)}
     ranks: dict[str, int] = {}
     for path, layer in layers.items():
-        down, up = (_at_least_float32(matrix) for matrix in layer.low_rank_pair(adapter))
+        pair = layer.low_rank_pair(adapter, CPU, torch.float64)
+        dtype = torch.promote_types(getattr(layer, HIDDEN)[adapter].dtype, torch.float32)
+        down, up = (matrix.to(dtype) for matrix in pair)
         ranks[path] = down.shape[1]
         written |= {f"{MODULE_KEYS}{path}.lora_A.weight": down.T, f"{MODULE_KEYS}{path}.lora_B.weight": up}
     lora = _lora_config(config, ranks, transposed=any(layer.transposed for layer in layers.values()))
@@ -167,7 +170,3 @@ def _lora_config(config: Any, ranks: Mapping[str, int], transposed: bool) -> Lor
     )
     lora.target_modules = sorted(ranks)  # a list, so that the file does not depend on hashing
     return lora
-
-
-def _at_least_float32(matrix: Tensor) -> Tensor:
-    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))

@@ -31,18 +31,25 @@ class LortaLinear(SharedFactorLinear):
         self.order[adapter] = order
         self.group.pop(adapter, None)
 
-    def cp_factors(self, adapter: str, device: torch.device | None = None) -> dict[str, Tensor]:
+    def cp_factors(
+        self, adapter: str, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> dict[str, Tensor]:
         """Return the factors that this layer's update is made of, by their names in `factors.factor_axes`."""
         own = PREFIX + ("feedforward_" if self.position[adapter].feedforward else "")
         containers = {
             name: getattr(self, (own if name in OWN else PREFIX) + name) for name in factor_axes(self.order[adapter])
         }
-        return {name: container[adapter].to(device) for name, container in containers.items()}
+        return {name: container[adapter].to(device, dtype) for name, container in containers.items()}
 
-    def low_rank_pair(self, adapter: str, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-        """Return (down, up) of the layer's update `up @ down.T`; the scaling is in the one that the heads divide."""
+    def low_rank_pair(
+        self, adapter: str, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return (down, up) of the layer's update `up @ down.T`; the scaling is in the one that the heads divide.
+
+        The products are taken in `dtype`, by default the factors' own.
+        """
         position = self.position[adapter]
-        factors = self.cp_factors(adapter, device)
+        factors = self.cp_factors(adapter, device, dtype)
         part = slice_of(factors, self.order[adapter], position, self.scaling[adapter])
         return low_rank_pair(part, position.heads_on_output)
 
