@@ -1,4 +1,4 @@
-"""No hub, one tokenizer thread, and the expensive tests only when they are asked for."""
+"""No hub, one tokenizer thread, an environment that decides nothing, and expensive tests only when asked for."""
 
 import os
 from collections import Counter
@@ -9,6 +9,27 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+DECIDING = (  # beginnings of variables by which libraries and launchers change what a test sees
+    *("WANDB_", "HF_", "HUGGINGFACE_", "ACCELERATE_", "TRANSFORMERS_", "DATASETS_", "PEFT_", "TRL_", "DIFFUSERS_"),
+    *("FSDP_", "DEEPSPEED_", "MIXED_PRECISION", "PARALLELISM_CONFIG_", "TRACKIO_", "MLFLOW_", "COMET_", "CLEARML_"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_", "MASTER_"),
+    *("TORCHELASTIC_", "OMPI_", "PMI_", "MPI_LOCALRANKID", "MV2_COMM_", "SLURM_"),
+    *("TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+    *("BNB_", "LORTA_", "HYDRA_", "OC_"),
+)
+KEPT = (  # where files lie, and what keeps tests off the network
+    *("HF_HOME", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE", "TRANSFORMERS_OFFLINE"),
+    *("TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "SLURM_CONF", "LORTA_DATA"),
+)
+
+
+def clear_environment() -> None:
+    """Unset what may change a test's outcome, for this process and those that it starts."""
+    for name in [name for name in os.environ if name.startswith(DECIDING) and name not in KEPT]:
+        del os.environ[name]
+
+
+clear_environment()  # at once: libraries read their variables when they are imported
 SLURM = "tests/slurm/"
 OPT_IN = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model hub"}
 
@@ -30,6 +51,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("WARNING: Slurm was not tested", sep="!", red=True, bold=True)
     for reason, count in reasons.items():
         terminalreporter.line(f"{count} tests: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def environment_decides_nothing() -> None:
+    """Unset what an earlier test left behind, too: transformers and accelerate write variables of their own."""
+    clear_environment()
 
 
 @pytest.fixture

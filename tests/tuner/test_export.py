@@ -157,7 +157,9 @@ def test_only_the_named_adapter_of_several_is_exported_with_its_own_head(tmp_pat
     alpha=st.floats(0.1, 30),
     targets=st.sets(st.sampled_from(["query", "key", "value", "attention.output.dense"]), min_size=1),
 )
-def test_every_exported_product_is_the_update_of_its_layer_with_one_of_its_matrices_rounded_once(order, side, scaling, rank, alpha, targets):
+def test_every_exported_product_is_the_update_of_its_layer_with_one_of_its_matrices_rounded_once(
+    order, side, scaling, rank, alpha, targets
+):
     values = {"order": order, "head_side": side, "scaling": scaling, "target_modules": sorted(targets)}
     model = adapted(Case("roberta", values), rank=rank)
     model.peft_config["default"].alpha = alpha
@@ -176,7 +178,7 @@ def test_every_exported_product_is_the_update_of_its_layer_with_one_of_its_matri
         lora_A, lora_B = (weights[f"base_model.model.{name}.lora_{matrix}.weight"] for matrix in "AB")
         assert lora_A.dtype == lora_B.dtype == torch.float32
         error = lora_B.double() @ lora_A.double() - layer.get_delta_weight("default")
-        # One matrix is a factor, which is exact; each entry b of the other, a product, becomes b (1 + d), |d| <= 2**-24,
+        # One matrix is a factor, which is exact; an entry b of the other, a product, becomes b (1 + d), |d| <= 2**-24,
         # when it is rounded to float32. So an entry of the error is at most 2**-24 times the sum over r of |b_r a_r|.
         # float64's own rounding (fewer than 30 operations with 2**-53) needs 1e-14.
         bound = (2**-24 + 1e-14) * (lora_B.double().abs() @ lora_A.double().abs())
