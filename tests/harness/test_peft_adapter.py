@@ -23,7 +23,7 @@ LLAMA = ROBERTA | {"model_type": "llama", "num_key_value_heads": 2}
 def method(**changes):
     node = {"_target_": "peft.LoraConfig", "r": 4}
     return PeftAdapter(
-        **({"name": "mine", "config": node, "projections": ["q", "down"], "count": {}} | RATES | changes)
+        **({"name": "mine", "config": node, "projections": ["q", "down"], "param_count": {}} | RATES | changes)
     )
 
 
@@ -49,7 +49,7 @@ def test_the_divisor_is_the_largest_up_to_the_bound(number, at_most):
     ],
 )
 def test_a_value_follows_from_the_model_and_the_count_from_the_value(formula, value):
-    fitted = method(fit={"r": formula}, count={"each": "r", "once": "1"})
+    fitted = method(derived={"r": formula}, param_count={"per_module": "r", "shared": "1"})
     geometry = Geometry.from_config(ROBERTA)
     assert fitted.fitted(geometry)["r"] == value
     assert fitted.parameters(geometry) == 6 * value + 1
@@ -58,20 +58,20 @@ def test_a_value_follows_from_the_model_and_the_count_from_the_value(formula, va
 
 def test_the_first_condition_that_holds_gives_the_sentence():
     refusing = method(
-        refuses={"r > 4": "too much.", "not biases": "no biases here.", "model_type == 'llama'": "never."}
+        unsupported_if={"r > 4": "too much.", "not biases": "no biases here.", "model_type == 'llama'": "never."}
     )
     assert refusing.unsupported(Geometry.from_config(ROBERTA)) is None
     assert refusing.unsupported(Geometry.from_config(LLAMA)) == "mine cannot attach to llama: no biases here."
 
 
 def test_a_condition_sees_the_fitted_value():
-    refusing = method(fit={"r": "9"}, refuses={"r > 4": "too much."})
+    refusing = method(derived={"r": "9"}, unsupported_if={"r > 4": "too much."})
     assert refusing.unsupported(Geometry.from_config(ROBERTA)) == "mine cannot attach to roberta: too much."
 
 
-@pytest.mark.parametrize("key", ["fit", "refuses", "count"])
+@pytest.mark.parametrize("key", ["derived", "unsupported_if", "param_count"])
 def test_a_broken_expression_is_reported_with_its_file(key):
-    broken = method(**{key: {"rang + 1": "a sentence."} if key == "refuses" else {"each": "rang + 1"}})
+    broken = method(**{key: {"rang + 1": "a sentence."} if key == "unsupported_if" else {"per_module": "rang + 1"}})
     with pytest.raises(ValueError, match=r"conf/adapter/mine\.yaml, 'rang \+ 1': 'rang' is not defined"):
         broken.unsupported(Geometry.from_config(ROBERTA)) or broken.parameters(Geometry.from_config(ROBERTA))
 
