@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.metrics import score
+from experiments.metrics import metrics_of, score
 from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
 from lorta.harness.backbone import Backbone, ModelFiles, load_classifier
 from lorta.harness.sections import Score
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GlueTask(Task):
-    """One GLUE task. `labels` = 1 means regression on [0, 5]; `columns` are one or two text columns."""
+    """One GLUE task, or another of this form. `labels` = 1 means regression on [0, 5].
+
+    `columns` are one or two text columns; `metrics` those of `experiments.metrics`, empty for GLUE's own or the primary
+    one. Raises ValueError for other numbers of columns or labels, and for metrics that these do not have.
+    """
 
     name: str
     protocol: int
@@ -37,8 +41,20 @@ class GlueTask(Task):
     test_is_validation: bool
     hub_id: str
     revision: str
+    metrics: Sequence[str] = ()
     peft_task_type: str = "SEQ_CLS"
     higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.columns) not in (1, 2) or self.labels < 1:
+            raise ValueError(
+                f"task={self.name}: one or two columns and at least one label are needed, "
+                f"got task.columns={list(self.columns)} and task.labels={self.labels}"
+            )
+        self._metrics()
+
+    def _metrics(self) -> tuple[str, ...]:
+        return metrics_of(self.name, self.primary, self.labels, self.metrics)
 
     @property
     def supports_holdout(self) -> bool:
@@ -117,6 +133,7 @@ class GlueTask(Task):
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-        """Return this task's GLUE metrics. Pure: works on a predictions file."""
+        """Return this task's metrics. Pure: works on a predictions file."""
         task = self.name.rpartition("/")[2]
-        return score(task, [row["prediction"] for row in predictions], [row["reference"] for row in predictions])
+        columns = ([row[name] for row in predictions] for name in ("prediction", "reference"))
+        return score(task, *columns, metrics=self._metrics())

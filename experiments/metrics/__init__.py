@@ -5,13 +5,8 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
 
 from lorta.harness.record import Score
-
-if TYPE_CHECKING:
-    from experiments.metrics.glue import Glue
 
 GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:2310.11454, section 4.1
     "cola": ("matthews_correlation",),
@@ -23,24 +18,47 @@ GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:231
     "qnli": ("accuracy",),
     "rte": ("accuracy",),
 }
+OF_CLASSES, OF_MORE_CLASSES = ("accuracy", "f1", "matthews_correlation"), ("accuracy", "matthews_correlation")
+OF_NUMBERS = ("pearson", "spearmanr")
 
 
-def score(task: str, predictions: Sequence[float], references: Sequence[float]) -> dict[str, Score]:
-    """Return GLUE's metrics of one task, each between -1 and 1, in the order of `GLUE_METRICS`.
+def metrics_of(task: str, primary: str, labels: int, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the metrics of a classifier's task: those asked for, GLUE's own, or else the primary one alone.
 
-    `predictions` and `references` are class indices, or real scores for stsb. What cannot be computed (no rows, NaN
-    predictions, a correlation with a constant) is a Score without a value that says why. Raises ValueError for lists of
-    different length and for an unknown task.
+    `task` is a task's name, whose last part GLUE may know; `labels` = 1 means numbers. Raises ValueError for a metric
+    that does not exist or not for such labels, and for a primary one that is not among them.
     """
-    if task not in GLUE_METRICS:
+    names = tuple(asked) or GLUE_METRICS.get(task.rpartition("/")[2], (primary,))
+    known = OF_NUMBERS if labels == 1 else OF_CLASSES if labels == 2 else OF_MORE_CLASSES
+    if unknown := [name for name in names if name not in known]:
+        kind = "numbers" if labels == 1 else f"{labels} classes"
+        raise ValueError(f"task={task}: there is no metric {unknown[0]} of {kind}; there are {', '.join(known)}.")
+    if primary not in names:
+        raise ValueError(f"task.primary={primary}: task={task} has the metrics {', '.join(names)}, name one of them.")
+    return names
+
+
+def score(
+    task: str, predictions: Sequence[float], references: Sequence[float], metrics: Sequence[str] = ()
+) -> dict[str, Score]:
+    """Return the metrics of one task, each between -1 and 1, in the order of `metrics`, or else of `GLUE_METRICS`.
+
+    `predictions` and `references` are class indices, or real scores for correlations. What cannot be computed (no rows,
+    NaN predictions, a correlation with a constant) is a Score without a value that says why. Raises ValueError for
+    lists of different length and for an unknown task.
+    """
+    names = tuple(metrics) or GLUE_METRICS.get(task)
+    if names is None:
         raise ValueError(f"there are no metrics for the task '{task}'; known: {', '.join(GLUE_METRICS)}.")
     if len(predictions) != len(references):
         raise ValueError(f"{task}: {len(predictions)} predictions cannot be scored with {len(references)} references.")
     count = len(references)
     if problem := _unusable(predictions):
-        return {name: Score(value=None, n=count, reason=problem) for name in GLUE_METRICS[task]}
-    values = _module(task).of(predictions, references)
-    return {name: _score(values[name], predictions, references) for name in GLUE_METRICS[task]}
+        return {name: Score(value=None, n=count, reason=problem) for name in names}
+    from experiments.metrics.glue import values_of
+
+    values = values_of(names, predictions, references)
+    return {name: _score(values[name], predictions, references) for name in names}
 
 
 def _unusable(predictions: Sequence[float]) -> str | None:
@@ -58,10 +76,3 @@ def _score(value: float, predictions: Sequence[float], references: Sequence[floa
         return Score(value=None, n=count, reason="a correlation needs at least two rows, got one")
     constant = "predictions" if len(set(predictions)) == 1 else "references"
     return Score(value=None, n=count, reason=f"a correlation is undefined because all {constant} are equal")
-
-
-@cache
-def _module(task: str) -> "Glue":
-    from experiments.metrics.glue import Glue
-
-    return Glue(config_name=task, keep_in_memory=True)

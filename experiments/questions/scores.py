@@ -125,7 +125,7 @@ METRICS: dict[str, Callable[[Sequence[Row]], dict[str, list[bool] | list[float]]
 def score(scoring: str, predictions: Sequence[Row]) -> dict[str, Score]:
     """Return the means of the metrics over predictions, each 0 to 1. No rows, or scores that are NaN, say so."""
     if not predictions:
-        return {"accuracy" if scoring != "reading" else "f1": Score(value=None, n=0, reason="no rows were scored")}
+        return {name: Score(value=None, n=0, reason="no rows were scored") for name in METRICS[scoring]([])}
     count, broken = len(predictions), sum(any(s != s for s in row.get("scores", ())) for row in predictions)
     found = METRICS[scoring](predictions)
     if broken:

@@ -167,9 +167,10 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
 
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.harness.progress import outcome, title
+    from lorta.harness.trust import without_score_failed
 
     found = [(store.read(spec.run_id), spec) for spec in plan.specs]
-    records = [as_asked(record, spec) for record, spec in found if record is not None]
+    records = without_score_failed(as_asked(record, spec) for record, spec in found if record is not None)
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)

@@ -226,6 +226,8 @@ class _Run:
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, backbone, data, trainer, self.folder)
             scores = self.task.score(predictions)
+            if self.task.primary not in scores:
+                raise ValueError(f"task={self.task.name} has no score {self.task.primary}, its primary metric")
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
             self._write_files(predictions, outcome.history)

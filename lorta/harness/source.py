@@ -8,7 +8,7 @@ from lorta.harness.histories import History, Losses, from_store, losses_file, re
 from lorta.harness.item_scores import ItemScores, items_file, read_items
 from lorta.harness.record import RunRecord
 from lorta.harness.store import Store, read_export
-from lorta.harness.trust import refuse_untrusted
+from lorta.harness.trust import refuse_untrusted, without_score_failed
 
 
 class Source(NamedTuple):
@@ -28,7 +28,7 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
         if runs is None or not runs.exists():
             raise ValueError(f"there is no {runs}: run a sweep, or name the records with --records or --runs.")
         store = Store(runs)
-        records = store.records()
+        records = without_score_failed(store.records())
         return Source(records, {}, from_store(records, store) if with_losses else {})
     found: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
@@ -38,7 +38,7 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
             raise ValueError(f"there is no {file}: name exported records with --records, or runs with --runs.")
         records, results, suite = read_export(file), file.parent.parent, file.name.split(".")[0]
         refuse_untrusted(records, str(file))
-        found += records
+        found += without_score_failed(records)
         items |= read_items(items_file(results, suite), records)
         losses |= read_losses(losses_file(results, suite), records) if with_losses else {}
     return Source(found, items, losses)

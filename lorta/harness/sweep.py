@@ -222,6 +222,8 @@ def _geometry(files: ModelFiles | None, model: ModelSettings, task: Mapping[str,
 
 def _plan_data(settings: RunSettings) -> DataPlan:
     task: Task = build(settings.task)
+    if task.primary not in (metrics := task.score([])):  # as the run would say at its end
+        raise ValueError(f"task.primary={task.primary}: task={task.name} has the metrics {', '.join(metrics)}")
     return task.plan_data(settings.data, settings.model.data)
 
 

@@ -1,10 +1,12 @@
 """Which records may stand in a committed suite or beside a published number: whole, clean, and of one protocol."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from lorta.harness import identity
 from lorta.harness.record import RunRecord
+from lorta.harness.sections import Failure
 from lorta.harness.summary import group
 
 SHOWN = 5  # problems in one message
@@ -14,6 +16,20 @@ def refuse_untrusted(records: Iterable[RunRecord], source: str) -> None:
     """Raise ValueError, a line a problem, for records whose hashes, code or protocols forbid to trust or mix them."""
     if problems := distrust(records):
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def without_score_failed(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records, a success that lacks its own primary metric as a failure: it is listed, and in no table."""
+    return [
+        _failed(record) if record.status == "success" and not record.primary_score else record for record in records
+    ]
+
+
+def _failed(record: RunRecord) -> RunRecord:
+    metric = record.task.metric_primary if record.task else "metric"
+    message = f"the record has no {metric}, its primary metric; correct task.primary and run it again"
+    failure = Failure(kind="bug", type="ValueError", message=message, phase="eval")
+    return replace(record, status="failed", failure=failure)
 
 
 def distrust(records: Iterable[RunRecord]) -> list[str]:

@@ -8,6 +8,7 @@ from lorta.harness.build import build
 from lorta.harness.cli import CONF
 from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.harness.settings import RunSettings
+from lorta.harness.sweep import make_plan
 from lorta.harness.task import Task
 
 SUITES = ("glue", "commonsense", "superglue_qa")
@@ -29,6 +30,12 @@ def test_the_file_says_what_tables_need(name):
     assert found.protocol >= 1
     assert found.primary in found.score([])
     assert found.score([])[found.primary].reason
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "folding"])  # whose YAML names none
+def test_a_primary_metric_that_the_task_lacks_is_refused_before_anything_runs(name):
+    problem = make_plan([f"task={name}", "task.primary=auc"], False, CONF).problems[0]
+    assert "task.primary=auc: task=" in problem
 
 
 @pytest.mark.parametrize("name", GLUE_TASKS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from experiments.metrics import GLUE_METRICS, score
+from experiments.metrics import GLUE_METRICS, metrics_of, score
 
 ROOT = Path(__file__).parents[2]
 labels = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
@@ -102,6 +102,39 @@ def test_rows_that_do_not_pair_up_are_refused():
 def test_unknown_task_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'mprc'; known: cola, sst2, mrpc"):
         score("mprc", [0], [0])
+
+
+@pytest.mark.parametrize(
+    ("task", "primary", "labels", "asked", "expected"),
+    [
+        ("glue/mrpc", "accuracy", 2, (), ("accuracy", "f1")),
+        ("mine/mrpc", "f1", 2, (), ("accuracy", "f1")),
+        ("mine/nli3", "accuracy", 3, (), ("accuracy",)),
+        ("mine/spam", "f1", 2, (), ("f1",)),
+        ("mine/grades", "spearmanr", 1, (), ("spearmanr",)),
+        ("mine/nli3", "accuracy", 3, ("matthews_correlation", "accuracy"), ("matthews_correlation", "accuracy")),
+    ],
+)
+def test_a_task_of_ones_own_has_glues_metrics_or_those_it_names(task, primary, labels, asked, expected):
+    names = metrics_of(task, primary, labels, asked)
+    assert names == expected
+    assert tuple(score(task, [0, 1, 1], [0, 1, 1], names)) == expected
+    assert all(found.value == pytest.approx(1.0) for found in score(task, [0, 1, 1], [0, 1, 1], names).values())
+
+
+@pytest.mark.parametrize(
+    ("task", "primary", "labels", "asked", "sentence"),
+    [
+        ("mine/nli3", "f1", 3, (), "there is no metric f1 of 3 classes; there are accuracy, matthews_correlation"),
+        ("mine/grades", "accuracy", 1, (), "there is no metric accuracy of numbers; there are pearson, spearmanr"),
+        ("glue/rte", "auc", 2, (), "task.primary=auc: task=glue/rte has the metrics accuracy"),
+        ("mine/spam", "f1", 2, ("accuracy",), "task.primary=f1: task=mine/spam has the metrics accuracy"),
+        ("mine/rte", "accuracy", 3, ("auc",), "there is no metric auc of 3 classes"),
+    ],
+)
+def test_a_metric_that_the_task_cannot_have_is_refused(task, primary, labels, asked, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        metrics_of(task, primary, labels, asked)
 
 
 def test_module_and_package_name_the_same_metrics():

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from lorta.harness.store import export, read_export
+from lorta.harness.rendering import to_markdown
+from lorta.harness.source import read_source
+from lorta.harness.store import Store, export, read_export
+from lorta.harness.summary import summarise
 from lorta.harness.table_command import declare, run
 from lorta.harness.trust import refuse_untrusted
 from tests.harness.example_records import finished, sweep, unfinished, with_section
@@ -56,3 +59,14 @@ def test_tables_of_exported_records_refuse_what_is_not_trusted(tmp_path, words):
     with pytest.raises(ValueError, match="uncommitted changes"):
         run(parser.parse_args([*words, "--records", str(tmp_path / "x.jsonl"), "--results", str(tmp_path)]))
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_record_without_its_own_metric_is_listed_and_the_others_are_shown(tmp_path):
+    bad = with_section(finished("vera"), "task", metric_primary="auc")
+    store = Store(tmp_path)
+    for record in (bad, finished("lora")):
+        store.write(record)
+    found = read_source(tmp_path, None).records
+    (table,) = summarise(found)
+    assert [row.adapter for row in table.rows] == ["lora"]
+    assert "the record has no auc, its primary metric" in to_markdown([table], found)
