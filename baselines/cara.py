@@ -31,7 +31,7 @@ from baselines.tensor_places import (
     widths,
 )
 from lorta.geometry import ROLES
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 ATTENTION_FACTORS = ("slots", "inputs", "heads", "head_dim", "weights")
 BLOCK_FACTORS = ("block_slots", "block_wide", "block_thin", "block_weights")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 FORMS = ("narrow", "compressed")
 

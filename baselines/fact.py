@@ -22,7 +22,7 @@ from torch.nn import functional
 from baselines.tensor_family import Factors, Pair, TensorConfig, TensorLinear, TensorModel
 from baselines.tensor_places import block_grid, block_widths, first_blocks
 from lorta.geometry import ROLES
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 
 @dataclass

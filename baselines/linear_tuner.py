@@ -12,7 +12,7 @@ from peft import PeftConfig
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 
-from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner
+from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner
 
 
 @dataclass

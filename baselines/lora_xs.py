@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.singular_frames import singular_frames
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch import Tensor
 from baselines.tensor_family import Factors, Pair, TensorConfig, TensorLinear, TensorModel
 from baselines.tensor_places import common_widths, roles_of, slots_of, widths
 from lorta.geometry import ROLES
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 
 @dataclass

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 # Shape suffixes: N = mini LoRAs, R = mini rank, I = inputs / n, O = outputs / n
 

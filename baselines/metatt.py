@@ -23,7 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from baselines.tensor_family import Factors, Pair, TensorConfig, TensorLinear, TensorModel
 from baselines.tensor_places import common_widths, layers_of, rectangle, roles_of
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 CORES = {"4d": ("first", "layers", "matrices", "last"), "5d": ("first", "layers", "matrices", "heads", "last")}
 

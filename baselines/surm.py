@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 STRUCTURES = ("circulant", "toeplitz", "ldr", "kronecker")
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from baselines.frozen_spectrum import FrozenSpectrum
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 STARTS = ("released", "zero")
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from baselines.tensor_family import Factors, Pair, TensorConfig, TensorLinear, TensorModel
 from baselines.tensor_places import layers_of, roles_of, tenslora_modes, tenslora_ranks
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 MODES = ("att", "qkv", "depth", "att_qkv", "att_depth", "qkv_depth", "att_qkv_depth")
 NAMES = ("core", "input", "output", "head_dim", "heads", "matrices", "layers")

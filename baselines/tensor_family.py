@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.tensor_places import describe, widths
 from lorta.geometry import Geometry
-from lorta.shared_factors import SharedFactorLinear, SharedFactorModel, features
+from lorta.peft_extension.shared_factors import SharedFactorLinear, SharedFactorModel, features
 
 Pair = tuple[Tensor, Tensor]  # (inputs, rank) and (outputs, rank): the update is up @ down.T
 Factors = Mapping[str, Tensor]

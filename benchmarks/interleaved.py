@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from lorta.harness.cost import synchronise
-from lorta.harness.peak_memory import most_allocated
+from lorta.training.cpu_memory import most_allocated
+from lorta.training.metering import synchronise
 
 Step = Callable[[], None]
 

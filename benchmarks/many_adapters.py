@@ -16,7 +16,7 @@ import peft
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from lorta.harness.cost import synchronise
+from lorta.training.metering import synchronise
 
 SWAPS = 20  # timed at each size
 

@@ -12,8 +12,8 @@ DEFAULT = ["adapter=head_only,lora,vera,loretta_rep,lorta", "rank=4,8", "task=gl
 REPEATS = 5
 PLAN = """
 import sys
-from lorta.harness.cli import CONF
-from lorta.harness.sweep import make_plan
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
 plan = make_plan(sys.argv[1:], True, CONF)
 assert not plan.problems, plan.problems
 print(len(plan.specs) + plan.duplicates, len(plan.specs), "torch" in sys.modules)

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.interleaved import StepCost, measure_steps
 from benchmarks.step_subjects import METHODS, SHAPES, training_step
-from lorta.harness.provenance import code, hardware
+from lorta.system.provenance import code, hardware
 
 
 def measure(shape: str, rank: int, rounds: int, device: str, dtype: torch.dtype) -> list[dict[str, object]]:

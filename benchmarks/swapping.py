@@ -18,12 +18,12 @@ from transformers.utils import logging
 from benchmarks.many_adapters import clock_of, measure_swapping
 from benchmarks.step_cost import save
 from benchmarks.step_subjects import MINILM
+from lorta.api.peft_adapter import PeftAdapter
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 from lorta.geometry import Geometry
-from lorta.harness.adapter import PeftAdapter
-from lorta.harness.backbone import Backbone
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
+from lorta.models.backbone import Backbone
 
 
 def make_model() -> BertModel:

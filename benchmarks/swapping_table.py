@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorta.harness.markup import TextTable, markdown_table
-from lorta.harness.published import Value, lines, load
-from lorta.harness.summary import group
+from lorta.analysis.published import Value, lines, load
+from lorta.analysis.summary import group
+from lorta.reporting.markup import TextTable, markdown_table
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "costs"
 HEAD = """# What many adapters cost

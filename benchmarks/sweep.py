@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lorta.harness.store import Store
+from lorta.records.store import Store
 
 RUN = Path(__file__).parents[1] / "run.py"
 ADAPTERS, TASKS = ("head_only", "lora", "lorta"), ("glue/mrpc", "glue/rte")

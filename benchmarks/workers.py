@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from lorta.harness.store import PROGRESS_NAME
+from lorta.records.store import PROGRESS_NAME
 
 RUN = Path(__file__).parents[1] / "run.py"
 CELL = ("adapter=lora", "model=minilm", "task=glue/sst2", "data.source=embedded", "trainer.max_steps=100000")

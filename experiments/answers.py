@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from experiments.supervised import IGNORED
-from lorta.harness.backbone import Backbone
-from lorta.harness.settings import TrainerSettings
-from lorta.harness.store import write_atomically
+from lorta.config.settings import TrainerSettings
+from lorta.models.backbone import Backbone
+from lorta.records.store import write_atomically
 
 
 @torch.no_grad()

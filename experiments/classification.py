@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 
-from lorta.harness.backbone import Backbone
-from lorta.harness.settings import TrainerSettings
-from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+from lorta.config.settings import TrainerSettings
+from lorta.models.backbone import Backbone
+from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import metrics_of, score
 from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
-from lorta.harness.backbone import Backbone, ModelFiles, load_classifier
-from lorta.harness.sections import Score
-from lorta.harness.settings import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits, Task
+from lorta.api.task import DataPlan, DataSplits, Task
+from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.models.backbone import Backbone, load_classifier
+from lorta.models.locate import ModelFiles
+from lorta.records.sections import Score
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-    from lorta.harness.training import TrainingOutcome
+    from lorta.training.trainer import TrainingOutcome
 
 
 @dataclass(frozen=True)

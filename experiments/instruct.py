@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.prompts import Request, Template, encode
 from experiments.rows import Row, cap, identities
 from experiments.texts import TextSource, plan_texts, read_texts, text_problem
-from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm, padding_id, tokenizer_sha256
-from lorta.harness.sections import Score
-from lorta.harness.settings import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits, Task
+from lorta.api.task import DataPlan, DataSplits, Task
+from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.models.backbone import Backbone, load_causal_lm, padding_id
+from lorta.models.locate import ModelFiles
+from lorta.models.tokenizer import tokenizer_sha256
+from lorta.records.sections import Score
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from experiments.supervised import AnswerScore
-    from lorta.harness.training import TrainingOutcome
+    from lorta.training.trainer import TrainingOutcome
 
 GENERATIONS = "generations.jsonl"
 VERSION = 1  # of the tokenised columns

@@ -17,9 +17,9 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
-from lorta.harness.backbone import Backbone, padding_id
-from lorta.harness.settings import TrainerSettings
-from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+from lorta.config.settings import TrainerSettings
+from lorta.models.backbone import Backbone, padding_id
+from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone
 TOLERANCE = 0.1  # of a log-probability, in nats and relative: LLM.int8() rounds by what else is in a batch

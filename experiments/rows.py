@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from experiments.files import half_character, read_lines
+from lorta.api.task import DataPlan, Source
+from lorta.config.settings import DataSettings
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
-from lorta.harness.backbone import require_hub
-from lorta.harness.settings import DataSettings
-from lorta.harness.task import DataPlan, Source
+from lorta.models.locate import require_hub
 
 Row = Mapping[str, Any]
 R = TypeVar("R")

@@ -12,9 +12,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from experiments.prompts import Encoded
-from lorta.harness.backbone import Backbone, padding_id
-from lorta.harness.settings import TrainerSettings
-from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+from lorta.config.settings import TrainerSettings
+from lorta.models.backbone import Backbone, padding_id
+from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 IGNORED = -100  # a label that counts for nothing
 

@@ -14,10 +14,10 @@ from simpleeval import InvalidExpression, simple_eval
 
 from experiments.files import read_lines
 from experiments.rows import Row, RowCheck, choose_source, halved_texts, local_file, plan_local
+from lorta.api.task import DataPlan
+from lorta.config.settings import DataSettings
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
-from lorta.harness.backbone import require_hub
-from lorta.harness.settings import DataSettings
-from lorta.harness.task import DataPlan
+from lorta.models.locate import require_hub
 
 SPLITS = {"train": "train", "evaluation": "validation"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.rows import Row, identities
-from lorta.harness.backbone import tokenizer_sha256
-from lorta.harness.identity import canonical_json
+from lorta.models.tokenizer import tokenizer_sha256
+from lorta.records.canonical import canonical_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

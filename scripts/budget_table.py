@@ -11,14 +11,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.places import CONF
+from lorta.config.settings import RunSettings
 from lorta.geometry import Geometry
-from lorta.harness.asked import off
-from lorta.harness.budget import solve
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
-from lorta.harness.sections import Budget
-from lorta.harness.settings import RunSettings
-from lorta.harness.store import write_atomically
+from lorta.planning.budget import solve
+from lorta.planning.requests import off
+from lorta.records.sections import Budget
+from lorta.records.store import write_atomically
 
 # Liu et al. 2019, arXiv:1907.11692, table 9: 12 layers of 768, 12 heads, feed-forward 3072
 ROBERTA_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}

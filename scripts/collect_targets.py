@@ -4,7 +4,7 @@ import argparse
 import csv
 from pathlib import Path
 
-from lorta.harness.store import Store
+from lorta.records.store import Store
 
 
 def main() -> None:

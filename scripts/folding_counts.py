@@ -10,11 +10,11 @@ import torch
 from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import EsmFoldConfig, get_default_vocab_list
 
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 from lorta.geometry import Geometry
-from lorta.harness.backbone import Backbone
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
+from lorta.models.backbone import Backbone
 
 CASES = (("lora", 1), *(("lorta", rank) for rank in (1, 2, 4, 8, 16, 32, 64)))
 PROJECTIONS = ["q", "k", "v", "o"]

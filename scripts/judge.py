@@ -21,7 +21,7 @@ from experiments.judge.prompts import load_answers, load_prompts, load_questions
 from experiments.judge.report import write_report
 from experiments.judge.settings import judge_settings
 from experiments.judge.verdicts import category_means, win_rates
-from lorta.harness.cli import CONF
+from lorta.config.places import CONF
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,7 +7,7 @@ python scripts/make_tables.py paper=lorta [table=glue_base] [--runs runs | --rec
 import argparse
 import sys
 
-from lorta.harness.table_command import declare, run
+from lorta.cli.table import declare, run
 
 
 def main() -> int:

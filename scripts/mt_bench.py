@@ -16,8 +16,8 @@ from pathlib import Path
 
 from experiments.judge.answers import answer_all, answer_settings
 from experiments.judge.prompts import load_questions
-from lorta.harness.cli import CONF
-from lorta.harness.reload import reload_run
+from lorta.config.places import CONF
+from lorta.runner.reload import reload_run
 
 
 def parse_arguments() -> argparse.Namespace:

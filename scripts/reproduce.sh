@@ -30,7 +30,7 @@ for word in "$@"; do
     -*) fail "$word: options come before the table; words are KEY=VALUE" ;;
   esac
 done
-paths=(lorta baselines experiments conf run.py requirements.lock)   # as lorta/harness/provenance.py
+paths=(lorta baselines experiments conf run.py requirements.lock)   # as lorta/system/provenance.py
 changed=$(git -C "$root" status --porcelain -- "${paths[@]}" 2>/dev/null || true)
 [ -z "$changed" ] || fail "the code has uncommitted changes, and tables refuse such runs: commit or stash them first"
 

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from experiments.questions.second_opinion import own_questions, run_tasks
-from lorta.harness.cli import CONF
-from lorta.harness.reload import reload_run
+from lorta.config.places import CONF
+from lorta.runner.reload import reload_run
 
 
 def main() -> int:

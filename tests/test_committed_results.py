@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lorta.cli import main
-from lorta.harness.item_scores import items_file, read_items
-from lorta.harness.paper_tables import judge_table, write_paper
-from lorta.harness.published import load
-from lorta.harness.report import write_report
-from lorta.harness.store import read_export
-from lorta.harness.verdicts import Evidence
+from lorta.analysis.item_scores import items_file, read_items
+from lorta.analysis.published import load
+from lorta.analysis.verdicts import Evidence
+from lorta.cli.main import main
+from lorta.records.store import read_export
+from lorta.reporting.paper_tables import judge_table, write_paper
+from lorta.reporting.report import write_report
 from scripts.make_readme import HEADLINE, headline
 
 ROOT = Path(__file__).parents[1]

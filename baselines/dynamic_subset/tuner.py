@@ -17,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lorta.peft_registry import ExternalTuner, register_tuner
+from lorta.peft_extension.registry import ExternalTuner, register_tuner
 
 PREFIX = "dynamic_subset_"
 

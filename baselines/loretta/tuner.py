@@ -22,7 +22,7 @@ from torch.nn import functional
 from baselines.linear_tuner import LinearTuner
 from baselines.loretta.shapes import shape_key, tensor_shape
 from baselines.loretta.tensor_train import TensorTrainLinear
-from lorta.peft_registry import AdditiveTunerLayer, register_tuner
+from lorta.peft_extension.registry import AdditiveTunerLayer, register_tuner
 
 INITS = ("faithful", "subtract_initial_delta", "zero_last_core")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "tanh": torch.tanh}

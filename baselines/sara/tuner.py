@@ -19,7 +19,7 @@ from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
 
 from baselines.sara.sparse import SparselyShiftedLinear, nuclear_gradient, shifted, smallest_magnitudes
-from lorta.peft_registry import AdditiveTunerLayer, ExternalTuner, register_tuner
+from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner, register_tuner
 
 
 @dataclass

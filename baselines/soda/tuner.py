@@ -18,7 +18,7 @@ from torch.nn import functional
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.soda.factors import rotation_sizes
 from baselines.soda.rotation import ROTATIONS, Rotation
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 VARIANTS = ("svd", "qr")
 SPECTRUM_TOLERANCE = 1e-3  # of the largest value; decompositions on two devices agree much better

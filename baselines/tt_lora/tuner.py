@@ -15,7 +15,7 @@ from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.loretta.shapes import core_shapes
 from baselines.loretta.tensor_train import contract
 from baselines.tt_lora.modes import modes
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 STARTS = ("released", "zero_last_core")
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers.models.esm.openfold_utils.rigid_utils import Rigid
 
 from experiments.folding.frames import CA, backbone_frames, equal_angles, pseudo_beta, torsion_angles
-from experiments.folding.task import LossWeights
+from experiments.folding.settings import LossWeights
 
 CLAMP = 10.0  # angstrom, algorithm 28
 UNIT = 10.0  # angstrom that count as 1, algorithm 28

@@ -20,7 +20,7 @@ import numpy as np
 
 from experiments.folding.superposition import FEWEST_RESIDUES, distances
 from experiments.folding.target import WIDEST
-from lorta.harness.sections import Score
+from lorta.records.sections import Score
 
 METRICS = ("lddt_ca", "tm", "gdt_ts", "rmsd_ca")  # the first is the one that tables show
 GDT_TS = (1.0, 2.0, 4.0, 8.0)  # angstrom

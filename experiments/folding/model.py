@@ -11,7 +11,7 @@ from transformers.models.esm.modeling_esmfold import (
     categorical_lddt,
 )
 
-from lorta.harness.backbone import ModelFiles
+from lorta.models.locate import ModelFiles
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -1,6 +1,6 @@
 """Predicted against known, one picture a target, from rows of predictions alone: distances, traces, confidence.
 
-matplotlib is imported by the first picture. Colours: Okabe and Ito 2008, as in `lorta.harness.styles`.
+matplotlib is imported by the first picture. Colours: Okabe and Ito 2008, as in `lorta.reporting.styles`.
 """
 
 from collections.abc import Mapping

@@ -17,8 +17,8 @@ from transformers.models.esm.openfold_utils import residue_constants as constant
 from experiments.folding.batches import TrainingBatches
 from experiments.folding.losses import loss_terms, total_loss
 from experiments.folding.model import TrainableFold
+from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from experiments.folding.task import LossWeights
 from lorta.embedded.folds import FOLDS_REVISION, fold_rows
 from lorta.embedded.pretraining import save_with_card
 

@@ -6,9 +6,9 @@ from experiments.folding.index import plan_targets, require_both_sides
 from experiments.folding.splits import fingerprints, split_targets
 from experiments.folding.target import Target
 from experiments.rows import cap, choose_source
+from lorta.api.task import DataPlan, DataSplits
+from lorta.config.settings import DataSettings
 from lorta.embedded.folds import FINGERPRINTS, FOLDS_REVISION, fold_rows
-from lorta.harness.settings import DataSettings
-from lorta.harness.task import DataPlan, DataSplits
 
 if TYPE_CHECKING:
     from experiments.folding.batches import TargetRows

@@ -11,34 +11,25 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.folding import metrics
+from experiments.folding.settings import LossWeights
 from experiments.folding.sources import plan, read
 from experiments.folding.writing import prediction_row, write_structure, write_table
+from lorta.api.task import DataPlan, DataSplits, Task
+from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.geometry import Geometry
-from lorta.harness.backbone import Backbone, ModelFiles
-from lorta.harness.sections import Score
-from lorta.harness.settings import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits, Task
+from lorta.models.backbone import Backbone
+from lorta.models.locate import ModelFiles
+from lorta.records.sections import Score
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from experiments.folding.training import Folded
-    from lorta.harness.training import TrainingOutcome
+    from lorta.training.trainer import TrainingOutcome
 
 TRUNK = ("esm_s_mlp", "trunk", "distogram_head", "lddt_head")  # what `trunk: trained` trains, at the head's rate
 STRUCTURES, LOSS = "structures", "loss_"
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each term of the loss counts."""
-
-    backbone_fape: float
-    torsion: float
-    angle_norm: float
-    distogram: float
-    plddt: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class FoldingTask(Task):
     def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
         """Return ESMFold, frozen; `dtype` is its language model's. Raises ValueError for a quantised one."""
         from experiments.folding.model import load_folding_model
-        from lorta.harness.backbone import load_tokenizer
+        from lorta.models.tokenizer import load_tokenizer
 
         if files.quantization is not None:
             raise ValueError(f"task={self.name} has no {files.quantization} models: set model.quantization=null")

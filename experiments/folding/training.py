@@ -14,11 +14,11 @@ from transformers.models.esm.openfold_utils.feats import atom14_to_atom37
 from experiments.folding.batches import TargetRows, TrainingBatches, collate
 from experiments.folding.frames import CA
 from experiments.folding.losses import loss_terms, total_loss
+from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from experiments.folding.task import LossWeights
-from lorta.harness.backbone import Backbone
-from lorta.harness.settings import TrainerSettings
-from lorta.harness.training import OwnDataOrder, TrainingOutcome, train_model
+from lorta.config.settings import TrainerSettings
+from lorta.models.backbone import Backbone
+from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "num_recycles")
 

@@ -11,8 +11,8 @@ import yaml
 from experiments.generation import Generation, write
 from experiments.judge.journal import Journal
 from experiments.judge.prompts import Question
-from lorta.harness.compose import did_you_mean
-from lorta.harness.identity import canonical_json
+from lorta.config.compose import did_you_mean
+from lorta.records.canonical import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn

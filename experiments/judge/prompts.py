@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from experiments.files import read_lines
 from experiments.judge.settings import JudgeSettings
-from lorta.harness.identity import canonical_json
+from lorta.records.canonical import canonical_json
 
 WITH_REFERENCE = ("math", "reasoning", "coding")  # categories judged against a reference (FastChat's NEED_REF_CATS)
 PROMPT_NAMES = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.judge.journal import Journal
 from experiments.judge.verdicts import HIGHEST, category_means
-from lorta.harness.styles import style_of
+from lorta.reporting.styles import style_of
 
 # in the order of MT-Bench's questions; clockwise from the top in the plot
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")

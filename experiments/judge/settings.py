@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from lorta.harness.compose import did_you_mean
-from lorta.harness.settings import Positive, Settings, setting_problems
+from lorta.config.compose import did_you_mean
+from lorta.config.settings import Positive, Settings, setting_problems
 
 
 class JudgeSettings(Settings):

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Sequence
 
-from lorta.harness.record import Score
+from lorta.records.record import Score
 
 GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:2310.11454, section 4.1
     "cola": ("matthews_correlation",),

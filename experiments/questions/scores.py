@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from lorta.harness.sections import Score
+from lorta.records.sections import Score
 
 MINUS = "\\-\u2212\u2013\ufe63\uff0d"  # hyphen, minus, en dash, and two forms of other scripts: all stand for one sign
 NUMBER = re.compile(

@@ -16,7 +16,7 @@ import yaml
 from experiments.generation import Generation
 from experiments.questions.scores import NUMBER
 from experiments.questions.task import QuestionTask
-from lorta.harness.reload import Reloaded
+from lorta.runner.reload import Reloaded
 
 NAME = "second_opinion"
 

@@ -8,11 +8,11 @@ from typing import Any
 from experiments.files import read_lines
 from experiments.questions.formats import Checked, Format, Question
 from experiments.rows import cap, choose_source, identities, local_file, plan_local
+from lorta.api.task import DataPlan, Source
+from lorta.config.instantiate import build
+from lorta.config.settings import DataSettings
 from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
-from lorta.harness.backbone import require_hub
-from lorta.harness.build import build
-from lorta.harness.settings import DataSettings
-from lorta.harness.task import DataPlan, Source
+from lorta.models.locate import require_hub
 
 
 @dataclass(frozen=True)

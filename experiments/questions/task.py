@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.generation import Generation
 from experiments.questions.scores import METRICS, likeliest, named_option, score
 from experiments.questions.sources import RowSource, plan_questions
-from lorta.harness.backbone import Backbone, ModelFiles, load_causal_lm
-from lorta.harness.sections import Score
-from lorta.harness.settings import DataSettings, TrainerSettings
-from lorta.harness.task import DataPlan, DataSplits, Source, Task
+from lorta.api.task import DataPlan, DataSplits, Source, Task
+from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.models.backbone import Backbone, load_causal_lm
+from lorta.models.locate import ModelFiles
+from lorta.records.sections import Score
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from experiments.questions.formats import Question
-    from lorta.harness.training import TrainingOutcome
+    from lorta.training.trainer import TrainingOutcome
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What scores allow to conclude: intervals, verdicts, when to stop adding seeds, and where the variance comes from."""
+"""Statistics of records: summaries, intervals, tests, verdicts, published numbers. Imports records and config."""

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lorta.analysis.clusters import ItemVariance, item_variance
-from lorta.harness.resampling import Scores, Variance, pool
+from lorta.analysis.resampling import Scores, Variance, pool
 
 Array = np.ndarray
 LEVEL = 0.05

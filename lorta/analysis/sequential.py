@@ -33,7 +33,7 @@ from lorta.analysis.equivalence import (
     pair,
     summarise,
 )
-from lorta.harness.resampling import Scores
+from lorta.analysis.resampling import Scores
 
 Array = np.ndarray
 STUDIES = 100_000  # simulated for a plan; each counts from both sides

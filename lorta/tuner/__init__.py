@@ -5,7 +5,7 @@
 Source: Hounie, Kanatsoulis, Tandon, Ribeiro 2024, arXiv:2410.04060.
 """
 
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 from lorta.tuner.config import PEFT_TYPE, LortaConfig
 from lorta.tuner.layer import PREFIX, LortaLinear
 from lorta.tuner.model import LortaModel

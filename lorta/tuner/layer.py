@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorta.shared_factors import SharedFactorLinear
+from lorta.peft_extension.shared_factors import SharedFactorLinear
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes, joint_slices, low_rank_pair, slice_of
 from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, InputProduct
 

@@ -10,7 +10,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 
 from lorta.geometry import Geometry
-from lorta.shared_factors import SharedFactorModel
+from lorta.peft_extension.shared_factors import SharedFactorModel
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.factors import ORDERS, Position, initial_bounds, scaling_factor
 from lorta.tuner.layer import PREFIX, LortaLinear

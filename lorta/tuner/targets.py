@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lorta.geometry import Geometry, largest_divisor
-from lorta.shared_factors import SharedFactorLinear, features
+from lorta.peft_extension.shared_factors import SharedFactorLinear, features
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes
 

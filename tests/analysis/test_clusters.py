@@ -3,7 +3,7 @@ import pytest
 
 from lorta.analysis.clusters import cluster_codes, cluster_freedom, cluster_sums, item_variance, small_sample_factor
 from lorta.analysis.equivalence import Difference, half_width, summarise
-from lorta.harness.resampling import Resampler, Scores, mean_interval
+from lorta.analysis.resampling import Resampler, Scores, mean_interval
 
 STUDIES = 2000
 

@@ -22,9 +22,9 @@ from lorta.analysis.equivalence import (
     p_greater,
     summarise,
 )
+from lorta.analysis.resampling import Scores
 from lorta.analysis.sequential import SeedPlan
 from lorta.analysis.simulation import STUDIES, World, simulate
-from lorta.harness.resampling import Scores
 
 AT_MOST = 0.06  # a rate of 0.05 is seen above this in one of 40 simulations of 2,000 studies
 SEEDS_ALONE = {"by_seed": 1.0}
@@ -197,7 +197,7 @@ def test_a_test_over_seeds_alone_would_be_wrong_about_other_items():
 
 
 def pseudo_values(score, *rows: np.ndarray) -> np.ndarray:
-    """Return the jackknife pseudo-values of a score of sums over items, (..., items), as lorta.harness.item_scores."""
+    """Return the jackknife pseudo-values of a score of sums over items, (..., items), as lorta.analysis.item_scores."""
     count = rows[0].shape[-1]
     sums = [row.sum(axis=-1, keepdims=True) for row in rows]
     return count * score(count, *sums) - (count - 1) * score(

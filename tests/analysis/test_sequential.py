@@ -6,9 +6,9 @@ from scipy import stats
 
 from lorta.analysis.clusters import ItemVariance
 from lorta.analysis.equivalence import Difference, Verdict, judge
+from lorta.analysis.resampling import Scores
 from lorta.analysis.sequential import SeedPlan, chance, decide, looks
 from lorta.analysis.simulation import STUDIES, World, draw, judge_at_once, simulate
-from lorta.harness.resampling import Scores
 
 PLAN = SeedPlan(3, 10)
 AT_MOST = 0.06  # a rate of 0.05 is seen above this in one of 40 simulations of 2,000 studies

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_backbones import build_backbone
 
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 
 
 @pytest.fixture

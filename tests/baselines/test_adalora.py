@@ -7,7 +7,7 @@ from tiny_backbones import build_backbone
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from baselines.adalora import AdaloraBudget, adalora_config, freeze_rank_numbers, schedule_in_steps
-from lorta.harness.adapter import PeftAdapter
+from lorta.api.peft_adapter import PeftAdapter
 
 STEPS = 25
 MATRICES = 2 * 6  # layers times adapted matrices

@@ -4,12 +4,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 from lorta.geometry import Geometry
-from lorta.harness.backbone import Backbone
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
-from lorta.harness.cost import count_parameters
+from lorta.models.backbone import Backbone
+from lorta.training.metering import count_parameters
 
 # hidden, layers, heads, key-value heads, intermediate, vocabulary of the public config.json files
 SIZES = {

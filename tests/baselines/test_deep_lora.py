@@ -11,7 +11,7 @@ from tiny_backbones import build_backbone
 from transformers import Trainer, TrainingArguments
 
 from baselines.deep_lora import Compression, DeepFactors, DeepLoraConfig, compress, compressed_frames, orthogonal
-from lorta.harness.training import parameter_groups
+from lorta.training.trainer import parameter_groups
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LABELS = torch.tensor([0, 1, 0])

@@ -17,9 +17,9 @@ from baselines.lotr import LotrConfig
 from baselines.metatt import MetattConfig
 from baselines.tensor_family import TensorLinear
 from baselines.tensor_places import describe_all
+from lorta.config.instantiate import build
 from lorta.geometry import Geometry
-from lorta.harness.build import build
-from lorta.shared_factors import SharedFactorLinear
+from lorta.peft_extension.shared_factors import SharedFactorLinear
 
 METHODS = ["lotr", "fact_tt", "fact_tk", "cara", "metatt_4d", "metatt_5d", "tenslora"]
 QV, QKV, FULL = ("q", "v"), ("q", "k", "v"), ("q", "k", "v", "o", "up", "down")

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 from benchmarks import many_adapters
 from benchmarks.many_adapters import clock_of, measure_swapping
 from benchmarks.swapping_table import swapping_page
-from lorta.harness.cli import CONF
+from lorta.config.places import CONF
 
 COSTS = CONF.parent / "results" / "costs"
 

@@ -14,12 +14,12 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from lorta.api.adapter import Adapter
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 from lorta.geometry import Geometry
-from lorta.harness.adapter import Adapter
-from lorta.harness.backbone import Backbone
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
+from lorta.models.backbone import Backbone
 
 ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
 ARCHITECTURES = ("roberta", "llama", "llama_lm")

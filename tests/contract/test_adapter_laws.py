@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lorta.harness.cost import count_parameters, is_head
-from lorta.harness.forgetting import is_prompt
-from lorta.harness.merging import check_merging
+from lorta.diagnostics.forgetting import is_prompt
+from lorta.diagnostics.merging import check_merging
+from lorta.training.metering import count_parameters, is_head
 from tests.contract.backbones import (
     ADAPTERS,
     ARCHITECTURES,

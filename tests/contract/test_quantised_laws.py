@@ -9,8 +9,8 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from lorta.geometry import Geometry
-from lorta.harness.backbone import Backbone
-from lorta.peft_registry import keep_4_bit_weights_readable
+from lorta.models.backbone import Backbone
+from lorta.peft_extension.registry import keep_4_bit_weights_readable
 from tests.contract.backbones import ADAPTERS, adapter, backbone, batch, logits, train_steps
 
 BITS = {

@@ -3,13 +3,13 @@
 import pytest
 
 from experiments.metrics import GLUE_METRICS
+from lorta.api.task import Task
+from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.config.settings import RunSettings
 from lorta.embedded import EMBEDDED_TASKS, embedded_rows
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells, group_options, parse_overrides
-from lorta.harness.settings import RunSettings
-from lorta.harness.sweep import make_plan
-from lorta.harness.task import Task
+from lorta.planning.planner import make_plan
 
 SUITES = ("glue", "commonsense", "superglue_qa")
 TASKS = [name for name in group_options(CONF)["task"] if name not in SUITES]

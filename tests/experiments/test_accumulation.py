@@ -11,18 +11,18 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from experiments.classification import train_classifier
 from experiments.folding.batches import TargetRows, TrainingBatches
+from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from experiments.folding.task import LossWeights
 from experiments.folding.training import train_folding
 from experiments.preference import train_preference
 from experiments.supervised import train_supervised
 from lorta.embedded import tasks
 from lorta.embedded.folds import fold_rows
-from lorta.harness import training
-from lorta.harness.checkpoint import Checkpoints
+from lorta.training import trainer as training
+from lorta.training.checkpoint import Checkpoints
 from tests.contract.backbones import adapter, backbone
 from tests.experiments.folding import esmfold
-from tests.harness.test_training import Padding, settings
+from tests.training.test_trainer import Padding, settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.pipeline import execute
-from lorta.harness.sweep import make_plan
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.runner.execute import execute
 
 CAPS = ("data.max_train_samples=96", "data.max_eval_samples=32")
 
@@ -116,8 +116,8 @@ def test_lorta_learns_preferences_on_a_quantised_base(run, bits):
 
 @pytest.mark.parametrize(("task", "rank", "bits"), [("instruct", 2, "null"), ("dpo", 2, "null"), ("dpo", 4, "4bit")])
 def test_a_saved_adapter_gives_the_predictions_of_its_record_again(run, task, rank, bits, tmp_path):
-    from lorta.harness.backbone import find_model
-    from lorta.harness.task import DataSplits
+    from lorta.api.task import DataSplits
+    from lorta.models.locate import find_model
 
     overrides = ("adapter=lorta", f"rank={rank}", f"task={task}")
     overrides += () if bits == "null" else (f"model.quantization={bits}",)

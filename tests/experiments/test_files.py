@@ -9,8 +9,8 @@ import pytest
 from experiments.files import half_character, read_lines
 from experiments.folding.index import plan_targets
 from experiments.rows import identities
-from lorta.harness.cli import CONF
-from lorta.harness.sweep import make_plan
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
 from tests.experiments.folding.structure_files import write_pdb
 
 ROW = {"sentence1": "the old dog", "sentence2": "a small ball", "label": 0}

@@ -11,10 +11,10 @@ from experiments.files import read_lines
 from experiments.glue import GlueTask
 from experiments.rows import cap, local_file
 from experiments.tokenised import tokenise
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.settings import DataSettings
-from lorta.harness.sweep import make_plan
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.config.settings import DataSettings
+from lorta.planning.planner import make_plan
 
 SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ROWS = [{"sentence": f"row {index}", "label": index % 2, "idx": index} for index in range(20)]
@@ -77,7 +77,8 @@ def test_the_source_follows_the_root_and_the_model(tmp_path):
 
 @pytest.fixture
 def tokenizer():
-    from lorta.harness.backbone import find_model, load_tokenizer
+    from lorta.models.locate import find_model
+    from lorta.models.tokenizer import load_tokenizer
 
     (spec,) = make_plan(["task=glue/sst2"], False, CONF).specs
     return load_tokenizer(find_model(spec.settings.model))

@@ -8,10 +8,10 @@ import pytest
 from experiments.dpo import DpoTask
 from experiments.instruct import InstructTask
 from experiments.texts import TextSource, held_out, read_texts
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells
-from lorta.harness.settings import DataSettings
+from lorta.config.compose import Problems, compose_cells
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.config.settings import DataSettings
 
 INSTRUCT = {"instruction": "Say it.", "input": "", "output": "it"}
 PAIR = {"prompt": "Say it.", "chosen": "it", "rejected": "that"}

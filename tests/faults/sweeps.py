@@ -6,13 +6,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lorta.harness.cli import CONF
-from lorta.harness.record import RunRecord
-from lorta.harness.rehearsal import OF_ALL
-from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store
-from lorta.harness.sweep import make_plan
-from lorta.harness.workers import run_all
+from lorta.config.places import CONF
+from lorta.launch.local import run_all
+from lorta.launch.preload import OF_ALL
+from lorta.planning.planner import make_plan
+from lorta.planning.spec import RunSpec
+from lorta.records.record import RunRecord
+from lorta.records.store import Store
 
 LENGTH = ["trainer.max_steps=12", "trainer.per_device_train_batch_size=8", "data.max_train_samples=64"]
 SETTINGS = ["task=glue/cola", "trainer=smoke", "data.max_eval_samples=32", "runtime.checkpoint_steps=2", *LENGTH]
@@ -54,7 +54,7 @@ def sweep(specs: tuple[RunSpec, ...], workers: int) -> None:
 def start(specs: tuple[RunSpec, ...]) -> BaseProcess:
     """A sweep in a process of its own, which does the runs itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lorta.harness.quiet", *OF_ALL])
+    context.set_forkserver_preload(["lorta.system.quiet", *OF_ALL])
     process = context.Process(target=sweep, args=(specs, 0), daemon=True)
     process.start()
     return process

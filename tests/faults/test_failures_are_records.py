@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from lorta.harness.cli import CONF
-from lorta.harness.spec import RunSpec
-from lorta.harness.store import Store
-from lorta.harness.sweep import make_plan
-from lorta.harness.workers import run_all
+from lorta.config.places import CONF
+from lorta.launch.local import run_all
+from lorta.planning.planner import make_plan
+from lorta.planning.spec import RunSpec
+from lorta.records.store import Store
 
 SETTINGS = ["adapter=head_only", "task=glue/cola", "trainer=smoke"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lorta.harness.claims import holder
-from lorta.harness.store import Store
+from lorta.records.locks import holder
+from lorta.records.store import Store
+from tests.example_records import finished
 from tests.faults.sweeps import completed, leftovers, outcome, plan, start, sweep
-from tests.harness.example_records import finished
 
 FEW, MANY = ("adapter=lora,adalora",), ("adapter=lora,adalora", "seed=0,1")
 TIMES = [(3, FEW), pytest.param(30, MANY, marks=pytest.mark.slow)]

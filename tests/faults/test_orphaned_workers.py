@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lorta.harness.cli import CONF
-from lorta.harness.spec import RunSpec
-from lorta.harness.store import PROGRESS_NAME, Store
-from lorta.harness.sweep import make_plan
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.planning.spec import RunSpec
+from lorta.records.store import PROGRESS_NAME, Store
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("-m", "adapter=head_only", "task=glue/cola", "seed=0,1,2", "trainer.num_train_epochs=500.0")

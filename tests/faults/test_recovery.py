@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lorta.harness import store as stores
-from lorta.harness.cli import run_plan
-from lorta.harness.preemption import EXIT_STATUS, Preempted, listening
-from lorta.harness.recovery import halved, limited_memory, settings_of_checkpoint, with_micro_batch
-from lorta.harness.store import Store, StoreUnwritable, write_atomically
-from lorta.harness.sweep import Plan
-from lorta.harness.workers import run_all
+from lorta.cli.run import run_plan
+from lorta.launch.local import run_all
+from lorta.planning.planner import Plan
+from lorta.records import store as stores
+from lorta.records.store import Store, StoreUnwritable, write_atomically
+from lorta.system.preemption import EXIT_STATUS, Preempted, listening
+from lorta.training.recovery import halved, limited_memory, settings_of_checkpoint, with_micro_batch
 from tests.faults.sweeps import plan
-from tests.harness.test_training import settings
+from tests.training.test_trainer import settings
 
 
 def with_fault(spec, fault: str):

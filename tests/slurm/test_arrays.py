@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lorta.harness.cli import CONF
-from lorta.harness.spec import RunSpec
-from lorta.harness.store import PROGRESS_NAME, Store
-from lorta.harness.sweep import make_plan
-from lorta.harness.workers import run_all
+from lorta.config.places import CONF
+from lorta.launch.local import run_all
+from lorta.planning.planner import make_plan
+from lorta.planning.spec import RunSpec
+from lorta.records.store import PROGRESS_NAME, Store
 
 ROOT = Path(__file__).parents[2]
 SUBMIT = """import sys
-from lorta.harness.cli import main
+from lorta.cli.run import main
 status = main(sys.argv[1:])
 print("torch was imported" if "torch" in sys.modules else "without torch")
 raise SystemExit(status)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lorta.harness import slurm
-from lorta.harness.jobs import JOB_NAME, Job, read_job, write_job
-from lorta.harness.preemption import EXIT_STATUS
-from lorta.harness.store import Store
+from lorta.launch import slurm
+from lorta.records.store import Store
+from lorta.system.preemption import EXIT_STATUS
+from lorta.system.slurm_jobs import JOB_NAME, Job, read_job, write_job
 from tests.faults.sweeps import plan
 from tests.faults.test_recovery import with_fault
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lorta.harness.store import Store
+from lorta.records.store import Store
 
 ROOT = Path(__file__).parents[2]
 

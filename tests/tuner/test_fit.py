@@ -10,7 +10,7 @@ from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from lorta.cli import main
+from lorta.cli.main import main
 from lorta.geometry import Geometry
 from lorta.tuner import LortaConfig, LortaLinear
 from lorta.tuner.export import export_model
@@ -186,7 +186,7 @@ def test_bad_input_is_one_sentence_and_status_two(tmp_path, capsys):
 @pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["export"]])
 def test_help_and_wrong_words_cost_no_torch(words):
     code = (
-        "import sys\nfrom lorta.cli import main\ntry:\n    main(sys.argv[1:])\n"
+        "import sys\nfrom lorta.cli.main import main\ntry:\n    main(sys.argv[1:])\n"
         "finally:\n    assert not {'torch', 'peft', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)

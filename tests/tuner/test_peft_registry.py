@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from lorta.peft_registry import PEFT_VERSION, ExternalTuner, register_tuner
+from lorta.peft_extension.registry import PEFT_VERSION, ExternalTuner, register_tuner
 from lorta.tuner import LortaConfig, LortaModel
 
 

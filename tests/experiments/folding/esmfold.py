@@ -4,15 +4,17 @@ import torch
 
 from experiments.folding.batches import collate
 from experiments.folding.losses import loss_terms, total_loss
+from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from experiments.folding.task import FoldingTask, LossWeights
+from experiments.folding.task import FoldingTask
+from lorta.api.adapter import Adapter
+from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.config.settings import RunSettings
 from lorta.embedded.folds import fold_rows
-from lorta.harness.adapter import Adapter
-from lorta.harness.backbone import Backbone, find_model
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import Problems, compose_cells, parse_overrides
-from lorta.harness.settings import RunSettings
+from lorta.models.backbone import Backbone
+from lorta.models.locate import find_model
 
 
 def settings(*overrides: str) -> RunSettings:

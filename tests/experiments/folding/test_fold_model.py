@@ -8,7 +8,7 @@ from transformers import EsmForProteinFolding
 from experiments.folding.batches import collate
 from experiments.folding.target import Target
 from lorta.embedded.folds import fold_rows
-from lorta.harness.cost import count_parameters
+from lorta.training.metering import count_parameters
 from tests.experiments.folding.esmfold import adapter, batch, loss, task_and_backbone
 
 STEPS = 3  # LoRA's A gets a gradient once B has moved

@@ -12,12 +12,12 @@ import pytest
 
 from experiments.folding.metrics import coordinates
 from experiments.folding.task import TRUNK
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
 from lorta.geometry import Geometry
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.pipeline import execute
-from lorta.harness.store import Store
-from lorta.harness.sweep import make_plan
+from lorta.planning.planner import make_plan
+from lorta.records.store import Store
+from lorta.runner.execute import execute
 from tests.experiments.folding.esmfold import settings
 
 SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -36,7 +36,7 @@ def sentence(*overrides):
 
 def test_a_plan_needs_no_torch():
     code = (
-        "import sys; from lorta.harness.cli import CONF; from lorta.harness.sweep import make_plan\n"
+        "import sys; from lorta.config.places import CONF; from lorta.planning.planner import make_plan\n"
         "assert make_plan(['task=folding'], True, CONF).specs; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CONF.parent)

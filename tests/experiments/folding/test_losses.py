@@ -21,8 +21,8 @@ from experiments.folding.losses import (
     total_loss,
 )
 from experiments.folding.metrics import lddt_per_residue
+from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from experiments.folding.task import LossWeights
 from lorta.embedded.folds import fold_rows
 
 ALONG_X = torch.tensor([[0.0, 0, 0], [3.0, 0, 0]])

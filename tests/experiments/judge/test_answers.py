@@ -7,7 +7,7 @@ import pytest
 
 from experiments.judge.answers import AnswerSettings, answer_all, answer_settings, dialogue
 from experiments.judge.prompts import Question, load_answers
-from lorta.harness.cli import CONF
+from lorta.config.places import CONF
 from tests.experiments.letters import letter_tokenizer, small_llama
 
 QUESTIONS = [Question(number, "writing", (f"ask {number}", f"again {number}")) for number in range(5)]

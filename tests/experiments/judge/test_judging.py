@@ -10,7 +10,7 @@ from experiments.judge.endpoint import JudgeRefused
 from experiments.judge.judging import compare, grade
 from experiments.judge.prompts import PROMPT_NAMES, Question
 from experiments.judge.settings import JudgeSettings, judge_settings
-from lorta.harness.cli import CONF
+from lorta.config.places import CONF
 from tests.experiments.judge.endpoint import PlayedEndpoint, completion
 
 QUESTIONS = [Question(number, "writing", (f"first {number}", f"second {number}")) for number in (81, 82, 83)]

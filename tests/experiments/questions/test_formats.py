@@ -8,10 +8,10 @@ import pytest
 
 from experiments.questions.formats import Checked, Choices, Copa, Gsm8k, Reading, Record, WordProblem
 from experiments.questions.sources import RowSource
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.compose import group_options
-from lorta.harness.sweep import make_plan
+from lorta.config.compose import group_options
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
 
 SHARED = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[4] / "shared" / "data"))
 ADAPTERS = Choices("Q {instruction} A ", "it is {answer}", "Answer format:", r"\w+")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from experiments.questions.second_opinion import own_questions
-from lorta.harness.build import build
-from lorta.harness.cli import CONF
-from lorta.harness.pipeline import execute
-from lorta.harness.reload import reload_run
-from lorta.harness.sweep import make_plan
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.runner.execute import execute
+from lorta.runner.reload import reload_run
 from tests.experiments.letters import letter_tokenizer, small_llama
 
 TASKS = {

@@ -1,0 +1,169 @@
+"""Scores of single rows, made from stored predictions: what is kept of them beside exported records.
+
+An item's score is its jackknife pseudo-value of the run's primary metric, n * all - (n - 1) * all_but_this_one (Efron
+and Tibshirani 1993, section 11.5). For a mean, such as accuracy, that is the item's own score, 0 or 1; for a
+correlation the pseudo-values average to the score but for its bias, and their spread gives its standard error.
+"""
+
+import gzip
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorta.config.instantiate import build
+from lorta.records.record import RunRecord, Score
+from lorta.records.store import Store, write_atomically
+
+ASIDE = ("idx", "logits")  # of a row of predictions: left out when rows are compared, if the score does not need them
+MOST_DISTINCT = 5_000  # each kind of row costs one score of all others
+DECIMALS = 4
+
+Scorer = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Score]]
+ItemScores = Mapping[str, tuple[float, ...]]  # run_id -> scores of its rows, in the order of the predictions
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of an item file; `predictions_sha256` ties it to the record's predictions."""
+
+    run_id: str
+    predictions_sha256: str
+    metric: str
+    items: tuple[float, ...]
+
+    def to_json(self) -> str:
+        """Return one line of JSON; scores of 0 and 1 are a string of digits."""
+        binary = all(item in (0.0, 1.0) for item in self.items)
+        items: Any = "".join(str(int(item)) for item in self.items) if binary else list(self.items)
+        return json.dumps({**vars(self), "items": items})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Line":
+        """Read a line. Raises ValueError for anything else."""
+        try:
+            values = json.loads(text)
+            return cls(**{**values, "items": tuple(map(float, values["items"]))})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"it needs exactly run_id, predictions_sha256, metric and items: {error}") from error
+
+
+def item_scores(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """Return each row's pseudo-value, or None where the metric is undefined without some row.
+
+    Equal rows have equal values, so the cost is one score of all rows for each distinct one; more than MOST_DISTINCT
+    gives None.
+    """
+    whole, rows = score(rows)[metric].value, _comparable(score, metric, rows)
+    keys = [json.dumps(row, sort_keys=True, default=str) for row in rows]
+    if whole is None or len(rows) < 2 or len(set(keys)) > MOST_DISTINCT:
+        return None
+    found: dict[str, float] = {}
+    for place, key in enumerate(keys):
+        if key not in found:
+            rest = score([*rows[:place], *rows[place + 1 :]])[metric].value
+            if rest is None:
+                return None
+            found[key] = round(len(rows) * whole - (len(rows) - 1) * rest, DECIMALS)
+    return tuple(found[key] for key in keys)
+
+
+def _comparable(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the rows without what makes each unique, where their score is the same without it."""
+    short = [{name: value for name, value in row.items() if name not in ASIDE} for row in rows]
+    try:
+        return short if score(short)[metric] == score(rows)[metric] else rows
+    except KeyError:
+        return rows
+
+
+def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
+    """Return the lines of all finished runs whose predictions are there. Raises ValueError for changed predictions."""
+    lines: list[Line] = []
+    for record in records:
+        file = record.predictions_file
+        if record.status != "success" or file is None or record.task is None:
+            continue
+        if not (store.folder(record.run_id) / file.path).is_file():
+            continue
+        rows, metric, scorer = store.read_rows(record.run_id, file), record.task.metric_primary, _scorer(record)
+        items = item_scores(scorer, metric, rows) if scorer else None
+        if items is not None:
+            lines.append(Line(record.run_id, file.sha256, metric, items))
+    return lines
+
+
+def _scorer(record: RunRecord) -> Scorer | None:
+    """Return how the record's task scores rows, or None with a warning when its code is not here."""
+    try:
+        return build(record.config["task"]).score
+    except (KeyError, ValueError) as error:
+        warnings.warn(f"run {record.run_id} has no scores of its rows: {error}", stacklevel=2)
+        return None
+
+
+def items_file(results: Path, suite: str) -> Path:
+    """Return where the scores of single rows of a suite are kept."""
+    return results / "predictions" / f"{suite}.jsonl.gz"
+
+
+def collect_items(records: Sequence[RunRecord], store: Store, results: Path, suite: str) -> int:
+    """Keep the scores of rows beside a suite's records and return how many runs have them.
+
+    What was kept before, of the same predictions, is not computed again. Raises ValueError for predictions
+    or kept scores that are not those of the records.
+    """
+    path = items_file(results, suite)
+    lines = {line.run_id: line for line in read_lines(path, records)}
+    new = from_store([record for record in records if record.run_id not in lines], store)
+    lines |= {line.run_id: line for line in new}
+    if lines:
+        write_items(lines.values(), path)
+    return len(lines)
+
+
+def write_items(lines: Iterable[Line], path: Path) -> None:
+    """Write lines, ordered by signature, to a file whose bytes depend on them alone."""
+    text = "".join(f"{line.to_json()}\n" for line in sorted(lines, key=lambda line: line.run_id))
+    write_atomically(path, gzip.compress(text.encode(), mtime=0))
+
+
+def read_items(path: Path, records: Iterable[RunRecord]) -> ItemScores:
+    """Return the item scores of these records, as `read_lines` finds them."""
+    return {line.run_id: line.items for line in read_lines(path, records)}
+
+
+def read_lines(path: Path, records: Iterable[RunRecord]) -> list[Line]:
+    """Return the lines of these records, or nothing when there is no such file.
+
+    Raises ValueError for a line that is torn, or belongs to other predictions, another metric or another score than the
+    record of its run.
+    """
+    if not path.is_file():
+        return []
+    known = {record.run_id: record for record in records}
+    found: list[Line] = []
+    for number, text in enumerate(gzip.decompress(path.read_bytes()).decode().splitlines(), 1):
+        try:
+            line = Line.from_json(text)
+            if line.run_id in known:
+                _refuse_foreign(line, known[line.run_id])
+                found.append(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {str(error).rstrip('.')}; export the suite again.") from error
+    return found
+
+
+def _refuse_foreign(line: Line, record: RunRecord) -> None:
+    file, score = record.predictions_file, record.primary_score
+    if file is None or file.sha256 != line.predictions_sha256:
+        raise ValueError(f"run {line.run_id} has other predictions than these items come from")
+    if record.task is None or score is None or record.task.metric_primary != line.metric or score.n != len(line.items):
+        raise ValueError(f"run {line.run_id} has another primary metric or number of rows than these items")
+    if set(line.items) <= {0.0, 1.0} and not math.isclose(sum(line.items) / score.n, score.value or 0, abs_tol=1e-6):
+        raise ValueError(
+            f"run {line.run_id} has a score of {score.value}, its items average {sum(line.items)}/{score.n}"
+        )

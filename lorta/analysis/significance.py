@@ -1,0 +1,218 @@
+"""What a table of scores can and cannot tell apart: intervals, the interquartile mean, and ties with the best.
+
+A method is bold in a column when it is the best or cannot be separated from the best at 5 %: differences to the best
+are paired by seed and by item (lorta.analysis.resampling), and their p values are corrected over the column's methods
+(Holm 1979). A column where nothing can be tested has nothing bold.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, nctdtr, stdtrit
+
+from lorta.analysis.item_scores import ItemScores
+from lorta.analysis.resampling import (
+    Array,
+    Interval,
+    Resampler,
+    Scores,
+    mean_interval,
+    middle_interval,
+)
+from lorta.analysis.summary import POINTS, Row, Table
+
+AVERAGE = "average"
+LEVEL = 0.05
+POWER = 0.8
+RESOLUTION = 1.0  # points
+MOST_SEEDS = 1000
+Place = tuple[int, str]  # (row, column); a column is a task or AVERAGE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against the best of its column; `interval` is row minus best, in the table's unit."""
+
+    row: int
+    best: int
+    column: str
+    interval: Interval
+    p_holm: float
+    mcnemar: tuple[float, ...]  # exact p by seed, where items are right or wrong
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All that is inferred from one table. `with_items` are the rows whose items are known for every task."""
+
+    intervals: Mapping[Place, Interval]
+    middle: Mapping[int, Interval]  # interquartile mean by row
+    comparisons: tuple[Comparison, ...]
+    ties: frozenset[Place]
+    more_seeds: Mapping[int, int | None]  # row -> seeds that are missing to see RESOLUTION; None: over MOST_SEEDS
+    with_items: tuple[int, ...]
+
+
+def analyse(table: Table, items: ItemScores) -> Analysis:
+    """Return intervals and comparisons of a table, from its records and what is known of single items."""
+    resampler = Resampler()
+    scores = _prepared([_scores(table, row, items) for row in table.rows], resampler)
+    spreads = [{task: resampler.spread(task, found) for task, found in of_row.items()} for of_row in scores]
+    intervals: dict[Place, Interval] = {}
+    middle: dict[int, Interval] = {}
+    for number, row in enumerate(table.rows):
+        found = {task: spread for task, spread in spreads[number].items() if spread is not None}
+        for task, spread in found.items():
+            intervals[number, task] = mean_interval([spread], row.cells[task].mean or 0.0)
+        if row.average.mean is not None and len(found) == len(table.tasks) > 1:
+            intervals[number, AVERAGE] = mean_interval(list(found.values()), row.average.mean)
+            middle[number] = middle_interval(list(found.values()))
+    known = tuple(row for row, of in enumerate(scores) if of and all(found.items is not None for found in of.values()))
+    comparisons = _comparisons(table, scores, resampler)
+    return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Return the tasks of a table, and the average if there are several."""
+    return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
+
+
+def _scores(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
+    """Return the row's scores by task in the table's unit; a task without a mean is left out."""
+    found: dict[str, Scores] = {}
+    for task in table.tasks:
+        cell = row.cells[task]
+        if cell.mean is None:
+            continue
+        of_task = sorted((run for run in row.runs if run.task.name == task), key=lambda run: run.record.seed)
+        lines = [items.get(run.record.run_id) for run in of_task]
+        even = None not in lines and len({len(line or ()) for line in lines}) == 1
+        found[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * table.scale if even else None)
+    return found
+
+
+def _prepared(scores: Sequence[dict[str, Scores]], resampler: Resampler) -> Sequence[dict[str, Scores]]:
+    """Return the scores of all rows with their items resampled, a task at a time."""
+    prepared: list[dict[str, Scores]] = [{} for _ in scores]
+    for task in dict.fromkeys(task for of_row in scores for task in of_row):
+        rows = [row for row, of_row in enumerate(scores) if task in of_row]
+        for row, found in zip(rows, resampler.prepare(task, [scores[row][task] for row in rows]), strict=True):
+            prepared[row][task] = found
+    return prepared
+
+
+def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler: Resampler) -> tuple[Comparison, ...]:
+    found: list[Comparison] = []
+    for column in columns(table):
+        tasks = table.tasks if column == AVERAGE else (column,)
+        best = _best(table, column)
+        if best is None:
+            continue
+        tested: dict[int, tuple[Interval, tuple[float, ...]]] = {}
+        for row, of_row in enumerate(scores):
+            if row != best and all(task in of_row and task in scores[best] for task in tasks):
+                differences = {task: _difference(of_row[task], scores[best][task]) for task in tasks}
+                if (interval := _paired_interval(differences, resampler)) is not None:
+                    single = column != AVERAGE
+                    tested[row] = interval, _mcnemar(of_row[column], scores[best][column]) if single else ()
+        corrected = holm([interval.p_of_zero for interval, _ in tested.values()])
+        found += [
+            Comparison(row, best, column, interval, p, mcnemar)
+            for (row, (interval, mcnemar)), p in zip(tested.items(), corrected, strict=True)
+        ]
+    return tuple(found)
+
+
+def _best(table: Table, column: str) -> int | None:
+    cells = [row.average if column == AVERAGE else row.cells[column] for row in table.rows]
+    known = [(cell.mean, number) for number, cell in enumerate(cells) if cell.mean is not None]
+    return (max if table.higher_is_better else min)(known, key=lambda item: item[0])[1] if known else None
+
+
+def _difference(scores: Scores, best: Scores) -> Scores | None:
+    """Return the paired difference over the seeds that both have."""
+    common = tuple(sorted(set(scores.seeds) & set(best.seeds)))
+    return scores.at(common).minus(best.at(common)) if common else None
+
+
+def _paired_interval(differences: Mapping[str, Scores | None], resampler: Resampler) -> Interval | None:
+    known = {task: found for task, found in differences.items() if found is not None}
+    spreads = {task: spread for task, found in known.items() if (spread := resampler.spread(task, found)) is not None}
+    if len(spreads) < len(differences):
+        return None
+    return mean_interval(list(spreads.values()), float(np.mean([found.values.mean() for found in known.values()])))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979): step down, never below the one before, at most 1.
+
+    statsmodels' multipletests gives the same, but collects garbage at every call, which costs seconds among thousands
+    of records.
+    """
+    order = np.argsort(values, kind="stable")
+    steps = np.asarray(values, dtype=float)[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(values) else steps
+    return [float(value) for value in corrected]
+
+
+def _mcnemar(scores: Scores, best: Scores) -> tuple[float, ...]:
+    common = tuple(sorted(set(scores.seeds) & set(best.seeds)))
+    one, other = scores.at(common), best.at(common)
+    if one.items is None or other.items is None or one.items.shape != other.items.shape:
+        return ()
+    if not set(np.unique([one.items, other.items])) <= {0.0, POINTS}:
+        return ()
+    return tuple(mcnemar_p(first > 0, second > 0) for first, second in zip(one.items, other.items, strict=True))
+
+
+def mcnemar_p(first: Array, second: Array) -> float:
+    """Return the exact two-sided p of McNemar's test for right (True) and wrong answers to the same items."""
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    discordant = only_first + only_second  # binomial with 1/2, as statsmodels' mcnemar(exact=True), which loads pandas
+    return float(min(1.0, 2 * bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0
+
+
+def _ties(comparisons: Sequence[Comparison]) -> frozenset[Place]:
+    best = {(found.best, found.column) for found in comparisons}
+    return frozenset(best | {(found.row, found.column) for found in comparisons if found.p_holm > LEVEL})
+
+
+def _more_seeds(
+    table: Table, scores: Sequence[Mapping[str, Scores]], comparisons: Sequence[Comparison]
+) -> dict[int, int | None]:
+    """Return, for each row that is compared in the last column, how many seeds are missing to see RESOLUTION.
+
+    Losses and distances have no such scale, so there is nothing for them.
+    """
+    found: dict[int, int | None] = {}
+    for item in comparisons:
+        if item.column != columns(table)[-1] or not table.higher_is_better:
+            continue
+        pairs = [_difference(scores[item.row][task], scores[item.best][task]) for task in table.tasks]
+        seeds = {pair.seeds for pair in pairs if pair is not None}
+        if len(seeds) == 1 and len(count := seeds.pop()) > 1:
+            differences = np.mean([pair.values for pair in pairs if pair is not None], axis=0)
+            needed = seeds_needed(float(differences.std(ddof=1)))
+            found[item.row] = None if needed is None else max(0, needed - len(count))
+    return found
+
+
+def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None:
+    """Return how many seeds a paired t test needs to see a difference of `resolution` points 8 times in 10.
+
+    `deviation` is the sample standard deviation of the difference between seeds, in points; the test is two-sided at
+    5 %. None when more than MOST_SEEDS are needed.
+    """
+    if deviation == 0:
+        return 2
+
+    def enough(count: int) -> bool:
+        bound, shift = stdtrit(count - 1, 1 - LEVEL / 2), np.sqrt(count) * resolution / deviation
+        power = 1 - nctdtr(count - 1, shift, bound) + nctdtr(count - 1, shift, -bound)
+        return bool(np.isnan(power) or power >= POWER)  # not a number where the shift is so large that the power is 1
+
+    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # power grows with the count
+    return found + 2 if found + 2 <= MOST_SEEDS else None

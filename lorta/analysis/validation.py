@@ -1,0 +1,79 @@
+"""Which records may stand in a committed suite or beside a published number: whole, clean, and of one protocol."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from lorta.analysis.summary import group
+from lorta.config import identity
+from lorta.records.canonical import sha256
+from lorta.records.record import RunRecord
+from lorta.records.sections import Failure
+
+SHOWN = 5  # problems in one message
+
+
+def refuse_untrusted(records: Iterable[RunRecord], source: str) -> None:
+    """Raise ValueError, a line a problem, for records whose hashes, code or protocols forbid to trust or mix them."""
+    if problems := distrust(records):
+        raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def without_score_failed(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records, a success that lacks its own primary metric as a failure: it is listed, and in no table."""
+    return [
+        _failed(record) if record.status == "success" and not record.primary_score else record for record in records
+    ]
+
+
+def _failed(record: RunRecord) -> RunRecord:
+    metric = record.task.metric_primary if record.task else "metric"
+    message = f"the record has no {metric}, its primary metric; correct task.primary and run it again"
+    failure = Failure(kind="bug", type="ValueError", message=message, phase="eval")
+    return replace(record, status="failed", failure=failure)
+
+
+def distrust(records: Iterable[RunRecord]) -> list[str]:
+    """Return a sentence for each problem, the first few of many."""
+    found = list(records)
+    problems = [problem for record in found for problem in _problems(record)] + _mixed_protocols(found)
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return [*problems[:SHOWN], *more]
+
+
+def _problems(record: RunRecord) -> list[str]:
+    problems: list[str] = []
+    cell = {key: value for key, value in record.config.items() if key != "seed"}
+    run_hash, cell_hash = (_hash(record, part) for part in (record.config, cell))
+    if record.config_hash != run_hash or record.run_id != run_hash[:12]:
+        problems.append(
+            f"record {record.run_id} says config_hash {record.config_hash[:12]}..., but its config hashes to "
+            f"{run_hash[:12]}...: it was changed after the run; run it again."
+        )
+    if record.config.get("seed") != record.seed or cell_hash[:12] != record.cell_id:
+        problems.append(f"record {record.run_id} has a seed or cell_id that its config does not have; run it again.")
+    if record.code is not None and record.code.git_dirty:
+        problems.append(
+            f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again."
+        )
+    return problems
+
+
+def _hash(record: RunRecord, config: dict[str, Any]) -> str:
+    """Return the hash of a configuration by the rules of the record's time."""
+    return sha256(config if record.identity_version == 1 else identity.identity(config))
+
+
+def _mixed_protocols(records: Iterable[RunRecord]) -> list[str]:
+    known = [(record.task.name, record.task.protocol) for record in records if record.task is not None]
+    numbers = {task: sorted({protocol for _, protocol in of_task}) for task, of_task in group(known, _task).items()}
+    return [
+        f"the records of {task} have the protocols {' and '.join(map(str, found))}, whose numbers cannot be compared; "
+        "keep one of them."
+        for task, found in sorted(numbers.items())
+        if len(found) > 1
+    ]
+
+
+def _task(item: tuple[str, int]) -> str:
+    return item[0]

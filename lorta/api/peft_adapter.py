@@ -1,0 +1,191 @@
+"""Every method that is a PEFT tuner: one YAML file, no code.
+
+Built while a sweep is planned, without torch or PEFT; those are imported when a model is at hand.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from simpleeval import InvalidExpression, simple_eval
+
+from lorta.config.instantiate import build, resolve
+from lorta.geometry import ROLES, Geometry, largest_divisor
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import TrainerCallback
+
+    from lorta.models.backbone import Backbone
+
+
+FUNCTIONS = {  # of the expressions in conf/adapter
+    "min": min,
+    "max": max,
+    "gcd": lambda sizes: math.gcd(*sizes),
+    "divisor": largest_divisor,
+    "ceil": math.ceil,
+}
+
+
+@dataclass(frozen=True)
+class PeftAdapter:
+    """A PEFT tuner, PEFT's own or registered from outside.
+
+    `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
+    `param_count` is the closed form: `per_module` is summed over the adapted matrices, `shared` is added once. Or
+    `call`: the dotted path of a function (geometry, config, projections) -> int that imports no torch; its ValueError
+    says why the method cannot attach. There is no form where `unless` names a value that is set. `rate_factors` maps a
+    part of a weight's name to the factor of its learning rate.
+
+    Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
+    `matrices` (adapted ones in a layer), min, max, ceil, gcd(list), and divisor(number, at_most), the largest up to a
+    bound. In `per_module`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted
+    roles, and `sizes` is both lists together. `unsupported_if` also knows task_type (PEFT's), quantization (None,
+    "8bit", "4bit") and gradient_checkpointing.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    projections: Sequence[str]
+    param_count: Mapping[str, str]
+    learning_rate: float  # a default that the trainer settings refer to
+    head_learning_rate: float
+    rank: int | None = None  # what tables show; None for a method without one
+    feedforward: Sequence[str] = ()  # IA3: roles whose input, not output, is scaled
+    prepare: str | None = None  # dotted path of a function(backbone, config) called before PEFT wraps the model
+    finish: str | None = None  # dotted path of a function(model) called after PEFT wrapped the model, also on load
+    before_save: str | None = None  # dotted path of a function(model) called before the adapter is written
+    callback: str | None = None  # dotted path of a function(config) -> TrainerCallback
+    count_changed: str | None = None  # dotted path of a function(model) -> base weights that differ from the backbone's
+    rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
+    derived: Mapping[str, str] = field(default_factory=dict[str, str])  # values of `config` that follow from the model
+    unsupported_if: Mapping[str, str] = field(default_factory=dict[str, str])  # condition -> why it cannot attach
+    budget_param: str | None = None  # the key that `budget=` is solved for; by default the rank, where there is one
+    init_presets: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
+    norms: bool = False  # also train all normalisation layers
+    identity_at_start: bool = True
+    reversible: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]
+        if unknown:
+            raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
+
+    def unsupported(
+        self,
+        geometry: Geometry,
+        task_type: str = "SEQ_CLS",
+        quantization: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> str | None:
+        """Return the sentence for a projection that is missing, or that `call` or `unsupported_if` excludes."""
+        try:
+            roles = geometry.roles(tuple(self.projections))
+            if "call" in self.param_count:
+                resolve(self.param_count["call"])(geometry, self.fitted(geometry), roles)
+        except ValueError as error:
+            return f"{self.name} cannot attach: {error}"
+        names = self._names(geometry, self.fitted(geometry))
+        names |= {
+            "task_type": task_type,
+            "quantization": quantization,
+            "gradient_checkpointing": gradient_checkpointing,
+        }
+        for condition, sentence in self.unsupported_if.items():
+            if self._evaluate(condition, names):
+                return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
+        return None
+
+    def fitted(self, geometry: Geometry) -> dict[str, Any]:
+        """Return `config` with its `derived` values for a model. Raises ValueError for a broken formula."""
+        names = self._names(geometry, self.config)
+        return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.derived.items()}}
+
+    def parameters(self, geometry: Geometry) -> int | None:
+        """Return the closed-form count; None where `param_count` is empty. Raises ValueError for a broken formula."""
+        roles, config = geometry.roles(tuple(self.projections)), self.fitted(geometry)
+        if "call" in self.param_count:
+            return int(resolve(self.param_count["call"])(geometry, config, roles))
+        if not self.param_count or config.get(self.param_count.get("unless", "")) is not None:
+            return None
+        names = self._names(geometry, config)
+        each, shapes = self.param_count.get("per_module", "0"), geometry.module_shapes(roles)
+        total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
+        return int(total + self._evaluate(self.param_count.get("shared", "0"), names))
+
+    def _names(self, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an expression may name."""
+        shapes = [geometry.shape(role) for role in geometry.roles(tuple(self.projections))]
+        inputs, outputs = [i for i, _ in shapes], [o for _, o in shapes]
+        names = {key: value for key, value in config.items() if isinstance(value, int | float)}
+        names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int | str)}
+        known = vars(geometry.architecture).items()
+        names |= {key: value is not False for key, value in known if isinstance(value, bool | None)}
+        return names | {"matrices": len(shapes), "inputs": inputs, "outputs": outputs, "sizes": inputs + outputs}
+
+    def _evaluate(self, expression: str, names: Mapping[str, Any]) -> Any:
+        try:
+            return simple_eval(expression, names=dict(names), functions=FUNCTIONS)
+        except (InvalidExpression, SyntaxError) as error:
+            raise ValueError(f"conf/adapter/{self.name}.yaml, '{expression}': {error}") from error
+
+    def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
+        """Return the PeftConfig with its targets for this model."""
+        geometry = backbone.geometry
+        saved = list(geometry.architecture.head) if task_type in ("SEQ_CLS", "FEATURE_EXTRACTION") else []
+        saved += norm_paths(backbone) if self.norms else []
+        targets: dict[str, Any] = {"task_type": task_type, "modules_to_save": saved or None}
+        if self.projections:
+            targets["target_modules"] = geometry.target_regex(tuple(self.projections))
+        if self.feedforward:
+            targets["feedforward_modules"] = geometry.target_regex(tuple(self.feedforward))
+        return build(self.fitted(geometry), **targets)
+
+    def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
+        """Return the PeftModel around the backbone."""
+        import peft
+
+        self._prepare(backbone)
+        return self._finish(peft.get_peft_model(backbone.model, self.peft_config(backbone, task_type)))
+
+    def callbacks(self) -> "list[TrainerCallback]":
+        """Return the method's own callback, if the YAML names one."""
+        return [resolve(self.callback)(self.config)] if self.callback else []
+
+    def changed_weights(self, model: "nn.Module") -> int | None:
+        """Return how many base weights differ from the backbone's, None for a method that adds weights instead."""
+        return resolve(self.count_changed)(model) if self.count_changed else None
+
+    def save(self, model: "nn.Module", folder: Path) -> None:
+        """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""
+        if self.before_save:
+            resolve(self.before_save)(model)
+        model.save_pretrained(str(folder), safe_serialization=True)  # pyright: ignore[reportCallIssue]
+
+    def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
+        """Return PeftModel.from_pretrained of the folder; importing the config's class registers external tuners."""
+        import peft
+
+        resolve(self.config["_target_"])
+        self._prepare(backbone)
+        return self._finish(peft.PeftModel.from_pretrained(backbone.model, str(folder)))
+
+    def _prepare(self, backbone: "Backbone") -> None:
+        if self.prepare:
+            resolve(self.prepare)(backbone, self.fitted(backbone.geometry))
+
+    def _finish(self, model: "nn.Module") -> "nn.Module":
+        if self.finish:
+            resolve(self.finish)(model)
+        cast(Any, model).rate_factors = dict(self.rate_factors)  # read by parameter_groups
+        return model
+
+
+def norm_paths(backbone: "Backbone") -> list[str]:
+    """Return the full paths of all normalisation layers of a model, in its own order."""
+    pattern = re.compile(backbone.geometry.architecture.norms)
+    return [path for path, _ in backbone.model.named_modules() if pattern.fullmatch(path)]

@@ -1,0 +1,97 @@
+"""`lorta drift`: check the canaries of results/canary, or record them anew. Recipe: conf/experiment/canary.yaml."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lorta.system.quiet import be_quiet  # before torch comes
+
+DRIFTED = 1  # exit status
+BASE_KEY = "base_model_name_or_path"  # of PEFT's adapter_config.json: a path of the machine that trained it
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Take where canaries are, and what to do with them."""
+    parser.add_argument("--canaries", type=Path, default=Path("results/canary"), help="(default: results/canary)")
+    parser.add_argument("--if-changed", action="store_true", help="only where versions or hardware differ")
+    parser.add_argument("--record", action="store_true", help="record them anew, in place of those that are there")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print what became of every canary; 1 when one of them drifted."""
+    be_quiet()
+    if parsed.record:
+        for folder in record(parsed.canaries):
+            print(f"{folder}: recorded")
+        return 0
+    found = canaries(parsed.canaries)
+    if not found:
+        raise ValueError(f"{parsed.canaries} has no canary: lorta drift --record makes them")
+    return _check(found, parsed.if_changed)
+
+
+def canaries(place: Path) -> list[Path]:
+    """Return the run folders of a place."""
+    from lorta.records.store import RECORD_NAME
+
+    return sorted(file.parent for file in place.glob(f"*/{RECORD_NAME}"))
+
+
+def _check(found: list[Path], if_changed: bool) -> int:
+    from lorta.config.places import CONF
+    from lorta.drift.canary import TOLERANCES, changes_since, check
+    from lorta.records.store import Store
+
+    kinds: set[str] = set()
+    for folder in found:
+        canary = Store(folder.parent).read(folder.name)
+        assert canary is not None
+        if if_changed and not changes_since(canary):
+            print(f"{folder.name}: the versions and the hardware are the canary's, nothing was run")
+            continue
+        drifted = check(folder, CONF)
+        changed = ", ".join(drifted.changes)
+        print(f"{drifted.title}; {f'changed: {changed}' if changed else 'nothing changed: equality is expected'}")
+        for look in drifted.looks:
+            allowed = f"{TOLERANCES[look.name]:g} allowed" if changed else "none allowed"
+            verdict = "DRIFT" if look.drifted(not changed) else "ok"
+            print(f"  {verdict:5s} {look.kind}: {look.detail}, largest difference {look.difference:g} ({allowed})")
+        kinds |= set(drifted.kinds)
+    print(f"{' and '.join(sorted(kinds))} drift" if kinds else "no drift")
+    return DRIFTED if kinds else 0
+
+
+def record(place: Path) -> Iterator[Path]:
+    """Run the recipe and yield the folder of each canary, which then holds what a check needs.
+
+    Raises ValueError when a run fails; the canaries that were there are removed once all have succeeded.
+    """
+    from lorta.config.places import CONF
+    from lorta.planning.planner import make_plan
+    from lorta.runner.execute import execute
+
+    with TemporaryDirectory() as work:
+        words = ["experiment=canary", f"runtime.runs={work}/runs", f"runtime.cache={work}/cache"]
+        specs = make_plan(words, True, CONF).specs
+        records = [execute(spec) for spec in specs]
+        if failed := [found for found in records if found.status != "success"]:
+            raise ValueError(f"{len(failed)} canaries did not run: {failed[0].failure and failed[0].failure.message}")
+        for folder in canaries(place):
+            shutil.rmtree(folder)
+        for spec in specs:
+            yield _keep(spec.folder, place / spec.run_id)
+
+
+def _keep(run: Path, canary: Path) -> Path:
+    """Copy what a check reads, without the path at which this machine has the base model."""
+    from lorta.records.store import write_atomically
+
+    for file in sorted([*run.glob("*.json"), *run.glob("*.jsonl"), *run.glob("adapter/*.safetensors")]):
+        write_atomically(canary / file.relative_to(run), file.read_bytes())
+    for file in run.glob("adapter/*.json"):
+        settings = json.loads(file.read_text()) | {BASE_KEY: None}
+        write_atomically(canary / file.relative_to(run), json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    return canary

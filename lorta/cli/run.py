@@ -1,0 +1,187 @@
+"""The command line: plan, run what is missing, print the table. Bad input costs two seconds and one message."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lorta.config.places import CONF
+from lorta.planning.lr_search import settled
+from lorta.planning.planner import Plan, make_plan
+from lorta.planning.requests import as_asked, budget_sentences, waiting_sentences
+from lorta.planning.spec import RunSpec
+from lorta.records.store import Store, StoreUnwritable
+from lorta.runner.attempt import skip
+from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
+
+HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--package",
+    "-p",
+    "--resolve",
+)
+HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
+
+  python run.py                                                one run of the embedded default, offline
+  python run.py -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
+  python run.py -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
+  python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
+
+groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
+        hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
+keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
+The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
+failed, 2 for a wrong command line, 75 when asked to leave (SIGTERM, SIGUSR1) before all was done.
+`lorta plan|status|retry|collect` take the same words."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
+        return _hydra(words)
+    if {"-h", "--help"} & set(words):
+        print(HELP)
+        return 0
+    multirun = bool({"-m", "--multirun"} & set(words))
+    overrides = [word for word in words if word not in ("-m", "--multirun")]
+    plan = plan_or_explain(overrides, multirun)
+    console = Console(soft_wrap=True)
+    if plan is not None and plan.trials:
+        return run_searches(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
+    return 2 if plan is None else run_plan(plan, console, parallel=multirun)
+
+
+def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
+    """Return the plan of a command line, or print everything that is wrong with it and return None."""
+    flags = [word for word in overrides if word.startswith("-")]
+    plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
+    problems = [f"{flag}: no such flag; see --help" for flag in flags] + list(plan.problems)
+    if problems:
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        return None
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return plan
+
+
+def _hydra(words: list[str]) -> int:
+    """Leave Hydra's own flags to Hydra."""
+    import hydra
+
+    sys.argv[1:] = words
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda config: None)()
+    return 0
+
+
+def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
+    """Run the trials that have no result, plan again with the rates they chose, and run that."""
+    runtime = plan.trials[0].settings.runtime
+    store, count = Store(runtime.runs), len(plan.trials)
+    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.run_id))]
+    console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
+    if todo and plan.launcher is not None:
+        console.print("the same command submits the runs themselves when all trials have ended")
+        return run_plan(replace(plan, specs=tuple(todo), trials=(), waiting=()), console, parallel)
+    if todo and (status := _explained(lambda: _run(todo, parallel, console), console)):
+        return status
+    planned = again()
+    if planned is None:
+        return 2
+    status = run_plan(planned, console, parallel) if planned.specs else 1
+    for sentence in waiting_sentences(planned):
+        console.print(sentence, markup=False)
+    return status or int(bool(planned.waiting))
+
+
+def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
+    """Run what is not done yet, print table or result, and return the exit status; or submit it, if so chosen.
+
+    Runs of a command line without -m (a suite such as task=glue) are done one after another.
+    """
+    if plan.launcher is not None:
+        from lorta.launch.slurm import submit_plan
+
+        status = submit_plan(plan, plan.launcher, console)
+        if status is not None:
+            return status
+    runtime = plan.specs[0].settings.runtime
+    store = Store(runtime.runs)
+    done = {spec.run_id for spec in plan.specs if not runtime.force and store.finished(spec.run_id)}
+    todo = [spec for spec in plan.specs if spec.run_id not in done and spec.run_id not in plan.unsupported]
+    skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported]
+    console.print(
+        f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
+        + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
+    )
+    for sentence in budget_sentences(plan, only_off=True):
+        console.print(f"budget: {sentence}", markup=False)
+
+    def finish() -> int:
+        for spec in skipped:
+            skip(spec, plan.unsupported[spec.run_id])
+            console.print(f"skipped: {plan.unsupported[spec.run_id]}", markup=False)
+        status = _run(todo, parallel, console) if todo else 0
+        return status or _report(plan, store, console, bool(todo))
+
+    return _explained(finish, console)
+
+
+def _explained(work: Callable[[], int], console: Console) -> int:
+    """Return the work's exit status, or say why it stopped and return the status of an interruption or of a failure."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command continues with what is not finished")
+        return 130
+    except StoreUnwritable as error:
+        console.print(f"stopped: {error.strerror}", markup=False)
+        return 1
+
+
+def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
+    """Run and return 0, or EXIT_STATUS when the process was asked to leave before all was done."""
+    from lorta.launch.local import run_all, worker_count
+    from lorta.launch.progress import follow
+
+    workers = worker_count(todo)
+    with listening():
+        try:
+            records = follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
+        except Preempted:
+            records = []
+        if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):
+            console.print(f"asked to leave; the same command continues with what is not finished ({EXIT_STATUS})")
+            return EXIT_STATUS
+    return 0
+
+
+def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
+    from lorta.analysis.validation import without_score_failed
+    from lorta.launch.progress import outcome
+    from lorta.planning.titles import title
+
+    found = [(store.read(spec.run_id), spec) for spec in plan.specs]
+    records = without_score_failed(as_asked(record, spec) for record, spec in found if record is not None)
+    failed = [record for record in records if record.status not in ("success", "skipped")]
+    if len(plan.specs) == 1:
+        console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)
+    else:
+        from lorta.reporting.report import write_report
+
+        runtime = plan.specs[0].settings.runtime
+        results = Path(runtime.results)
+        figure = plot or not (results / "figures" / f"{runtime.name}.png").is_file()
+        console.print(write_report(records, runtime.name, results, figure), markup=False)
+    for record in failed:
+        console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
+    return 1 if failed else 0

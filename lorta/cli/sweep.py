@@ -1,0 +1,282 @@
+"""`lorta plan | status | retry | collect`: the same overrides as run.py, and no torch but where runs are run."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from lorta.records.sections import FailureKind
+
+if TYPE_CHECKING:
+    from lorta.planning.planner import Plan
+    from lorta.planning.spec import RunSpec
+    from lorta.records.record import RunRecord
+    from lorta.records.store import Store
+    from lorta.status.forecast import Forecast
+    from lorta.status.states import RunState
+
+BAD_INPUT = 2
+MOST_LISTED = 40  # runs of one state
+MEBIBYTE = 2**20
+
+
+def declare_overrides(parser: argparse.ArgumentParser) -> None:
+    """Take what run.py takes: options come before or after all overrides."""
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py: adapter=lora,lorta task=glue")
+    parser.add_argument("-m", "--multirun", action="store_true", help="the overrides are a sweep")
+
+
+def declare_store(parser: argparse.ArgumentParser) -> None:
+    """Take overrides, or none for everything in a store."""
+    declare_overrides(parser)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the store, without overrides (default: runs)")
+
+
+def declare_retry(parser: argparse.ArgumentParser) -> None:
+    """Take overrides and the kinds of failures."""
+    declare_overrides(parser)
+    kinds = ", ".join(get_args(FailureKind))
+    parser.add_argument("--kind", help=f"only failures of these kinds, with commas between: {kinds} (default: all)")
+
+
+def declare_collect(parser: argparse.ArgumentParser) -> None:
+    """Take overrides and where to write."""
+    declare_store(parser)
+    parser.add_argument("--name", help="file name without an ending (default: runtime.name, or that of the store)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="(default: results)")
+    parser.add_argument("--records", type=Path, help="a suite collected before: leave it, add what stands beside it")
+
+
+def plan(parsed: argparse.Namespace) -> int:
+    """Print cells with their parameters, what is done, and what the rest will cost."""
+    found = _plan(parsed)
+    if found is None:
+        return BAD_INPUT
+    from lorta.planning.requests import budget_sentences, waiting_sentences
+    from lorta.planning.titles import title
+    from lorta.records.store import Store
+    from lorta.status.forecast import Past
+    from lorta.status.states import glances, plan_states
+
+    states = {state.run_id: state for state in plan_states(found, title)}
+    past = Past(glances(Store(found.runs[0].settings.runtime.runs).root))
+    costs = {spec.run_id: past.forecast(spec) for spec in found.runs}
+    for line in _cell_lines(found, states, costs):
+        print(line)
+    print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
+    for sentence in budget_sentences(found, only_off=False):
+        print(f"budget: {sentence}")
+    for sentence in waiting_sentences(found):
+        print(sentence)
+    for sentence in dict.fromkeys(found.unsupported.values()):
+        print(f"not supported: {sentence}")
+    todo = [spec for spec in found.runs if states[spec.run_id].state not in ("done", "unsupported")]
+    print(_cost_line(todo, costs))
+    return 0
+
+
+def status(parsed: argparse.Namespace) -> int:
+    """Print how many runs are in which state, and every one that is not done."""
+    from lorta.planning.requests import waiting_sentences
+    from lorta.planning.titles import title
+    from lorta.status.states import STATES, plan_states, store_states
+
+    if parsed.overrides:
+        found = _plan(parsed)
+        if found is None:
+            return BAD_INPUT
+        states = plan_states(found, title)
+        for sentence in waiting_sentences(found):
+            print(sentence)
+    else:
+        _require_store(parsed.runs)
+        states = store_states(parsed.runs)
+    print(_counts(states))
+    for name in STATES[1:]:
+        listed = [state for state in states if state.state == name]
+        for state in listed[:MOST_LISTED]:
+            print(f"{name:11s} {state.run_id}  {state.title}{f': {state.why}' if state.why else ''}")
+        if len(listed) > MOST_LISTED:
+            print(f"{name:11s} and {len(listed) - MOST_LISTED} more")
+    return 0
+
+
+def retry(parsed: argparse.Namespace) -> int:
+    """Run again what failed or took too long, and nothing else."""
+    kinds = set((parsed.kind or ",".join(get_args(FailureKind))).split(","))
+    if unknown := kinds - set(get_args(FailureKind)):
+        raise ValueError(f"--kind: no kind {', '.join(sorted(unknown))}; there are: {', '.join(get_args(FailureKind))}")
+    found = _plan(parsed)
+    if found is None:
+        return BAD_INPUT
+    from rich.console import Console
+
+    from lorta.cli.run import run_plan
+    from lorta.planning.titles import title
+    from lorta.status.states import plan_states
+
+    failed = {state.run_id for state in plan_states(found, title) if state.state == "failed" and state.failure in kinds}
+    specs = tuple(spec for spec in found.runs if spec.run_id in failed)
+    if not specs:
+        print(f"nothing to retry: none of {len(found.runs)} runs failed with {', '.join(sorted(kinds))}")
+        return 0
+    return run_plan(
+        replace(found, specs=specs, trials=(), waiting=(), duplicates=0),
+        Console(soft_wrap=True),
+        parallel=parsed.multirun,
+    )
+
+
+def collect(parsed: argparse.Namespace) -> int:
+    """Collect a suite, or only what a suite that was collected before lacks."""
+    return _collect_suite(parsed) if parsed.records is None else _collect_items(parsed)
+
+
+def _collect_suite(parsed: argparse.Namespace) -> int:
+    """Write the records of a sweep, or of a whole store, to RESULTS/records/NAME.jsonl, many of them compressed.
+
+    The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
+    """
+    from lorta.analysis.validation import distrust
+    from lorta.records.store import export_suite
+
+    found = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
+    if found is None:
+        return BAD_INPUT
+    records, store, name, missing = found
+    if not records:
+        raise ValueError("there is no record to collect: run the sweep first")
+    path = export_suite(records, parsed.results, name)
+    beside = _collect_beside(records, store, parsed.results, name)
+    states = sorted(Counter(record.status for record in records).items())
+    counts = ", ".join(f"{count} {state}" for state, count in states)
+    print(f"{path}: {len(records)} records ({counts}), {beside}")
+    if missing:
+        print(f"{missing} runs of the sweep have no record yet", file=sys.stderr)
+    for problem in distrust(records):
+        print(f"`lorta table` will refuse this suite: {problem}", file=sys.stderr)
+    return 0
+
+
+def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int] | None":
+    """Return a sweep's records, their store, the suite's name and how many are missing; None for a wrong sweep."""
+    from lorta.planning.requests import as_asked
+    from lorta.records.store import Store
+
+    found = _plan(parsed)
+    if found is None:
+        return None
+    runtime = found.runs[0].settings.runtime
+    store = Store(runtime.runs)
+    read = [(store.read(spec.run_id), spec) for spec in found.runs]
+    records = [as_asked(record, spec) for record, spec in read if record is not None]
+    return records, store, parsed.name or runtime.name, len(found.runs) + len(found.waiting) - len(records)
+
+
+def _of_store(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int]":
+    from lorta.records.store import Store
+
+    _require_store(parsed.runs)
+    store = Store(parsed.runs)
+    return store.records(), store, parsed.name or parsed.runs.resolve().name, 0
+
+
+def _collect_items(parsed: argparse.Namespace) -> int:
+    """Add scores of rows, and losses, to a suite that was collected without them, which stays as it is."""
+    from lorta.records.store import Store, read_export
+
+    if parsed.overrides or parsed.name:
+        raise ValueError("--records names the suite and its runs: give neither overrides nor --name")
+    _require_store(parsed.runs)
+    name, results = parsed.records.name.split(".")[0], parsed.records.parent.parent
+    records = read_export(parsed.records)
+    print(f"{parsed.records}: of {len(records)} records, {_collect_beside(records, Store(parsed.runs), results, name)}")
+    return 0
+
+
+def _collect_beside(records: "Sequence[RunRecord]", store: "Store", results: Path, name: str) -> str:
+    """Write what stands beside a suite's records, and say how many have it."""
+    from lorta.analysis.item_scores import collect_items
+    from lorta.analysis.losses import collect_losses
+
+    rows, losses = collect_items(records, store, results, name), collect_losses(records, store, results, name)
+    return f"{rows} with the scores of their rows, {losses} with losses"
+
+
+def _plan(parsed: argparse.Namespace) -> "Plan | None":
+    from lorta.cli.run import plan_or_explain
+
+    return plan_or_explain(parsed.overrides, parsed.multirun)
+
+
+def _require_store(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"there is no store {folder}: name it with --runs, or give a sweep's overrides")
+
+
+def _counts(states: "Iterable[RunState]") -> str:
+    from lorta.status.states import STATES
+
+    counts = Counter(state.state for state in states)
+    named = {"unsupported": "not supported"}
+    parts = [f"{counts[name]} {named.get(name, name)}" for name in STATES if counts[name] or name == "done"]
+    return f"{sum(counts.values())} runs: {', '.join(parts)}"
+
+
+def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
+    from lorta.planning.planner import cell_parameters
+    from lorta.planning.titles import task_title
+
+    cells: dict[str, list[RunSpec]] = {}
+    for spec in found.runs:
+        cells.setdefault(spec.cell_id, []).append(spec)
+    width = max(14, *(len(task_title(spec)) for spec in found.runs))
+    yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
+    for cell, specs in cells.items():
+        adapter, settings = specs[0].settings.adapter, specs[0].settings
+        rank, cost = adapter.get("rank"), costs[specs[0].run_id]
+        task = task_title(specs[0])
+        done = sum(states[spec.run_id].state == "done" for spec in specs)
+        size = "-" if specs[0].run_id in found.unsupported else _number(cell_parameters(specs[0]))
+        yield (
+            f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
+            f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "
+            + (f"{cost.seconds:6.1f}" if cost else "     ?")
+        )
+
+
+def _number(count: int | None) -> str:
+    return "no formula" if count is None else f"{count:,}"
+
+
+def _cost_line(todo: "Sequence[RunSpec]", costs: "dict[str, Forecast | None]") -> str:
+    from lorta.launch.local import worker_count
+
+    known = [cost for spec in todo if (cost := costs[spec.run_id])]
+    if not todo:
+        return "nothing to do"
+    if not known:
+        return f"{len(todo)} runs to do; no past record says how long they take"
+    workers = max(1, worker_count(todo))
+    seconds = sum(cost.seconds for cost in known) / len(known) * len(todo) / workers
+    memory = max((cost.memory_bytes or 0 for cost in known), default=0)
+    guessed = f", {len(todo) - len(known)} of them by the average of the others" if len(known) < len(todo) else ""
+    far = max(known, key=lambda cost: _distance(cost.kind)).kind
+    return (
+        f"{len(todo)} runs to do: about {_duration(seconds)} with {workers} at a time, up to "
+        f"{memory / MEBIBYTE:,.0f} MiB each (from records of {far} or nearer{guessed})"
+    )
+
+
+def _distance(kind: str) -> int:
+    from lorta.status.forecast import KINDS
+
+    return KINDS.index(kind)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"

@@ -1,0 +1,93 @@
+"""The command `lorta table`, which is `python scripts/make_tables.py`: reports of runs, and papers beside our runs.
+
+    lorta table [--runs runs | --records FILE ...] [--name NAME]     the report of finished runs
+    lorta table paper=lorta [table=glue_base] [--runs runs | --records FILE ...]     published | measured | verdict
+
+Without --runs or --records, a report is of `runs`, and a paper's table is of all committed records. A report is written
+to RESULTS/reports/NAME.*, a paper's tables to RESULTS/reports/paper_PAPER[.TABLE].*; both are printed as Markdown.
+"""
+
+import argparse
+import difflib
+from pathlib import Path
+
+from lorta.analysis.load import read_source
+from lorta.analysis.validation import refuse_untrusted
+
+WORDS = ("paper", "table")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the words and options of the command."""
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="paper=NAME and table=NAME, of results/published")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--runs", type=Path, help="folder of all runs (default of a report: runs)")
+    source.add_argument(
+        "--records", type=Path, nargs="+", help="exported by `lorta collect` (default of a paper: all committed)"
+    )
+    parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write and print what the options ask for. Raises ValueError with a sentence for bad input."""
+    words = _words(options.words)
+    if options.name is not None and Path(options.name).name != options.name:
+        raise ValueError(f"--name must be a file name without folders, got {options.name!r}.")
+    if "paper" in words:
+        _papers(options, words)
+    elif "table" in words:
+        raise ValueError(f"table={words['table']} is of which paper? add paper=NAME.")
+    else:
+        _report(options)
+
+
+def _words(words: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in WORDS or not value or key in found:
+            near = difflib.get_close_matches(key, WORDS, n=1)
+            hint = f"; did you mean {near[0]}={value or 'NAME'}?" if near and key not in WORDS else ""
+            raise ValueError(f"{word}: give paper=NAME and table=NAME, once each{hint}.")
+        found[key] = value
+    return found
+
+
+def _report(options: argparse.Namespace) -> None:
+    from lorta.reporting.report import write_full_report
+
+    formats = _formats(options.formats)
+    if options.records is None:
+        options.runs = options.runs or Path("runs")
+    found = read_source(options.runs, options.records, with_losses=True)
+    name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
+    print(write_full_report(found, name, options.results, formats))
+
+
+def _formats(text: str) -> list[str]:
+    from lorta.reporting.figures import FORMATS
+
+    formats = text.split(",")
+    if unknown := [word for word in formats if word not in FORMATS]:
+        raise ValueError(f"--formats takes {', '.join(FORMATS)}, with commas between, got {', '.join(unknown)}.")
+    return formats
+
+
+def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
+    from lorta.analysis.published import load
+    from lorta.analysis.verdicts import Evidence
+    from lorta.reporting.paper_tables import judge_table, write_paper
+
+    paper = load(words["paper"])
+    if options.runs is None and options.records is None:
+        options.records = sorted((options.results / "records").glob("*.jsonl*"))
+    found = read_source(options.runs, options.records)
+    if options.records is None:
+        refuse_untrusted(found.records, str(options.runs))
+    names = [words["table"]] if "table" in words else list(paper.tables)
+    evidence = Evidence.of(found.records, found.items)
+    tables = [judge_table(paper, name, evidence) for name in names]
+    of_one = f".{words['table']}" if "table" in words else ""
+    print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))

@@ -1,0 +1,53 @@
+"""What a recipe sweeps: one grid of values, or a list of them for methods that need settings of their own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lorta.config.compose import Problems, Values, parse_overrides
+
+
+def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems) -> list[Values]:
+    """Return the grids of a command line: what the chosen experiment sweeps (`sweep`), under what was typed.
+
+    A recipe with several grids has a list there, one for each group of methods. What is typed wins in all of them, but
+    `adapter` chooses the grids of its methods.
+    """
+    found: list[Values] = []
+    for choice in values.get("experiment", [None]):
+        typed = values | {"experiment": [choice]} if choice is not None else values
+        tables = _sweep_tables(folder, choice)
+        if not multirun:
+            found.append(typed)
+            if len(tables) > 1:
+                problems.add(f"experiment={choice}: it is {len(tables)} grids of runs, which need -m (a sweep)")
+            continue
+        grids = [_grid(table, typed, len(tables) > 1, folder, problems) for table in tables]
+        found += [grid for grid in grids if grid is not None]
+        if not any(grid is not None for grid in grids):
+            known = ", ".join(dict.fromkeys(str(table["adapter"]) for table in tables))
+            asked = ",".join(map(str, values["adapter"]))
+            problems.add(f"adapter={asked}: experiment={choice} has no grid of it; it has: {known}")
+    return found
+
+
+def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:
+    if experiment is None:
+        return [{}]
+    table = (yaml.safe_load((folder / "experiment" / f"{experiment}.yaml").read_text()) or {}).get("sweep", {})
+    return table if isinstance(table, list) else [table]
+
+
+def _grid(table: Mapping[str, Any], typed: Values, several: bool, folder: Path, problems: Problems) -> Values | None:
+    """Return a recipe's grid under what was typed; None where its methods are not among those typed."""
+    given = {*typed, *(["rank"] if "budget" in typed else [])}  # a budget replaces the ranks of a recipe
+    chosen: Values = {}
+    if several and "adapter" in table and "adapter" in typed:
+        own = parse_overrides([f"adapter={table['adapter']}"], True, folder, problems)["adapter"]
+        chosen["adapter"] = [name for name in typed["adapter"] if name in own]
+        if not chosen["adapter"]:
+            return None
+    words = [f"{key}={value}" for key, value in table.items() if key not in given]
+    return parse_overrides(words, True, folder, problems) | typed | chosen

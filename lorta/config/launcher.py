@@ -1,0 +1,62 @@
+"""Who does the runs: a command line's `hydra/launcher` and `hydra.launcher.*`, no part of their identity. No torch."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from lorta.config.compose import Problems, Values, did_you_mean
+from lorta.config.settings import Positive, Settings, setting_problems
+
+GROUP, PREFIX = "hydra/launcher", "hydra.launcher."
+DEFAULT = "local"
+
+
+class SlurmSettings(Settings):
+    """`conf/hydra/launcher/slurm.yaml`: what is asked of Slurm for each run."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    timeout_min: Positive
+    signal_delay_s: Annotated[int, Field(ge=1, le=65535)]  # sbatch's own limit
+    cpus_per_task: Literal["auto"] | Positive
+    mem_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
+    gpus_per_node: Positive | None
+    array_parallelism: Positive
+    setup: list[str]
+    additional_parameters: dict[str, Any]
+
+
+def choose_launcher(values: Values, folder: Path, problems: Problems) -> SlurmSettings | None:
+    """Take the launcher's keys out of `values`; return Slurm's settings, or None for this command's own processes."""
+    asked = {key: values.pop(key) for key in list(values) if key == GROUP or key.startswith(PREFIX)}
+    for key, found in asked.items():
+        if len(found) > 1:
+            problems.add(f"{key}={','.join(map(str, found))}: one value; all runs go the same way")
+    own = {key.removeprefix(PREFIX): found[0] for key, found in asked.items() if key != GROUP}
+    name = str(asked.get(GROUP, [DEFAULT])[0])
+    options = sorted(file.stem for file in (folder / GROUP).glob("*.yaml"))
+    if name not in options:
+        problems.add(f"{GROUP}={name}: no such launcher{did_you_mean(name, options)}")
+        return None
+    known = yaml.safe_load((folder / GROUP / f"{name}.yaml").read_text())
+    for key in sorted(set(own) - set(known)):
+        hint = did_you_mean(key, list(known)) if known else f"; {GROUP}={DEFAULT} has no settings"
+        problems.add(f"{PREFIX}{key}: no such key{hint}")
+    return _checked(known | {key: own[key] for key in own if key in known}, problems) if known else None
+
+
+def _checked(values: dict[str, Any], problems: Problems) -> SlurmSettings | None:
+    try:
+        found = SlurmSettings.model_validate(values)
+        if found.signal_delay_s + 60 >= found.timeout_min * 60:  # sbatch(1): the signal may come a minute early
+            delay = f"{PREFIX}signal_delay_s={found.signal_delay_s}"
+            problems.add(f"{delay}: must be more than a minute below timeout_min, {found.timeout_min} minutes")
+        return found
+    except ValidationError as error:
+        for sentence in setting_problems(error):
+            problems.add(f"{PREFIX}{sentence}")
+        return None

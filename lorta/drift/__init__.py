@@ -1,0 +1,1 @@
+"""Whether recorded runs still come out the same. Imports runner and below."""

@@ -1,1 +1,0 @@
-"""The harness: composes configurations, plans runs, executes them, and turns their records into tables."""

@@ -1,0 +1,170 @@
+"""Local workers: one process a run, forked from a server that has torch, transformers and peft in memory already.
+
+Where there are GPUs, each process imports them itself, while it waits for its run. A run that is killed, or takes too
+long, costs that run only; its record says so. The pool itself is pebble's.
+"""
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessPool
+
+from lorta.launch import preload as rehearsal
+from lorta.planning.spec import RunSpec
+from lorta.records.locks import holder, on_this_machine
+from lorta.records.record import RunRecord
+from lorta.records.sections import Failure
+from lorta.records.store import StoreUnwritable
+from lorta.runner.attempt import attempt, attempts_so_far, lost
+from lorta.system import allocator
+from lorta.system.parent_watchdog import leave_with_parent
+from lorta.system.preemption import asked_to_leave, patiently
+
+AT_THE_END = ("lorta.reporting.report", "matplotlib.figure")  # of a sweep, in the process that leads it
+POLL_S = 0.25
+
+
+def worker_count(specs: Sequence[RunSpec]) -> int:
+    """Return how many processes to use: the setting, or one with a GPU, or the cores divided by a run's threads."""
+    wanted = specs[0].settings.runtime.workers
+    if wanted != "auto":
+        return wanted
+    if gpus_here():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(spec.settings.trainer.cpu_threads for spec in specs)
+    return max(1, min(cores // threads, len(specs)))
+
+
+def gpus_here() -> bool:
+    """Return whether this machine has NVIDIA GPUs, without torch."""
+    return Path("/proc/driver/nvidia/gpus").is_dir()
+
+
+def run_all(
+    specs: Sequence[RunSpec], workers: int, before: Mapping[str, int] | None = None
+) -> Iterator[RunRecord | None]:
+    """Run specs and yield each record as it is finished, None about four times a second in between.
+
+    With `workers` = 0 the runs are done in this process, one after another. Runs that another sweep has begun are left
+    to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
+    (`lorta.system.preemption`), runs at work are too, and no more are begun. `before` tells how many attempts at each
+    run had ended when it was planned; an outcome since then is taken. Raises StoreUnwritable.
+    """
+    before = attempts_so_far(specs) if before is None else before
+    if workers == 0:
+        yield from _run_here(deque(specs), before)
+        return
+    with _pool(specs, workers) as pool, patiently():
+        try:
+            yield from _Dispatcher(pool, workers, before).run(deque(specs))
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
+    """Return a pool whose server has begun to load what the runs will."""
+    context = multiprocessing.get_context("forkserver")
+    if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
+        context.set_forkserver_preload([])
+    else:
+        os.environ[rehearsal.VARIABLE] = rehearsal.programme(specs)
+        context.set_forkserver_preload(["lorta.launch.preload_server"])
+        with allocator.preferred(specs[0].settings.runtime.allocator):
+            multiprocessing.forkserver.ensure_running()
+        rehearsal.import_all(AT_THE_END)  # in the time that the server takes
+    modules = rehearsal.modules(specs)
+    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
+    return ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
+
+
+def _get_ready(modules: Sequence[str]) -> None:
+    leave_with_parent()
+    rehearsal.import_all(modules)
+
+
+def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
+    while queue and not asked_to_leave():
+        spec = queue.popleft()
+        record = attempt(spec, before[spec.run_id])
+        if record is None:
+            queue.append(spec)
+            time.sleep(POLL_S)
+        yield record
+
+
+class _Dispatcher:
+    """Gives runs to a pool's workers, so many at a time, and asks those at work to leave when this process is."""
+
+    def __init__(self, pool: ProcessPool, workers: int, before: Mapping[str, int]) -> None:
+        self.pool, self.workers, self.before = pool, workers, before
+        self.running: dict[Future[RunRecord | None], RunSpec] = {}
+        self.told: set[int] = set()  # processes
+
+    def run(self, queue: deque[RunSpec]) -> Iterator[RunRecord | None]:
+        """Run until the queue is empty, or until those at work have left."""
+        while self.running or (queue and not asked_to_leave()):
+            if asked_to_leave():
+                self._ask_to_leave()
+            else:
+                self._start(queue)
+            done, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                spec = self.running.pop(future)
+                record = _record(future, spec, self.before[spec.run_id])
+                if record is None:  # another sweep's
+                    queue.append(spec)
+                else:
+                    yield record
+            if not self.running and queue:
+                time.sleep(POLL_S)  # all that is left is held elsewhere
+            yield None
+
+    def _start(self, queue: deque[RunSpec]) -> None:
+        """Start runs that nobody holds while workers are free; a look at each run of the queue at most."""
+        for _ in range(len(queue)):
+            if len(self.running) >= self.workers:
+                return
+            spec = queue.popleft()
+            if holder(spec.folder) is not None:
+                queue.append(spec)
+                continue
+            timeout = spec.settings.runtime.timeout_s
+            self.running[self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)] = spec
+
+    def _ask_to_leave(self) -> None:
+        for spec in self.running.values():
+            found = holder(spec.folder)
+            if found is not None and on_this_machine(found) and found.pid not in self.told:
+                self.told.add(found.pid)
+                os.kill(found.pid, signal.SIGUSR1)
+
+
+def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> RunRecord | None:
+    """Return the run's record, writing the one that a killed process could not write. Raises StoreUnwritable."""
+    try:
+        return future.result()
+    except StoreUnwritable:
+        raise
+    except TimeoutError:
+        message = f"stopped after runtime.timeout_s={spec.settings.runtime.timeout_s} seconds"
+        failure = Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
+        return lost(spec, before, "timeout", failure)
+    except ProcessExpired as error:
+        killed = error.exitcode == -9
+        message = f"the process ended with code {error.exitcode}" + (
+            ": killed, often by the system when memory runs out" if killed else ""
+        )
+        failure = Failure(kind="oom" if killed else "infra", type="ProcessExpired", message=message, phase="unknown")
+        return lost(spec, before, "failed", failure)
+    except Exception as error:  # outside execute's own handling: its first record could not be written
+        failure = Failure(kind="bug", type=type(error).__name__, message=str(error), phase="unknown")
+        return lost(spec, before, "failed", failure)

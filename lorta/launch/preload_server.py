@@ -1,0 +1,18 @@
+"""Imported by the process that workers are forked from: what is in memory by then stays shared with all of them.
+
+Garbage collection writes into the header of every object it visits, and a page written to is a page copied; frozen
+objects are not visited any more. Workers would otherwise each copy most of what the imports brought.
+"""
+
+import gc
+import os
+
+from lorta.launch import preload as rehearsal
+from lorta.system import provenance
+
+if rehearsal.VARIABLE in os.environ:
+    rehearsal.rehearse(os.environ[rehearsal.VARIABLE])
+provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
+provenance.environment()
+gc.collect()
+gc.freeze()

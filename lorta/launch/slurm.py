@@ -1,0 +1,196 @@
+"""One Slurm job array for the runs of a sweep, and what each of its tasks does. Submitting imports no torch."""
+
+import io
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lorta.config.launcher import SlurmSettings
+from lorta.config.places import ROOT
+from lorta.launch.local import run_all
+from lorta.launch.progress import outcome
+from lorta.planning.planner import Plan
+from lorta.planning.spec import RunSpec
+from lorta.planning.titles import title
+from lorta.records.record import RunRecord
+from lorta.records.sections import Failure
+from lorta.runner.attempt import ENDED, attempts_so_far, lost, skip
+from lorta.runner.record_builder import now
+from lorta.status.states import plan_states
+from lorta.system.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
+from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
+from lorta.training.recovery import CHECKPOINT, newest_checkpoint
+
+FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
+EARLY_S = 60.0  # sbatch(1): its signal may come so much earlier
+# A signal that comes before a task listens would end it; blocked before Python starts anew, it waits until then
+BLOCKED = """import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+os.execv(sys.argv[1], sys.argv[1:])"""
+
+
+def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | None:
+    """Submit what is neither done, running nor in the queue as one array, and return the exit status at once.
+
+    None when all is done and only a table is left to print.
+    """
+    states = {state.run_id: state.state for state in plan_states(plan, title)}
+    counts = Counter(states.values())
+    left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
+    todo = [spec for spec in plan.specs if states[spec.run_id] not in left_alone]
+    if not todo and not counts["running"] + counts["pending"]:
+        return None
+    if problem := _unavailable():
+        console.print(f"hydra/launcher=slurm: {problem}", markup=False)
+        return 2
+    console.print(
+        f"{len(plan.specs)} runs: {len(todo)} to submit, {counts['done']} done, {counts['running']} running, "
+        f"{counts['pending']} in the queue already, {counts['unsupported']} not supported"
+    )
+    if not todo:
+        return 0
+    try:
+        job = submit(todo, settings)
+    except ValueError as error:
+        console.print(f"nothing was submitted: {error}", markup=False)
+        return 2
+    for spec in plan.specs:
+        if sentence := plan.unsupported.get(spec.run_id):
+            skip(spec, sentence)
+    console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
+    return 0
+
+
+def _unavailable() -> str | None:
+    if find_spec("submitit") is None:
+        return "submitit is not installed; pip install 'lorta[slurm]'"
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        return "there is no sbatch or no srun here; run it where jobs are submitted, or without hydra/launcher"
+    return None
+
+
+def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
+    """Submit an array with a task for each run, note that in the runs' folders, and return the job's id.
+
+    Raises ValueError with sbatch's own words when it refuses.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    submitted_at, before = now(), attempts_so_far(specs)
+    folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].run_id}"
+    executor = SlurmExecutor(folder, python=shlex.join([sys.executable, "-IS", "-c", BLOCKED, sys.executable]))
+    executor.update_parameters(**_parameters(specs, settings))
+    attempts = [before[spec.run_id] for spec in specs]
+    try:
+        with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
+            jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
+    except (FailedJobError, FailedSubmissionError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ValueError(_with_remedy(" ".join(str(error).split()), len(specs))) from error
+    for spec, job in zip(specs, jobs, strict=True):
+        write_job(spec.folder, Job(job.job_id, title(spec), submitted_at, str(job.paths.stdout)))
+    return jobs[0].job_id.partition("_")[0]
+
+
+def _with_remedy(refusal: str, runs: int) -> str:
+    if "Invalid job array specification" not in refusal:
+        return refusal
+    return f"{refusal}; an array of {runs} is too large here (`scontrol show config`: MaxArraySize), narrow the sweep"
+
+
+def _parameters(specs: Sequence[RunSpec], settings: SlurmSettings) -> dict[str, Any]:
+    """Return submitit's names and values."""
+    cpus = settings.cpus_per_task
+    if cpus == "auto":
+        cpus = max(spec.settings.trainer.cpu_threads for spec in specs)
+    chosen = settings.model_dump(include={"partition", "account", "qos", "constraint", "gpus_per_node"})
+    memory = {} if settings.mem_gb is None else {"mem": f"{round(settings.mem_gb * 1024)}MB"}
+    own = {"signal": f"USR1@{settings.signal_delay_s}", "requeue": True}  # submitit's own signal is USR2
+    return {
+        **{key: value for key, value in chosen.items() if value is not None},
+        **memory,
+        "job_name": f"lorta-{specs[0].settings.runtime.name}",
+        "time": settings.timeout_min,
+        "cpus_per_task": cpus,
+        "srun_args": [f"--cpus-per-task={cpus}"],  # since Slurm 22.05, srun does not take it over from sbatch
+        "array_parallelism": settings.array_parallelism,
+        "stderr_to_stdout": True,
+        "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}", *settings.setup],
+        "additional_parameters": own | settings.additional_parameters,
+    }
+
+
+def _warned_after(settings: SlurmSettings) -> float:
+    """Return the seconds after which SIGUSR1 may mean the end of the time, not another job's precedence."""
+    return settings.timeout_min * 60 - settings.signal_delay_s - EARLY_S
+
+
+def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> str:
+    """Do one run as a task of the array and return its status; asked to leave but not cancelled, requeue it.
+
+    Raises SystemExit with status 1 for a run without a result, so that Slurm calls the task failed.
+    """
+    begun = time.monotonic()
+    with listening():
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            found = [record for record in run_all([spec], 0, {spec.run_id: attempts_before}) if record is not None]
+            record = found[0] if found else None
+        except Preempted:
+            record = None
+        with patiently():
+            if record is None and asked_by() == signal.SIGTERM and cancelled(this_job() or ""):
+                record = lost(spec, attempts_before, "cancelled", _cancelled())
+            elif asked_by() is not None and (record is None or record.status == "preempted"):
+                if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
+                    return _requeue(spec)
+                record = lost(spec, attempts_before, "timeout", _too_short()) or record
+            if record is not None and record.status in ENDED:
+                (spec.folder / JOB_NAME).unlink(missing_ok=True)
+    print(f"{title(spec)}: {outcome(record) if record else 'not begun'}")
+    if record is None or record.status != "success":
+        raise SystemExit(1)
+    return record.status
+
+
+def _got_further(spec: RunSpec, record: RunRecord | None) -> bool:
+    checkpoint = newest_checkpoint(spec.folder / CHECKPOINT)
+    return record is not None and checkpoint is not None and int(checkpoint.name) > (record.resumed_from_step or 0)
+
+
+def _requeue(spec: RunSpec) -> str:
+    """Go back into the queue, into the same folder; raises SystemExit where the cluster forbids that."""
+    name = this_job()
+    assert name is not None, "a task of an array has a job id"
+    before = read_job(spec.folder) or Job(name, title(spec), "", "")
+    write_job(spec.folder, replace(before, submitted_at=now()))
+    done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
+    if done.returncode != 0:  # it may be in the queue nevertheless, by Slurm's own doing: squeue tells
+        write_job(spec.folder, before)
+        print(f"{title(spec)}: asked to leave; {done.stderr}")
+        raise SystemExit(EXIT_STATUS)
+    print(f"{title(spec)}: asked to leave, requeued as Slurm job {name}")
+    return "requeued"
+
+
+def _too_short() -> Failure:
+    message = f"the time of Slurm job {this_job()} ended before a further checkpoint: raise hydra.launcher.timeout_min"
+    return Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
+
+
+def _cancelled() -> Failure:
+    message = f"Slurm job {this_job()} was cancelled (scancel) before anything was done"
+    return Failure(kind="preempted", type="Preempted", message=message, phase="setup")

@@ -1,0 +1,87 @@
+"""A pre-trained model with a task's head, its tokenizer and its geometry, and how it is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lorta.geometry import Geometry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lorta.models.locate import ModelFiles
+from lorta.models.quantization import quantization_settings
+from lorta.models.tokenizer import load_tokenizer
+
+
+@dataclass
+class Backbone:
+    """A pre-trained model with a task's head, its tokenizer and its geometry; what methods that pre-train need too."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    geometry: Geometry
+    files: ModelFiles | None = None  # where the checkpoint is: it may hold more than the model, such as a language head
+    rows: Any = None  # the task's tokenised training rows, of which such methods read no label
+    cache: Path | None = None  # where they keep what other runs can use
+    untouched: Any = None  # what the task's `predict_untouched` returned, before an adapter was attached
+
+
+def padding_id(backbone: Backbone) -> int:
+    """Return the token that fills rows up. Raises ValueError for a tokenizer without one."""
+    found: Any = backbone.tokenizer.pad_token_id
+    if found is None:
+        raise ValueError("the tokenizer has no padding token")
+    return int(found)
+
+
+def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
+    """Return the model as a sequence classifier with a fresh head (drawn from torch's generator: seed it first).
+
+    `labels` = 1 makes it a regression; `dtype` is fp32 or bf16.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer = load_tokenizer(files)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        files.location,
+        revision=files.revision or "main",
+        num_labels=labels,
+        problem_type="regression" if labels == 1 else "single_label_classification",
+        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype],
+        trust_remote_code=False,
+    )
+    if model.config.pad_token_id is None:  # decoders: the classifier must know where a row ends
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return Backbone(model, tokenizer, Geometry.from_config(files.config), files)
+
+
+def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", "right"] = "right") -> Backbone:
+    """Return the model as a causal language model; `dtype` (fp32 or bf16) is also what a quantised base computes in.
+
+    `padding_side` is "right" for training and scoring, "left" for generation in batches. A tokenizer without a padding
+    token pads with its end-of-text token: attention and losses go by position, never by this id.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from lorta.peft_extension.registry import keep_4_bit_weights_readable
+
+    tokenizer = load_tokenizer(files)
+    tokenizer.padding_side = padding_side
+    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    model = AutoModelForCausalLM.from_pretrained(
+        files.location,
+        revision=files.revision or "main",
+        quantization_config=quantization_settings(files.quantization, torch_dtype),
+        dtype=torch_dtype,
+        trust_remote_code=False,
+    )
+    keep_4_bit_weights_readable(model)  # no method could train behind weights that an evaluation has packed
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return Backbone(model, tokenizer, Geometry.from_config(files.config), files)

@@ -1,0 +1,136 @@
+"""Finds a model's files: a folder, a package's folder, or a hub repository at a pinned revision. No torch."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lorta.config.settings import ModelSettings, Quantization
+
+if TYPE_CHECKING:
+    pass
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model's files are, what fixes their content, and in how many bits the weights are held."""
+
+    location: str  # a folder, or a hub repository
+    revision: str | None
+    fingerprint: str
+    config: dict[str, Any]  # the content of config.json
+    quantization: Quantization | None = None  # None: as they are
+
+
+def find_model(settings: ModelSettings) -> ModelFiles:
+    """Return the files of `conf/model`'s choice. Raises ValueError with the remedy when they are out of reach."""
+    if settings.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"model.quantization={settings.quantization} needs bitsandbytes: pip install 'lorta[quantised]'"
+        )
+    if settings.path is None and settings.hub_id is None:
+        raise ValueError(f"model={settings.name}: set model.path=FOLDER or model.hub_id=ORGANISATION/NAME")
+    folder = _folder(settings.path) if settings.path else None
+    if folder is not None:
+        return _local_files(folder, settings)
+    if settings.hub_id is not None:
+        return _hub_files(settings)
+    raise ValueError(f"model.path={settings.path}: no such folder or package")
+
+
+def most_tokens(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a `config.json`'s model has learned positions for, None where positions are computed."""
+    kind = str(config.get("model_type"))
+    most = config.get("n_positions" if kind == "gpt2" else "max_position_embeddings")
+    if most is None or kind not in ("bert", "gpt2", "roberta", "xlm-roberta"):
+        return None
+    numbered_behind_padding = kind in ("roberta", "xlm-roberta")
+    return most - config.get("pad_token_id", 1) - 1 if numbered_behind_padding else most
+
+
+def _folder(path: str) -> Path | None:
+    """Return the folder that a path or `package:NAME/SUBFOLDER` names, or None when there is none."""
+    if not path.startswith("package:"):
+        return Path(path).expanduser() if Path(path).expanduser().is_dir() else None
+    package, _, subfolder = path.removeprefix("package:").partition("/")
+    found = importlib.util.find_spec(package)
+    roots = list(found.submodule_search_locations or []) if found else []
+    folders = [Path(root) / subfolder for root in roots]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ValueError(f"model={settings.name}: {folder} has no config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"model={settings.name}: {folder} has no *.safetensors (pickled weights are never loaded)")
+    try:
+        config = json.loads(config_file.read_text())
+    except ValueError as error:
+        raise ValueError(f"model={settings.name}: {config_file} is not JSON ({error})") from error
+    return ModelFiles(str(folder), None, _fingerprint(folder), config, settings.quantization)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a SHA-256 over names, sizes, first and last MiB of a model's files: quick, and tells two apart."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.txt")]):
+        if file.name == "card.json":
+            continue  # describes the model, is no part of it
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        digest.update(b"".join(_ends(file)))
+    return digest.hexdigest()
+
+
+def _ends(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        yield stream.read(MEBIBYTE)
+        stream.seek(max(MEBIBYTE, file.stat().st_size - MEBIBYTE))
+        yield stream.read(MEBIBYTE)
+
+
+def _hub_files(settings: ModelSettings) -> ModelFiles:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    assert settings.hub_id is not None
+    if settings.revision is None:
+        raise ValueError(
+            f"model={settings.name}: no commit of {settings.hub_id} is pinned: set model.revision=COMMIT, "
+            "or model.path=FOLDER for local files"
+        )
+    cached = try_to_load_from_cache(settings.hub_id, "config.json", revision=settings.revision)
+    if not isinstance(cached, str):
+        require_hub(f"model={settings.name}", f"hf download {settings.hub_id} --revision {settings.revision}")
+        cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
+    config = json.loads(Path(cached).read_text())
+    fingerprint = f"{settings.hub_id}@{settings.revision}"
+    return ModelFiles(settings.hub_id, settings.revision, fingerprint, config, settings.quantization)
+
+
+def require_hub(what: str, remedy: str) -> None:
+    """Raise ValueError when the model hub is switched off or cannot be reached within a second."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    offline = constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") == "1"
+    reason = "offline mode is set (HF_HUB_OFFLINE)" if offline else None
+    if reason is None:
+        try:
+            socket.create_connection((address.hostname or "", address.port or 443), timeout=1.0).close()
+        except OSError:
+            reason = f"{address.hostname} cannot be reached"
+    if reason:
+        raise ValueError(
+            f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
+            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python "
+            "package), model=custom model.path=FOLDER, data.root=FOLDER"
+        )

@@ -1,0 +1,38 @@
+"""Loads tokenizers, and says which one it was."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+from lorta.models.locate import ModelFiles
+
+_kept: dict[tuple[str, str | None], "PreTrainedTokenizerBase"] = {}  # each is handed out once: users change tokenizers
+
+
+def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
+    """Return the model's fast tokenizer, without running code from its repository."""
+    from transformers import AutoTokenizer
+
+    if (files.location, files.revision) in _kept:
+        return _kept.pop((files.location, files.revision))
+    return AutoTokenizer.from_pretrained(files.location, revision=files.revision or "main", trust_remote_code=False)
+
+
+def keep_tokenizer(files: ModelFiles) -> None:
+    """Load the model's tokenizer for the next `load_tokenizer`, of this process or of each that is forked from it."""
+    _kept[files.location, files.revision] = load_tokenizer(files)
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Return the hash of a fast tokenizer: vocabulary, merges, normalisation, special tokens.
+
+    Padding and truncation are left out: calling a tokenizer changes them. Of a slow one (ESM's) it is the vocabulary's.
+    """
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

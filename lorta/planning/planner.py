@@ -1,0 +1,245 @@
+"""Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lorta.api.adapter import Adapter
+from lorta.api.task import DataPlan, Task
+from lorta.config.compose import Cell, Problems, compose_cells, parse_overrides
+from lorta.config.grids import sweep_grids
+from lorta.config.identity import earlier_runs
+from lorta.config.instantiate import build
+from lorta.config.launcher import SlurmSettings, choose_launcher
+from lorta.config.settings import ModelSettings, RunSettings, setting_problems
+from lorta.geometry import Geometry
+from lorta.models.locate import ModelFiles, find_model
+from lorta.planning.budget import Sizes, solve
+from lorta.planning.lr_search import check_rate, search, searching, tuned
+from lorta.planning.spec import RunSpec
+from lorta.records.canonical import canonical_json
+from lorta.records.sections import Budget
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a command line, each once, and the sentences that forbid running any of them.
+
+    With tune=lr, `trials` come first; `waiting` are the runs whose rate they have not chosen yet.
+    """
+
+    specs: tuple[RunSpec, ...] = ()
+    trials: tuple[RunSpec, ...] = ()
+    waiting: tuple[tuple[RunSpec, str], ...] = ()  # with the rate they would have without trials, and what is missing
+    unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # run id -> sentence
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences that forbid nothing, about keys that have another name now
+    duplicates: int = 0  # cells that resolved to a run already planned
+    launcher: SlurmSettings | None = None  # None: the runs are done here
+
+    @property
+    def runs(self) -> tuple[RunSpec, ...]:
+        """Everything there is to run as far as it is known: trials, then what they were for."""
+        return (*self.trials, *self.specs)
+
+
+def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
+    """Return the plan of a command line's overrides; `folder` is the absolute path of `conf`."""
+    problems = Problems()
+    values = parse_overrides(arguments, multirun, folder, problems)
+    launcher = choose_launcher(values, folder, problems)
+    grids = sweep_grids(values, multirun, folder, problems)
+    cells = [cell for grid in grids for cell in compose_cells(grid, folder, problems)]
+    planner = _Planner(problems)
+    specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
+    if launcher is not None and any(spec.settings.runtime.timeout_s is not None for spec in specs):
+        problems.add(
+            "runtime.timeout_s: has no effect with hydra/launcher=slurm; give hydra.launcher.timeout_min instead"
+        )
+    if problems:
+        return Plan(problems=tuple(problems))
+    unique = named_as_before(_unique(specs))
+    sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
+    unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
+    if problems:  # of an adapter's formula
+        return Plan(problems=tuple(problems))
+    plan = Plan(
+        unique,
+        unsupported=unsupported,
+        duplicates=len(specs) - len(unique),
+        launcher=launcher,
+        notes=tuple(problems.notes),
+    )
+    return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+
+
+def _tuned(plan: Plan) -> Plan:
+    """Return the plan with the trials of its cells, and with the chosen rates where all trials of a cell have ended."""
+    cells = {spec.cell_id: spec for spec in reversed(plan.specs) if spec.run_id not in plan.unsupported}
+    searches = {cell: search(spec) for cell, spec in reversed(cells.items())}
+    trials = named_as_before(_unique([trial for of_cell in searches.values() for trial in of_cell.runs]))
+    named = {trial.signature: trial for trial in trials}
+    results = {cell: of_cell.under(named).result() for cell, of_cell in searches.items()}
+    specs: list[RunSpec] = []
+    waiting: list[tuple[RunSpec, str]] = []
+    for spec in plan.specs:
+        result = results.get(spec.cell_id)
+        if isinstance(result, str):
+            waiting.append((spec, result))
+        else:
+            specs.append(spec if result is None else tuned(spec, result))
+    return replace(plan, specs=named_as_before(specs), trials=trials, waiting=tuple(waiting))
+
+
+def _unique(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """Return each run once, with all the budgets that led to it."""
+    unique: dict[str, RunSpec] = {}
+    for spec in specs:
+        earlier = unique.get(spec.signature)
+        budgets = tuple(dict.fromkeys((*(earlier.budgets if earlier else ()), *spec.budgets)))
+        unique[spec.signature] = spec if earlier is None else replace(earlier, budgets=budgets)
+    return list(unique.values())
+
+
+def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+    """Return the runs; one that its store has finished under an older identity keeps the name it has there."""
+    missing = [spec for spec in specs if not spec.settings.runtime.force and not spec.folder.exists()]
+    own = frozenset(spec.signature for spec in specs)
+    roots = {Path(spec.settings.runtime.runs) for spec in missing}
+    earlier = {root: earlier_runs(root, own) for root in roots}
+    names = {spec.signature: earlier[Path(spec.settings.runtime.runs)].get(spec.signature) for spec in missing}
+    return tuple(replace(spec, earlier_id=name) if (name := names.get(spec.signature)) else spec for spec in specs)
+
+
+class _Planner:
+    """Checks cells; every adapter, model and task node is looked at once however many cells share it."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self._seen: dict[str, Any] = {}
+
+    def spec(self, cell: Cell) -> RunSpec | None:
+        """Return the run of a cell, or None when there is a sentence about it."""
+        settings = self._settings(cell.config)
+        if settings is None:
+            return None
+        adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
+        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings.model, settings.task))
+        task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
+        data = self._once("data", task_key, lambda: _plan_data(settings))
+        if adapter is None or model is None or geometry is None or data is None:
+            return None
+        self._once("rate", {"task": settings.task, "typed": cell.overrides}, lambda: _check_search(settings, cell))
+        fingerprints = {**data.fingerprints, "model": model.fingerprint}
+        if settings.budget is not None:
+            return self._solved(cell, settings, fingerprints)
+        return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+
+    def _settings(self, config: Mapping[str, Any]) -> RunSettings | None:
+        try:
+            return RunSettings.model_validate(config)
+        except ValidationError as error:
+            for sentence in setting_problems(error):
+                self.problems.add(sentence)
+        return None
+
+    def _solved(self, cell: Cell, settings: RunSettings, fingerprints: Mapping[str, str]) -> RunSpec | None:
+        """Return the run of the size nearest to the cell's budget: the one that typing its rank gives."""
+        geometry: Geometry = self._once("geometry", _adapted(settings), lambda: None)
+        task_type = build(settings.task).peft_task_type
+        keys = [word.partition("=")[0] for word in cell.overrides]
+        method = {"adapter": settings.adapter, "typed": keys, "task_type": task_type, "geometry": repr(geometry)}
+        method |= {"model": settings.model.model_dump()}
+        sizes: Sizes = self._once("sizes", method, dict)
+        asked = method | {"budget": settings.budget}
+        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type, sizes))
+        if budget is None:
+            return None
+        typed = [override for override in cell.overrides if not override.startswith("budget=")]
+        if budget.key is not None:
+            typed.append(f"{budget.key}={budget.value}")
+            settings = self._settings(cell.with_value(budget.key, budget.value)) or settings
+            self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        return RunSpec(settings, fingerprints, tuple(typed), cell.choices, budgets=(budget,))
+
+    def sentence(self, spec: RunSpec) -> str | None:
+        """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
+        adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
+        task, model = build(spec.settings.task), spec.settings.model
+        geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
+        if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
+            return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
+        if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
+            return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
+        try:
+            return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        except ValueError as error:  # an expression of its YAML has no value for these settings
+            self.problems.add(f"adapter={adapter.name}: {error}")
+            return None
+
+    def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
+        key = f"{kind} {canonical_json(node)}"
+        if key not in self._seen:
+            self._seen[key] = None
+            try:
+                self._seen[key] = make()
+            except ValueError as error:
+                for sentence in str(error).splitlines():
+                    self.problems.add(sentence)
+        return self._seen[key]
+
+
+def _check_search(settings: RunSettings, cell: Cell) -> None:
+    """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
+    task, tune = build(settings.task), settings.tune
+    searched = tune is not None and tune.search is not None
+    if (searched or settings.data.holdout is not None) and not task.supports_holdout:
+        asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
+        raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
+    if searched and settings.data.holdout is not None:
+        raise ValueError("tune=lr and data.holdout contradict: trials hold rows out (tune.holdout), leave one out")
+    if searched:
+        check_rate(settings, cell.overrides)
+
+
+def _adapted(settings: RunSettings) -> dict[str, Any]:
+    return {"model": settings.model.model_dump(), "task": settings.task}
+
+
+def _geometry(files: ModelFiles | None, model: ModelSettings, task: Mapping[str, Any]) -> Geometry | None:
+    if files is None:
+        return None
+    try:
+        return build(task).geometry(files.config)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"model={model.name}: {error}") from error
+
+
+def _plan_data(settings: RunSettings) -> DataPlan:
+    task: Task = build(settings.task)
+    if task.primary not in (metrics := task.score([])):  # as the run would say at its end
+        raise ValueError(f"task.primary={task.primary}: task={task.name} has the metrics {', '.join(metrics)}")
+    return task.plan_data(settings.data, settings.model.data)
+
+
+def cell_parameters(spec: RunSpec) -> int | None:
+    """Return the closed-form count of a run's adapter weights, head excluded, None where there is no form.
+
+    Raises ValueError for an adapter that cannot attach to the model.
+    """
+    adapter: Adapter = build(spec.settings.adapter)
+    geometry = _geometry_of(canonical_json(_adapted(spec.settings)))
+    return None if geometry is None else adapter.parameters(geometry)
+
+
+@lru_cache
+def _geometry_of(adapted: str) -> Geometry | None:
+    values = json.loads(adapted)
+    model = ModelSettings.model_validate(values["model"])
+    return _geometry(find_model(model), model, values["task"])

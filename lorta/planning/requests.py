@@ -1,0 +1,56 @@
+"""What a command asked of its runs, beside what they are: budgets, searches of rates. In words, for plans and tables.
+
+Two commands may mean the same run, one by its rank and one by a budget: a run's record says what the command that ran
+it asked, and `as_asked` says it for the command at hand.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lorta.planning.spec import RunSpec
+from lorta.records.record import RunRecord
+from lorta.records.sections import Budget
+
+if TYPE_CHECKING:
+    from lorta.planning.planner import Plan
+
+TOLERANCE = 0.1  # of a budget; a size further off is said wherever it is shown
+
+
+def as_asked(record: RunRecord, spec: RunSpec) -> RunRecord:
+    """Return a run's record with what this command asked for, whoever ran it."""
+    protocol = record.protocol and replace(record.protocol, tuned=spec.rate_was_searched)
+    return replace(record, budgets=spec.budgets, tuning=spec.tuned, protocol=protocol)
+
+
+def off(budget: Budget) -> bool:
+    """Return whether the size misses what was asked by more than the tolerance, or is not known."""
+    return budget.distance is None or abs(budget.distance) > TOLERANCE
+
+
+def sentence(name: str, budget: Budget) -> str:
+    """Return what was asked of a method, and what it has."""
+    if budget.achieved is None or budget.distance is None:
+        return f"{name}: asked {budget.asked:,}; its count has no closed form, so nothing was matched"
+    how = f"has one size on this model, {budget.achieved:,}"
+    if budget.key is not None:
+        how = f"{budget.key.rpartition('.')[2]}={budget.value} gives {budget.achieved:,}"
+    far = f", more than {TOLERANCE:.0%} off" if off(budget) else ""
+    return f"{name}: asked {budget.asked:,}; {how} ({budget.distance:+.1%}{far})"
+
+
+def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:
+    """Return the sentences about the sizes of runs that can be done, each once, in their order."""
+    specs = [spec for spec in plan.runs if spec.run_id not in plan.unsupported]
+    named = [(str(spec.settings.adapter["name"]), budget) for spec in specs for budget in spec.budgets]
+    return list(dict.fromkeys(sentence(name, budget) for name, budget in named if off(budget) or not only_off))
+
+
+def waiting_sentences(plan: "Plan") -> list[str]:
+    """Return which runs have no rate yet, and why, each method and task once."""
+    found: dict[str, int] = {}
+    for spec, why in plan.waiting:
+        rank = spec.settings.adapter.get("rank")
+        name = f"{spec.settings.adapter['name']}{'' if rank is None else f' r={rank}'} {spec.settings.task['name']}"
+        found[f"{name}: {why}"] = found.get(f"{name}: {why}", 0) + 1
+    return [f"waiting: {count} run{'s' if count > 1 else ''} of {sentence}" for sentence, count in found.items()]

@@ -1,0 +1,192 @@
+"""The words around a table: what a reader must know to judge it, and the runs that are not in it."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from lorta.analysis.summary import POINTS, Run, Table, group
+from lorta.records.record import RunRecord
+from lorta.reporting.notes import search_sentence
+
+PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
+MESSAGE_CHARACTERS = 160  # of a failure's first line
+
+
+def title(table: Table) -> str:
+    """Return the table's name: what tells it from other tables of the same report."""
+    run = table.runs[0]
+    lengths = {_training(run) for run in table.runs}
+    parts = [run.model.name, f"{run.task.source} data", f"protocol {run.task.protocol}", *_caps(run)]
+    parts += [] if table.higher_is_better else ["lower is better"]
+    parts.append(lengths.pop() if len(lengths) == 1 else "a training length per task")
+    return ", ".join([*parts, *(["best epoch"] if run.protocol.selection == "best" else [])])
+
+
+def caption(table: Table) -> list[str]:
+    """Return sentences on model, data, training, selection, scores, learning rates, code and timing."""
+    sentences = (
+        _model,
+        _data,
+        _length,
+        _selection,
+        _scores,
+        _untouched,
+        _learning_rates,
+        search_sentence,
+        _code,
+        _timing,
+    )
+    return [text for sentence in sentences if (text := sentence(table))]
+
+
+def without_result(records: Iterable[RunRecord]) -> list[str]:
+    """Return one line per status that is no success, then one per method and reason, in a fixed order."""
+    found = list(records)
+    trials = sum(record.status == "success" and record.is_trial for record in found)
+    lines = [f"{trials} trials on rows held out of the training data, which no table shows"] if trials else []
+    rest = [record for record in found if record.status != "success"]
+    for status, of_status in sorted(group(rest, lambda record: record.status).items()):
+        lines.append(f"{len(of_status)} {status}:")
+        reasons = group(of_status, lambda record: (method(record), reason(record)))
+        lines += [f"  {name}: {why}{_where(found)}" for (name, why), found in sorted(reasons.items())]
+    return lines
+
+
+def method(record: RunRecord) -> str:
+    """Return adapter and rank, as far as they are known."""
+    if record.adapter is None:
+        return record.choices.get("adapter", record.run_id)
+    rank = "" if record.adapter.rank is None else f" r={record.adapter.rank}"
+    return record.adapter.name + rank
+
+
+def reason(record: RunRecord) -> str:
+    """Return why a run has no result, in a line."""
+    if record.failure is None:
+        return record.reason or "no result yet"
+    message = (record.failure.message.splitlines() or [""])[0]
+    cut = message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
+    return f"{record.failure.kind} in {record.failure.phase}: {record.failure.type}: {cut}"
+
+
+def _where(records: Sequence[RunRecord]) -> str:
+    tasks = sorted({record.task.name if record.task else record.choices.get("task", "") for record in records} - {""})
+    seeds = sorted({record.seed for record in records})
+    return f" ({', '.join([*tasks, _seeds(seeds)])})"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_join(seeds)}"
+
+
+def _join(items: Iterable[object]) -> str:
+    return ", ".join(str(item) for item in items)
+
+
+def _distinct(values: Iterable[object]) -> str:
+    return _join(sorted({str(value) for value in values}))
+
+
+def _by_task(table: Table, text: Callable[[Run], str]) -> str:
+    """Return one text for all tasks, or task by task where they differ."""
+    texts = {table.short(task): text(runs[0]) for task, runs in group(table.runs, lambda run: run.task.name).items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return _join(f"{task} {value}" for task, value in sorted(texts.items()))
+
+
+def _model(table: Table) -> str:
+    model = table.runs[0].model
+    revision = f" at revision {model.revision[:12]}" if model.revision else ""
+    return f"Model: {model.name} ({model.id}{revision}), {model.dtype}."
+
+
+def _data(table: Table) -> str:
+    task = table.runs[0].task
+    capped = _join(_caps(table.runs[0])) or "all rows"
+    rows = _by_task(table, _rows)
+    return f"Data: {task.source}, protocol {task.protocol}, {capped}; rows trained on / scored: {rows}."
+
+
+def _caps(run: Run) -> list[str]:
+    caps = [(run.task.max_train_samples, "training"), (run.task.max_eval_samples, "scored")]
+    return [f"at most {cap:,} {kind} rows a task" for cap, kind in caps if cap is not None]
+
+
+def _rows(run: Run) -> str:
+    splits = run.task.splits
+    counts = [splits[name].rows if name in splits else None for name in ("train", run.task.split_primary)]
+    return " / ".join("unknown" if count is None else f"{count:,}" for count in counts)
+
+
+def _training(run: Run) -> str:
+    steps = run.protocol.max_steps
+    if steps is not None:
+        return f"{steps:,} steps"
+    return f"{run.protocol.epochs:g} epoch{'' if run.protocol.epochs == 1 else 's'}"
+
+
+def _length(table: Table) -> str:
+    return f"Training: {_by_task(table, _training)}."
+
+
+def _selection(table: Table) -> str:
+    if table.runs[0].protocol.selection == "last":
+        return "Selection: the weights after the last step are scored."
+    optimistic = any(run.task.test_is_validation for run in table.runs)
+    caveat = " The best is chosen on the rows that are reported, which favours every method." if optimistic else ""
+    return f"Selection: the weights of the best epoch are scored.{caveat}"
+
+
+def _scores(table: Table) -> str:
+    seeds = sorted({run.record.seed for run in table.runs})
+    spread = "mean ± sample standard deviation over" if len(seeds) > 1 else "no deviation, because there is only"
+    split = _by_task(table, lambda run: run.task.split_primary)
+    standing_in = [run.task.name for run in table.runs if run.task.test_is_validation]
+    private = any(name.startswith(PRIVATE_TESTS) for name in standing_in)
+    why = "the test split, whose labels are not public" if private else "a test split: there is none"
+    caveat = f" It stands in for {why}." if standing_in else ""
+    unit = "points of 100" if table.higher_is_better else "lower is better,"
+    return f"Scores: {unit} on the {split} split, {spread} {_seeds(seeds)}.{caveat}"
+
+
+def _untouched(table: Table) -> str:
+    """Say what the backbone reaches before an adapter is attached, for tasks that measure it (`base_` and the metric).
+
+    Empty where no run has it.
+    """
+    found: dict[str, set[str]] = {}
+    for run in table.runs:
+        scores = (run.record.metrics or {}).get(run.task.split_primary, {})
+        base = scores.get(f"base_{run.task.metric_primary}")
+        if base is not None and base.value is not None:
+            text = f"{base.value * POINTS:.1f}" if table.higher_is_better else f"{base.value:.4f}"
+            found.setdefault(table.short(run.task.name), set()).add(text)
+    listed = "; ".join(f"{task} {_distinct(values)}" for task, values in sorted(found.items()))
+    return f"The backbone without an adapter: {listed}." if listed else ""
+
+
+def _learning_rates(table: Table) -> str:
+    adapters = group(table.runs, lambda run: run.adapter.name)
+    rates = group(sorted(adapters), lambda name: _rates(adapters[name]))
+    return f"Learning rates, adapter / head: {'; '.join(f'{_join(names)} {text}' for text, names in rates.items())}."
+
+
+def _rates(runs: Sequence[Run]) -> str:
+    pairs = {(run.adapter.learning_rate, run.adapter.head_learning_rate) for run in runs}
+    texts = sorted(" / ".join("none" if rate is None else f"{rate:g}" for rate in pair) for pair in pairs)
+    tuned = {run.protocol.tuned for run in runs}
+    return f"{_join(texts)} ({'partly tuned' if len(tuned) > 1 else 'tuned' if tuned.pop() else 'not tuned'})"
+
+
+def _code(table: Table) -> str:
+    found = [run.record.code for run in table.runs if run.record.code]
+    commits = _distinct(code.git_sha[:12] for code in found if code.git_sha)
+    dirty = sum(bool(code.git_dirty) for code in found)
+    caveat = f" {dirty} of {len(table.runs)} runs had uncommitted changes." if dirty else ""
+    return f"Code: lorta {_distinct(code.package_version for code in found)}, commit {commits or 'unknown'}.{caveat}"
+
+
+def _timing(table: Table) -> str:
+    environments = {run.record.env_fingerprint for run in table.runs}
+    if len(environments) == 1:
+        return "Training seconds: one run, evaluation excluded, averaged over tasks and seeds."
+    return f"Training seconds come from {len(environments)} different environments and cannot be compared."

@@ -1,0 +1,85 @@
+"""Forgetting and merging in reports: a table of methods, and columns of the long CSV; only where records have them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from lorta.analysis.statistics import mean
+from lorta.analysis.summary import Row, Table
+from lorta.records.record import RunRecord
+from lorta.reporting.markup import DASH, TextTable
+
+HEADER = ("adapter", "loss before", "loss after", "rise", "merging moves logits by")
+DECIMALS = 4  # of losses
+NOTES = (
+    "Forgetting: loss in nats a token on held-out text like that of the backbone's pre-training, before and after "
+    "training; means over the runs of a row, the rise with its range. Classifiers are asked through the checkpoint's "
+    "own language head, which no training has touched.",
+    "Merging: the largest difference of logits that merging makes on a fixed batch, as a share of the largest logit; "
+    "the largest over runs.",
+)
+
+
+def check_grid(table: Table) -> TextTable | None:
+    """Return a row for each method, with footnotes for what is null; None where no run has either measurement."""
+    if not any(run.record.forgetting or run.record.merging for run in table.runs):
+        return None
+    body: list[tuple[str, ...]] = []
+    marks: dict[tuple[int, int], int] = {}
+    footnotes: dict[str, int] = {}
+    for row in table.rows:
+        losses, difference = _losses(row), _merging(row)
+        for columns, texts, name in ((range(1, 4), losses, "forgetting"), (range(4, 5), difference, "merging")):
+            for column in columns if texts is None else ():
+                note = f"{row.label}, {name}: {_why(row, name)}"
+                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        body.append((row.label, *(losses or (DASH,) * 3), *(difference or (DASH,))))
+    return TextTable(HEADER, tuple(body), marks, tuple(footnotes))
+
+
+def check_notes(table: Table) -> list[str]:
+    """Return what the columns mean and which text the losses are on; a warning where it is not one text."""
+    found = [run.record.forgetting for run in table.runs if run.record.forgetting]
+    texts = sorted({f"{one.text} ({one.objective}, {one.tokens:,} tokens)" for one in found})
+    several = len({one.text_sha256 for one in found}) > 1
+    notes = [f"Text: {'; '.join(texts)}."] if texts else []
+    return [*NOTES, *notes, *(["The runs did not all have the same text: compare rises only."] if several else [])]
+
+
+def check_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRecord], str | float | None]]:
+    """Return column -> value for a table of runs; none where no record has such a measurement."""
+    columns: dict[str, Callable[[RunRecord], str | float | None]] = {}
+    if any(record.forgetting for record in records):
+        columns["base_loss_before"] = lambda record: record.forgetting and record.forgetting.loss_before
+        columns["base_loss_after"] = lambda record: record.forgetting and record.forgetting.loss_after
+        columns["base_text_sha256"] = lambda record: record.forgetting and record.forgetting.text_sha256
+    if any(record.merging for record in records):
+        columns["merging_difference"] = lambda record: record.merging and record.merging.largest_difference
+    return columns
+
+
+def _losses(row: Row) -> tuple[str, str, str] | None:
+    found = [run.record.forgetting for run in row.runs if run.record.forgetting]
+    pairs = [
+        (one.loss_before, one.loss_after) for one in found if one.loss_before is not None and one.loss_after is not None
+    ]
+    if not pairs:
+        return None
+    before, after = (mean(values) for values in zip(*pairs, strict=True))
+    rises = [last - first for first, last in pairs]
+    spread = f" ({min(rises):+.{DECIMALS}f} to {max(rises):+.{DECIMALS}f})" if len(rises) > 1 else ""
+    return f"{before:.{DECIMALS}f}", f"{after:.{DECIMALS}f}", f"{mean(rises):+.{DECIMALS}f}{spread}"
+
+
+def _merging(row: Row) -> tuple[str] | None:
+    found = [run.record.merging for run in row.runs if run.record.merging]
+    values = [one.largest_difference for one in found if one.largest_difference is not None]
+    return (f"{max(values):.1e}",) if values else None
+
+
+def _why(row: Row, name: str) -> str:
+    return "; ".join(_reasons((run.record for run in row.runs), name)) or "not measured"
+
+
+def _reasons(records: Iterable[RunRecord], name: str) -> list[str]:
+    """Return why a section, or a loss or difference in it, is null: each reason once."""
+    texts = [why for record in records for key, why in record.reasons.items() if key.partition(".")[0] == name]
+    return sorted(set(texts))

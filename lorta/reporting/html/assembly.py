@@ -1,0 +1,171 @@
+"""The page as one text, whose bytes depend on the records and on the versions of the libraries in it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lorta.analysis.load import Source
+from lorta.analysis.significance import Analysis, analyse
+from lorta.analysis.summary import Table, summarise
+from lorta.records.record import RunRecord
+from lorta.reporting.captions import caption, title
+from lorta.reporting.diagnostic_tables import check_grid, check_notes
+from lorta.reporting.html import plots
+from lorta.reporting.html.records import pack, share
+from lorta.reporting.html.repeats import drift_sentences
+from lorta.reporting.html.tables import (
+    PageTable,
+    check_table,
+    failure_table,
+    run_header,
+    run_rows,
+    score_table,
+    size_table,
+)
+from lorta.reporting.panels import (
+    Panel,
+    cost_panels,
+    rank_panels,
+    rate_panels,
+    score_panels,
+    training_panels,
+)
+from lorta.reporting.sizes import NOTE
+from lorta.reporting.tables import interval_notes
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "transformers", "peft")  # whose versions are said first
+
+
+class Plot(NamedTuple):
+    """One plot's place among the packed ones, and what it shows in words."""
+
+    number: int
+    title: str
+    axes: str
+    summary: str
+
+
+class PlotGroup(NamedTuple):
+    """Plots of one kind; the first `open` of them are shown at once."""
+
+    title: str
+    plots: tuple[Plot, ...]
+    open: int
+
+
+class Section(NamedTuple):
+    """One table of comparable runs, with all that is made of it."""
+
+    key: str
+    title: str
+    scores: PageTable
+    notes: tuple[str, ...]
+    plots: tuple[PlotGroup, ...]
+    sizes: PageTable
+    checks: PageTable | None
+
+
+def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> str:
+    """Return the page. `reference` are other records of the same runs, for drift.
+
+    Raises ValueError for records that must not share a table.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    figures: list[dict[str, Any]] = []
+    sections = [
+        _section(number, table, analyse(table, found.items), found, figures)
+        for number, table in enumerate(summarise(found.records), 1)
+    ]
+    loader = FileSystemLoader(HERE)
+    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    libraries, css = _libraries()
+    return page.get_template("page.html.jinja").render(
+        title=f"Results of {name}",
+        counts=_counts(found.records),
+        sections=sections,
+        failures=failure_table(found.records),
+        run_header=run_header(),
+        provenance=[*_provenance(found.records), *drift_sentences(found.records, reference)],
+        library_css=css,
+        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        javascript=(HERE / "page.js").read_text(encoding="utf-8"),
+        libraries=libraries,
+        data=pack({**share(found.records), "runs": run_rows(found.records), "plots": figures}),
+    )
+
+
+@cache
+def _libraries() -> tuple[str, str]:
+    """Return the sources of DataTables and plotly.js, packed, and the former's style sheet."""
+    from itables.options import dt_bundle
+
+    tables = Path(dt_bundle)
+    sources = {"tables": tables.read_text(encoding="utf-8"), "plots": plots.library()}
+    return pack(sources), tables.with_suffix(".css").read_text(encoding="utf-8")
+
+
+def _section(number: int, table: Table, analysis: Analysis, found: Source, figures: list[dict[str, Any]]) -> Section:
+    group = partial(_group, figures)
+    kinds: Iterable[tuple[str, Callable[[], list[Panel]], int]] = (
+        ("Score over adapter parameters", lambda: score_panels(table, analysis), 1),
+        ("Score over time, memory and bytes", lambda: cost_panels(table, analysis), 3),
+        ("Score over rank", lambda: rank_panels(table, analysis), 1),
+        ("Score over learning rate", lambda: rate_panels(table), 2),
+        ("Training loss", lambda: training_panels(table, found.losses), 1),
+    )
+    groups = tuple(group(name, panels, shown) for name, make, shown in kinds if (panels := make()))
+    notes = (
+        *caption(table),
+        *(interval_notes(table, analysis) if analysis.intervals else ()),
+        NOTE,
+        *(check_notes(table) if check_grid(table) else ()),
+    )
+    scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
+    checks = check_table(f"checks-{number}", table)
+    return Section(f"table-{number}", title(table), scores, notes, groups, sizes, checks)
+
+
+def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:
+    start = len(figures)
+    figures += [plots.figure(panel) for panel in panels]
+    found = [
+        Plot(start + place, panel.title, plots.axes(panel), plots.summary(panel)) for place, panel in enumerate(panels)
+    ]
+    return PlotGroup(name, tuple(found), shown)
+
+
+def _counts(records: Sequence[RunRecord]) -> str:
+    states = sorted(Counter(record.status for record in records).items())
+    return f"{len(records):,} runs: {', '.join(f'{count:,} {state}' for state, count in states)}."
+
+
+def _provenance(records: Sequence[RunRecord]) -> list[str]:
+    """Return one sentence for each kind of origin: code, packages, machines, and when."""
+    code = [record.code for record in records if record.code]
+    dirty = sum(bool(found.git_dirty) for found in code)
+    environments = [record.environment for record in records if record.environment]
+    versions = [
+        f"{name} {', '.join(sorted({found.packages[name] for found in environments if name in found.packages}))}"
+        for name in PACKAGES
+        if any(name in found.packages for found in environments)
+    ]
+    machines = {
+        f"{found.gpu_name or found.cpu}, {found.cores} cores" for record in records if (found := record.hardware)
+    }
+    days = sorted({record.created_at[:10] for record in records})
+    said = {
+        "Code": ", ".join(
+            sorted({f"lorta {found.package_version} at {(found.git_sha or '?')[:12]}" for found in code})
+        ),
+        "Uncommitted changes": f"{dirty:,} runs" if dirty else "none" if code else "",
+        "Packages": "; ".join([f"Python {', '.join(sorted({found.python for found in environments}))}", *versions])
+        if environments
+        else "",
+        "Machines": "; ".join(sorted(machines)),
+        "Started": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
+    }
+    return [f"{name}: {text}." for name, text in said.items() if text]

@@ -1,0 +1,43 @@
+"""All records of a page as one compressed text: what many of them share, such as package versions, is in it once."""
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from lorta.records.codec import encode
+from lorta.records.record import RunRecord
+
+SHARED = "="  # the key of a reference to a shared value
+
+
+def pack(content: Mapping[str, Any]) -> str:
+    """Return JSON, compressed, in base64; the same content gives the same text."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def share(records: Iterable[RunRecord]) -> dict[str, Any]:
+    """Return {"shared": [...], "records": {run: ...}}: each distinct section once, named by {"=": its place}."""
+    places: dict[str, int] = {}
+    shared: list[Any] = []
+
+    def refer(value: Any, depth: int) -> Any:
+        if not isinstance(value, dict) or not value:
+            return value
+        section = cast(dict[str, Any], value)
+        inner = {key: refer(part, depth - 1) for key, part in section.items()} if depth else section
+        text = json.dumps(inner, sort_keys=True)
+        if text not in places:
+            places[text] = len(shared)
+            shared.append(inner)
+        return {SHARED: places[text]}
+
+    found = {record.run_id: _sections(record) for record in records}
+    packed = {run: {key: refer(value, 1) for key, value in found[run].items()} for run in sorted(found)}
+    return {"shared": shared, "records": packed}
+
+
+def _sections(record: RunRecord) -> dict[str, Any]:
+    return encode(record, "", {})

@@ -1,0 +1,145 @@
+"""The tables of the page as plain values; page.html.jinja lays them out and DataTables sorts and filters them."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from lorta.analysis.significance import AVERAGE, Analysis, columns
+from lorta.analysis.summary import Row, Table
+from lorta.records.record import RunRecord
+from lorta.reporting.captions import method, reason
+from lorta.reporting.csv_tables import LONG_COLUMNS, Value
+from lorta.reporting.diagnostic_tables import check_grid
+from lorta.reporting.markup import DASH
+from lorta.reporting.sizes import size_grid
+from lorta.reporting.tables import COUNTS, grid, interval_grid
+
+RUN_COLUMNS = (
+    *("status", "adapter", "rank", "learning_rate", "model", "task", "seed", "adapter_parameters", "train_s"),
+    *("adapter_bytes", "train_peak_allocated_bytes", "host_rss_peak_bytes"),
+)
+
+
+class PageCell(NamedTuple):
+    """A cell: its text, a second line, what it is sorted by (empty: the text), and the runs that it links to."""
+
+    text: str
+    small: str = ""
+    order: str = ""
+    bold: bool = False
+    runs: tuple[str, ...] = ()
+
+
+class PageTable(NamedTuple):
+    """A table with a caption; the first cell of a row is its heading. `numeric` are the columns of numbers."""
+
+    key: str
+    what: str  # its rows, in filters
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[PageCell, ...], ...]
+    notes: tuple[str, ...] = ()
+    numeric: bool = True
+
+
+def score_table(key: str, table: Table, analysis: Analysis) -> PageTable:
+    """Return the scores with their intervals; a score links to the records of its seeds."""
+    found = grid(table, analysis)
+    bounds, first = interval_grid(table, analysis), 1 + len(COUNTS)
+    rows: list[tuple[PageCell, ...]] = []
+    for number, (row, texts) in enumerate(zip(table.rows, found.body, strict=True)):
+        cells = [PageCell(texts[0])]
+        cells += [PageCell(text, order=text.split(" ")[0].replace(",", "")) for text in texts[1:first]]
+        for place, column in enumerate(columns(table)):
+            text, known = texts[first + place], analysis.intervals.get((number, column)) is not None
+            low_high = bounds.body[number][1 + place].partition(" ")[2] if known else ""
+            bold = (number, first + place) in found.bold
+            cells.append(PageCell(text, low_high, _order(row, column), bold, _runs(row, column)))
+        cells.append(PageCell(texts[-1], order=_number(row.train_s.mean)))
+        if analysis.middle:
+            middle = analysis.middle.get(number)
+            text = bounds.body[number][1 + len(columns(table))] or DASH
+            cells.append(PageCell(text, order=_number(middle and middle.value)))
+        rows.append(tuple(cells))
+    middle_name = ("interquartile mean",) if analysis.middle else ()
+    caption = "Scores: mean ± deviation over seeds, and 95 % interval below. A score opens its runs."
+    return PageTable(key, "scores", caption, (*found.header, *middle_name), tuple(rows), found.footnotes)
+
+
+def _order(row: Row, column: str) -> str:
+    cell = row.average if column == AVERAGE else row.cells[column]
+    return _number(cell.mean)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _runs(row: Row, column: str) -> tuple[str, ...]:
+    return tuple(sorted(run.record.run_id for run in row.runs if run.task.name == column))
+
+
+def size_table(key: str, table: Table) -> PageTable:
+    """Return the four sizes of each row."""
+    header, body = size_grid(table)
+    rows = tuple(
+        (PageCell(first), *(PageCell(text, order=text.split(" ")[0].replace(",", "")) for text in rest))
+        for first, *rest in body
+    )
+    return PageTable(key, "sizes", "Sizes: what is trained, changed, stored, and held in memory.", header, rows)
+
+
+def check_table(key: str, table: Table) -> PageTable | None:
+    """Return forgetting and merging of each row, None where no run measured them; a dash names its footnote."""
+    found = check_grid(table)
+    if found is None:
+        return None
+    rows = tuple(
+        tuple(
+            PageCell(text, f"[{found.marks[row, column]}]" if (row, column) in found.marks else "", text.split(" ")[0])
+            for column, text in enumerate(texts)
+        )
+        for row, texts in enumerate(found.body)
+    )
+    caption = "Forgetting and merging: what training cost the backbone, and what merging costs the answers."
+    return PageTable(key, "checks", caption, found.header, rows, found.footnotes)
+
+
+def failure_table(records: Iterable[RunRecord]) -> PageTable | None:
+    """Return one line for each run without a result and why, or None where all have one."""
+    found = [record for record in records if record.status != "success"]
+    header = ("run", "status", "method", "task", "seed", "reason")
+    rows = tuple(
+        tuple(
+            [
+                PageCell(record.run_id, runs=(record.run_id,)),
+                *map(PageCell, (record.status, method(record), _task(record), str(record.seed), reason(record))),
+            ]
+        )
+        for record in sorted(found, key=lambda record: (record.status, method(record), _task(record), record.seed))
+    )
+    return (
+        PageTable("failures", "runs without a result", "Runs without a result.", header, rows, numeric=False)
+        if rows
+        else None
+    )
+
+
+def _task(record: RunRecord) -> str:
+    return record.task.name if record.task else record.choices.get("task", "")
+
+
+def run_header() -> tuple[str, ...]:
+    """Return the columns of the table of all runs."""
+    return ("run", *(name.replace("_", " ") for name in RUN_COLUMNS), "metric", "score")
+
+
+def run_rows(records: Sequence[RunRecord]) -> list[list[Value]]:
+    """Return one line for each run, on the metric's own scale, empty where there is no number."""
+    lines: list[list[Value]] = []
+    for record in sorted(records, key=lambda record: record.run_id):
+        score = record.primary_score
+        metric = record.task.metric_primary if record.task else None
+        values = [LONG_COLUMNS[name](record) for name in RUN_COLUMNS]
+        value = None if score is None or score.value is None else float(f"{score.value:.6g}")
+        lines.append([record.run_id, *values, metric, value])
+    return lines

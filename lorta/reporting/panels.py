@@ -1,0 +1,236 @@
+"""What plots show, before anything is drawn: panels of curves, for files (figures.py) and for the page (page/plots.py).
+
+Scores are in the table's unit; intervals are those of lorta.analysis.significance, absent where nothing is known of the
+spread. Pure functions; no plotting library.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from lorta.analysis.losses import Losses
+from lorta.analysis.significance import AVERAGE, Analysis, columns
+from lorta.analysis.statistics import mean
+from lorta.analysis.summary import Row, Run, Table, group
+from lorta.reporting.sizes import training_peak
+from lorta.reporting.tables import interval_text
+
+PARAMETERS, RANK = "adapter parameters", "rank"
+MEBIBYTE, KIBIBYTE = 2**20, 2**10
+
+
+class Point(NamedTuple):
+    """One row of a table in a panel; `low` and `high` bound the score, None without an interval."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    text: str  # what the row is and has, in words
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one method, by `x`; `across` is a single score with no `x` on this axis, drawn from side to side."""
+
+    method: str
+    name: str
+    points: tuple[Point, ...]
+    across: bool = False
+    joined: bool = True  # by a line
+    number: int = 0  # which of its method's curves it is; the fill of its markers tells
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot. `front` are the points that no other beats in both, by `x`: more score for less of it."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    log_x: bool = True
+    front: tuple[Point, ...] = ()
+
+    @property
+    def x_ends(self) -> tuple[float, float]:
+        """The smallest and the largest x."""
+        xs = [point.x for curve in self.curves if not curve.across for point in curve.points]
+        return (min(xs), max(xs)) if xs else (1.0, 10.0)
+
+    @property
+    def y_range(self) -> tuple[float, float] | None:
+        """What to show of the scores: all of them, and their intervals as far as half the scores' range beyond."""
+        points = [point for curve in self.curves for point in curve.points]
+        low, high = min(point.y for point in points), max(point.y for point in points)
+        reach, margin = (high - low) / 2, (high - low) / 20
+        if not reach:
+            return None
+        lows = [point.low for point in points if point.low is not None]
+        highs = [point.high for point in points if point.high is not None]
+        return max(min(lows, default=low), low - reach) - margin, min(max(highs, default=high), high + reach) + margin
+
+
+Costs = Callable[[Row], float | None]
+
+
+def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
+    """Return score over adapter parameters: averaged over tasks, if there are several, and by task."""
+    names = [*columns(table)[len(table.tasks) :], *table.tasks]
+    return _numbered([_over(table, analysis, name, PARAMETERS, _parameters) for name in names])
+
+
+def cost_panels(table: Table, analysis: Analysis) -> list[Panel]:
+    """Return the average score over each cost that is known: time, memory, bytes."""
+    last = columns(table)[-1]
+    costs: dict[str, Costs] = {
+        "training time, s": lambda row: row.train_s.mean,
+        "training peak memory, MiB": _largest(_peak_mebibytes),
+        "stored adapter, KiB": _largest(_adapter_kibibytes),
+    }
+    panels = [_over(table, analysis, last, label, cost) for label, cost in costs.items()]
+    return _numbered([panel for panel in panels if any(not curve.across for curve in panel.curves)])
+
+
+def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
+    """Return score over rank for methods that were run at several."""
+    several = {name for name, rows in group(table.rows, _adapter).items() if len({row.rank for row in rows}) > 1}
+    names = [*columns(table)[len(table.tasks) :], *table.tasks] if several else []
+    panels = [
+        _over(table, analysis, name, RANK, lambda row: row.rank, [row.adapter in several for row in table.rows])
+        for name in names
+    ]
+    return _numbered([panel for panel in panels if panel.curves])
+
+
+def rate_panels(table: Table) -> list[Panel]:
+    """Return score over learning rate, by task, for methods that were trained at several and else alike."""
+    panels: list[Panel] = []
+    for task in table.tasks:
+        curves: list[Curve] = []
+        for (name, label), rows in group(table.rows, _without_rate).items():
+            runs = [run for row in rows for run in row.runs if run.task.name == task and run.score.value is not None]
+            rates = group(runs, lambda run: run.adapter.learning_rate)
+            if len(rates) > 1 and None not in rates:
+                points = [_rate_point(table, label, rate or 0.0, found) for rate, found in rates.items()]
+                curves.append(Curve(name, label, tuple(sorted(points))))
+        if curves:
+            panels.append(Panel(_title(table, task), "learning rate", _unit(table), tuple(curves)))
+    return _numbered(panels)
+
+
+def _without_rate(row: Row) -> tuple[str, str]:
+    """Return the adapter, and the row's label without its learning rate."""
+    parts = row.variant.split(", ")
+    rest = ", ".join(part for part in parts if part.partition("=")[0].rpartition(".")[2] != "learning_rate")
+    return row.adapter, replace(row, variant=rest).label
+
+
+def _rate_point(table: Table, label: str, rate: float, runs: Sequence[Run]) -> Point:
+    values = [(run.score.value or 0.0) * table.scale for run in runs]
+    middle = mean(values)
+    ends = (min(values), max(values)) if len(values) > 1 else (None, None)
+    low, high = (f"{end:.{table.decimals}f}" for end in (min(values), max(values)))
+    said = f", {low} to {high} over {len(values)} runs" if len(values) > 1 else ""
+    return Point(rate, middle, *ends, f"{label}: {middle:.{table.decimals}f}{said}")
+
+
+def training_panels(table: Table, losses: Losses) -> list[Panel]:
+    """Return training loss over steps by task, averaged over the seeds of a row that logged the same steps."""
+    panels: list[Panel] = []
+    for task in table.tasks:
+        curves: list[Curve] = []
+        for row in table.rows:
+            of_row = [losses[run.record.run_id] for run in row.runs if run.task.name == task and _known(run, losses)]
+            if of_row and len({found.steps for found in of_row}) == 1:
+                means = [mean(values) for values in zip(*(found.losses for found in of_row), strict=True)]
+                points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
+                curves.append(Curve(row.adapter, row.label, tuple(points)))
+        if curves:
+            panels.append(Panel(_title(table, task), "training step", "training loss", tuple(curves), log_x=False))
+    return _numbered(panels)
+
+
+def _numbered(panels: Sequence[Panel]) -> list[Panel]:
+    """Return the panels with the curves of each method numbered, alike in all of them."""
+    names: dict[str, dict[str, int]] = {}
+    for curve in (curve for panel in panels for curve in panel.curves):
+        of_method = names.setdefault(curve.method, {})
+        of_method.setdefault(curve.name, len(of_method))
+    return [
+        replace(panel, curves=tuple(replace(curve, number=names[curve.method][curve.name]) for curve in panel.curves))
+        for panel in panels
+    ]
+
+
+def _known(run: Run, losses: Losses) -> bool:
+    return run.record.run_id in losses
+
+
+def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs, shown: Sequence[bool] = ()) -> Panel:
+    """Return the panel of one column over a cost of its rows; a cost of nothing is drawn across."""
+    found: dict[tuple[str, str], list[Point]] = {}
+    across: list[Curve] = []
+    for number, row in enumerate(table.rows):
+        cell = row.average if column == AVERAGE else row.cells[column]
+        x = cost(row)
+        if cell.mean is None or x is None or (shown and not shown[number]):
+            continue
+        interval = analysis.intervals.get((number, column))
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        value = interval_text(interval, table.decimals) or f"{cell.mean:.{table.decimals}f}"
+        point = Point(float(x), cell.mean, *ends, f"{row.label}: {value}")
+        if x:
+            found.setdefault((row.adapter, row.variant), []).append(point)
+        else:
+            across.append(Curve(row.adapter, f"{row.label} (0 {label})", (point,), across=True))
+    joined = label in (PARAMETERS, RANK)  # ranks need not be in the order of other costs
+    curves = [
+        Curve(method, f"{method} ({variant})" if variant else method, tuple(sorted(points)), joined=joined)
+        for (method, variant), points in found.items()
+    ]
+    front = () if label == RANK else _front([point for points in found.values() for point in points], table)
+    return Panel(_title(table, column), label, _unit(table), (*curves, *across), front=front)
+
+
+def _front(points: Iterable[Point], table: Table) -> tuple[Point, ...]:
+    """Return the points with a better score than all that cost as much or less."""
+    up = table.higher_is_better
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.x, -point.y if up else point.y)):
+        if not front or (point.y > front[-1].y if up else point.y < front[-1].y):
+            front.append(point)
+    return tuple(front)
+
+
+def _title(table: Table, column: str) -> str:
+    return column if column == AVERAGE else f"{table.short(column)} ({table.metrics[column]})"
+
+
+def _unit(table: Table) -> str:
+    return "score, points of 100" if table.higher_is_better else "score, lower is better"
+
+
+def _adapter(row: Row) -> str:
+    return row.adapter
+
+
+def _parameters(row: Row) -> float:
+    return row.adapter_parameters.high
+
+
+def _largest(value: Callable[[Run], float | None]) -> Costs:
+    def of_row(row: Row) -> float | None:
+        return max((found for run in row.runs if (found := value(run)) is not None), default=None)
+
+    return of_row
+
+
+def _peak_mebibytes(run: Run) -> float | None:
+    peak = training_peak(run.record.memory) if run.record.memory else None
+    return None if peak is None else peak / MEBIBYTE
+
+
+def _adapter_kibibytes(run: Run) -> float | None:
+    size = run.record.storage and run.record.storage.adapter_bytes
+    return None if size is None else size / KIBIBYTE

@@ -1,0 +1,76 @@
+"""From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png.
+
+More plots, if they are asked for, are figures/NAME.{costs,ranks,rates,training}.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lorta.analysis.item_scores import ItemScores
+from lorta.analysis.load import Source
+from lorta.analysis.significance import Analysis, analyse
+from lorta.analysis.summary import Table, summarise
+from lorta.records.record import RunRecord
+from lorta.records.store import write_atomically
+from lorta.reporting.captions import title
+from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
+from lorta.reporting.figures import Band, plot
+from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
+from lorta.reporting.tables import to_latex, to_markdown
+
+Pair = tuple[Table, Analysis]
+
+
+def write_report(
+    records: Iterable[RunRecord], name: str, results: Path, figure: bool = True, items: ItemScores | None = None
+) -> str:
+    """Write every form of the report below `results` and return the Markdown text.
+
+    `items` are scores of single rows by run; intervals of runs without them are over seeds alone. Drawing takes most of
+    the time, so a caller whose records did not change may leave the figure out. Raises ValueError for records that must
+    not share a table.
+    """
+    pairs, markdown = _write_tables(list(records), name, results, items or {})
+    if figure and pairs:
+        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
+    return markdown
+
+
+def write_full_report(found: Source, name: str, results: Path, formats: Sequence[str]) -> str:
+    """Write the report with every kind of plot that there is something to show in, in each format."""
+    pairs, markdown = _write_tables(found.records, name, results, found.items)
+    kinds = {
+        "": [score_panels(*pair) for pair in pairs],
+        ".costs": [cost_panels(*pair) for pair in pairs],
+        ".ranks": [rank_panels(*pair) for pair in pairs],
+        ".rates": [rate_panels(table) for table, _ in pairs],
+        ".training": [training_panels(table, found.losses) for table, _ in pairs],
+    }
+    for kind, panels in kinds.items():
+        if bands := _bands(pairs, panels):
+            plot(bands, _stem(results, name + kind), formats)
+    return markdown
+
+
+def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items: ItemScores) -> tuple[list[Pair], str]:
+    pairs = [(table, analyse(table, items)) for table in summarise(records)]
+    tables, analyses = [table for table, _ in pairs], [analysis for _, analysis in pairs]
+    markdown = to_markdown(tables, records, analyses)
+    texts = {
+        "md": markdown,
+        "csv": to_csv(tables, analyses),
+        "runs.csv": to_long_csv(records),
+        "comparisons.csv": to_comparison_csv(tables, analyses),
+        "tex": to_latex(tables, analyses),
+    }
+    for ending, text in texts.items():
+        write_atomically(results / "reports" / f"{name}.{ending}", text)
+    return pairs, markdown
+
+
+def _bands(pairs: Sequence[Pair], panels: Sequence[Sequence[Panel]]) -> list[Band]:
+    return [(title(table), found) for (table, _), found in zip(pairs, panels, strict=True) if found]
+
+
+def _stem(results: Path, name: str) -> Path:
+    return results / "figures" / name

@@ -1,0 +1,79 @@
+"""How a method is drawn: the same colour, marker and line in every plot, whatever else is drawn beside it.
+
+Colours: Okabe and Ito 2008, safe for colour-blind readers. The numbers of colours, markers and lines have no common
+divisor, so 65 methods in order differ in marker and line also where all is printed in grey. The next 65 have the same
+lines and a second row of markers.
+"""
+
+import zlib
+from functools import cache
+from typing import NamedTuple
+
+from lorta.config.places import CONF
+
+ORDER = CONF / "figures.yaml"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = (  # as matplotlib and plotly call them
+    ("o", "circle"),
+    ("s", "square"),
+    ("D", "diamond"),
+    ("^", "triangle-up"),
+    ("v", "triangle-down"),
+    ("P", "cross"),
+    ("*", "star"),
+    ("X", "x"),
+    ("<", "triangle-left"),
+    (">", "triangle-right"),
+    ("p", "pentagon"),
+    ("h", "hexagon"),
+    ("d", "diamond-tall"),
+)
+MORE_MARKERS = (
+    ("8", "octagon"),
+    ("H", "hexagon2"),
+    ((4, 1, 0), "star-square"),
+    ((3, 1, 0), "star-triangle-up"),
+    ((3, 1, 60), "star-triangle-down"),
+    ((6, 1, 0), "hexagram"),
+    ((8, 1, 0), "star-diamond"),
+    ((3, 0, -45), "triangle-ne"),
+    ((3, 0, -135), "triangle-se"),
+    ((3, 0, 135), "triangle-sw"),
+    ((3, 0, 45), "triangle-nw"),
+    ((4, 0, 20), "diamond-wide"),
+    ((7, 0, 0), "hourglass"),
+)
+LINES = (
+    ("-", "solid"),
+    ((0, (5, 2)), "dash"),
+    ((0, (5, 2, 1, 2)), "dashdot"),
+    ((0, (1, 1.5)), "dot"),
+    ((0, (8, 2, 1, 2, 1, 2)), "longdashdot"),
+)
+
+
+class Style(NamedTuple):
+    """One method's look; `marker` and `line` as (matplotlib, plotly)."""
+
+    colour: str
+    marker: tuple[str | tuple[int, int, int], str]
+    line: tuple[str | tuple[float, tuple[float, ...]], str]
+
+
+@cache
+def named_methods() -> tuple[str, ...]:
+    """Return the methods of conf/figures.yaml in order."""
+    import yaml
+
+    return tuple(yaml.safe_load(ORDER.read_text(encoding="utf-8"))["methods"])
+
+
+def style_of(method: str) -> Style:
+    """Return a method's style; one without a place in conf/figures.yaml has that of its name's checksum.
+
+    Such a style is none of the named ones, but may be that of another unnamed method.
+    """
+    names, every = named_methods(), len(COLOURS) * len(MARKERS) * len(LINES)
+    number = names.index(method) if method in names else len(names) + zlib.crc32(method.encode()) % (every - len(names))
+    markers = (MARKERS, MORE_MARKERS)[number // (len(MARKERS) * len(LINES)) % 2]
+    return Style(COLOURS[number % len(COLOURS)], markers[number % len(markers)], LINES[number % len(LINES)])

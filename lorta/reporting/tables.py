@@ -1,0 +1,187 @@
+"""Tables as Markdown and LaTeX (booktabs): the same numbers, the same words, the same bytes every time."""
+
+from collections.abc import Iterable, Sequence
+
+from lorta.analysis.resampling import RESAMPLES, Interval
+from lorta.analysis.significance import AVERAGE, RESOLUTION, Analysis, columns
+from lorta.analysis.summary import Cell, Count, Table
+from lorta.records.record import RunRecord
+from lorta.reporting.captions import caption, title, without_result
+from lorta.reporting.diagnostic_tables import check_grid, check_notes
+from lorta.reporting.markup import (
+    DASH,
+    TextTable,
+    latex_table,
+    markdown_notes,
+    markdown_table,
+    markdown_text,
+)
+from lorta.reporting.notes import edge_note, size_note
+from lorta.reporting.sizes import NOTE, size_grid
+
+COUNTS = ("adapter parameters", "head parameters", "other trainable")
+BOLD = (
+    "Bold: the best of a column and all that are not separable from it (paired by seed and by row where single rows "
+    "are known, Student's t, Holm's correction, 5 %)."
+)
+
+
+def to_markdown(
+    tables: Sequence[Table], records: Iterable[RunRecord], analyses: Sequence[Analysis | None] | None = None
+) -> str:
+    """Return one section per table, then the runs that have no result."""
+    pairs = zip(tables, analyses or [None] * len(tables), strict=True)
+    sections = [_markdown_table(table, analysis) for table, analysis in pairs] or ["No run has finished yet.\n"]
+    if rest := without_result(records):
+        lines = "".join(f"  - {markdown_text(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
+        sections.append(f"## Runs without a result\n\n{lines}")
+    return "\n".join(sections)
+
+
+def to_latex(tables: Sequence[Table], analyses: Sequence[Analysis | None] | None = None) -> str:
+    """Return one table environment per table; it needs the packages booktabs and graphicx."""
+    pairs = list(zip(tables, analyses or [None] * len(tables), strict=True))
+    return "\n".join(
+        latex_table(
+            grid(table, analysis),
+            f"{title(table)}. {' '.join([*caption(table), *([BOLD] if analysis and analysis.ties else [])])}",
+        )
+        for table, analysis in pairs
+    )
+
+
+def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
+    """Return the cells as text, and numbered footnotes for what is missing; one task needs no average."""
+    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :], "train s"]
+    decimals = [*[table.decimals] * (len(names) - 1), 1]
+    seeds = max(len(cell.seeds) for row in table.rows for cell in row.cells.values())
+    body: list[tuple[str, ...]] = []
+    marks: dict[tuple[int, int], int] = {}
+    footnotes: dict[str, int] = {}
+    for row in table.rows:
+        counts = (row.adapter_parameters, row.head_parameters, row.other_parameters)
+        average = [row.average] if AVERAGE in names else []
+        cells = [*(row.cells[task] for task in table.tasks), *average, row.train_s]
+        for column, (name, cell) in enumerate(zip(names, cells, strict=True), 1 + len(counts)):
+            if cell.note:
+                note = f"{row.label}, {name}: {cell.note}"
+                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        asked = {1: size_note(row)} | {1 + len(counts) + n: edge_note(row, task) for n, task in enumerate(table.tasks)}
+        for column, note in asked.items():
+            if note and (len(body), column) not in marks:
+                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        body.append(
+            (
+                row.label,
+                *map(_count_text, counts),
+                *(_cell_text(cell, seeds, digits) for cell, digits in zip(cells, decimals, strict=True)),
+            )
+        )
+    scores = [f"{table.short(task)} ({table.metrics[task]})" for task in table.tasks]
+    header = ("adapter", *COUNTS, *scores, *names[len(scores) :])
+    places = {name: column for column, name in enumerate(columns(table), 1 + len(COUNTS))}
+    bold = frozenset((row, places[column]) for row, column in (analysis.ties if analysis else ()))
+    return TextTable(header, tuple(body), marks, tuple(footnotes), bold)
+
+
+def interval_grid(table: Table, analysis: Analysis) -> TextTable:
+    """Return the mean and its interval by task, the interquartile mean, and what the last column's comparison says."""
+    last = columns(table)[-1]
+    compared = {found.row: found for found in analysis.comparisons if found.column == last}
+    best = {found.best for found in compared.values()}
+    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :]]
+    middle = ["interquartile mean"] if analysis.middle else []
+    more_seeds = ["more seeds"] if analysis.more_seeds else []
+    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} against the best", *more_seeds)
+    body: list[tuple[str, ...]] = []
+    for number, row in enumerate(table.rows):
+        intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
+        intervals += [analysis.middle.get(number)] * len(middle)
+        cells = [interval_text(interval, table.decimals) for interval in intervals]
+        found = compared.get(number)
+        against = "best" if number in best else "" if found is None else _p_text(found.p_holm)
+        more = analysis.more_seeds.get(number, "")
+        body.append((row.label, *cells, against, *(["over 1,000" if more is None else str(more)] * len(more_seeds))))
+    return TextTable(header, tuple(body))
+
+
+def interval_text(interval: Interval | None, decimals: int = 1) -> str:
+    """Return the estimate and its bounds."""
+    if interval is None:
+        return ""
+    return f"{interval.value:.{decimals}f} [{interval.low:.{decimals}f}, {interval.high:.{decimals}f}]"
+
+
+def _p_text(value: float) -> str:
+    return "p<0.001" if value < 0.001 else f"p={value:.3f}"
+
+
+def interval_notes(table: Table, analysis: Analysis) -> list[str]:
+    """Return sentences on how the intervals were made and what they leave out."""
+    labels = [
+        [row.label for number, row in enumerate(table.rows) if (number in analysis.with_items) == known]
+        for known in (True, False)
+    ]
+    drawn = "seeds and scored rows" if labels[0] else "seeds"
+    if labels[1]:
+        of = f" for {', '.join(labels[1])}" if labels[0] else ""
+        drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no scores of single rows are kept)"
+    one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
+    notes = [
+        f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
+        "may lie outside the metric's range, and equal scores leave them no width."
+    ]
+    if analysis.middle:
+        notes.append("Interquartile mean: the middle half of all runs over tasks and seeds, where no run can dominate.")
+    if one:
+        notes.append("With one seed, an interval is that of these trained models, not of their methods.")
+    if analysis.comparisons:
+        notes.append(BOLD)
+    if analysis.more_seeds:
+        notes.append(
+            f"More seeds: how many are missing to see a difference of {RESOLUTION:g} point to the best 8 times in 10, "
+            "if the differences spread as they do now."
+        )
+    return notes
+
+
+def _count_text(count: Count) -> str:
+    return f"{count.low:,}" if count.low == count.high else f"{count.low:,} to {count.high:,}"
+
+
+def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
+    if cell.mean is None:
+        return DASH
+    spread = "" if cell.std is None else f" ± {cell.std:.{decimals}f}"
+    fewer = f" (n={len(cell.seeds)})" if 0 < len(cell.seeds) < seeds else ""
+    return f"{cell.mean:.{decimals}f}{spread}{fewer}"
+
+
+def _markdown_table(table: Table, analysis: Analysis | None) -> str:
+    found = grid(table, analysis)
+    lines = [f"## {markdown_text(title(table))}", "", *markdown_table(found), "", *markdown_notes(found)]
+    lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
+    rest = [*_markdown_intervals(table, analysis), *_markdown_sizes(table), *_markdown_checks(table)]
+    return "\n".join([*lines, *rest, ""])
+
+
+def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
+    if analysis is None:
+        return []
+    if not analysis.intervals:
+        return ["### Intervals and ties", "", "- None: one seed, and no scores of single rows are kept.", ""]
+    notes = [f"- {markdown_text(text)}" for text in interval_notes(table, analysis)]
+    return ["### Intervals and ties", "", *markdown_table(interval_grid(table, analysis)), "", *notes, ""]
+
+
+def _markdown_sizes(table: Table) -> list[str]:
+    header, body = size_grid(table)
+    return ["### Sizes", "", *markdown_table(TextTable(header, tuple(body))), "", f"- {NOTE}"]
+
+
+def _markdown_checks(table: Table) -> list[str]:
+    found = check_grid(table)
+    if found is None:
+        return []
+    notes = [*markdown_notes(found), *(f"- {markdown_text(text)}" for text in check_notes(table))]
+    return ["", "### Forgetting and merging", "", *markdown_table(found), "", *notes]

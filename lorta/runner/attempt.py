@@ -1,0 +1,84 @@
+"""One attempt at a run: claimed, unless someone else is at it or has been since the sweep began, and limited.
+
+No torch until the claim is there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lorta.planning.spec import RunSpec
+from lorta.records.locks import Claim, take
+from lorta.records.record import RunRecord
+from lorta.records.sections import Failure, Status
+from lorta.records.store import Store, writing
+from lorta.system.preemption import Preempted, listening
+from lorta.training.recovery import limited_memory
+
+ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
+
+
+def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
+    """Return how many attempts at each run have ended, by signature; one that goes on elsewhere has not."""
+    found: dict[str, int] = {}
+    for spec in specs:
+        record = Store(spec.settings.runtime.runs).last(spec.run_id)
+        found[spec.run_id] = 0 if record is None else record.attempt - (record.status not in ENDED)
+    return found
+
+
+def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
+    """Run a spec and return its record, another sweep's if it ended since.
+
+    None while someone else is at it, and when asked to leave before there was anything to keep. Raises StoreUnwritable.
+    """
+    try:
+        with listening():
+            return _claimed(spec, attempts_before)
+    except Preempted:
+        return None
+
+
+def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
+    store = Store(spec.settings.runtime.runs)
+    with writing(folder := store.folder(spec.run_id)):
+        claim = take(folder)
+    if claim is None:
+        return None
+    with claim:
+        record = store.last(spec.run_id)
+        if record is not None and record.attempt > attempts_before and record.status in ENDED:
+            return record
+        store.tidy(spec.run_id)
+        return _execute(spec, claim)
+
+
+def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
+    from lorta.runner.execute import execute
+
+    with limited_memory(spec.settings.runtime.memory_limit_mib):
+        return execute(spec, still_ours=lambda: not claim.lost())
+
+
+def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRecord | None:
+    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already."""
+    from lorta.runner.record_builder import first_record, now
+
+    store = Store(spec.settings.runtime.runs)
+    claim = take(store.folder(spec.run_id))
+    if claim is None:
+        return None
+    with claim:
+        record = store.last(spec.run_id)
+        if record is None or record.attempt <= before:  # it died before its first record
+            record = replace(first_record(spec), attempt=before + 1)
+        record = replace(record, status=status, failure=failure, ended_at=now())
+        store.write(record)
+    return record
+
+
+def skip(spec: RunSpec, sentence: str) -> None:
+    """Write the record of a run that is not done because its parts do not go together."""
+    from lorta.runner.record_builder import first_record, now
+
+    store = Store(spec.settings.runtime.runs)
+    store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))

@@ -1,0 +1,199 @@
+"""What a record says of a run: the sections made from its spec, and those made from its results."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lorta.api.adapter import Adapter
+from lorta.api.task import DataPlan, DataSplits, Task
+from lorta.config import identity
+from lorta.config.instantiate import build
+from lorta.config.settings import DataSettings
+from lorta.models.backbone import Backbone
+from lorta.models.locate import ModelFiles
+from lorta.models.tokenizer import tokenizer_sha256
+from lorta.planning.spec import RunSpec
+from lorta.records.record import RunRecord
+from lorta.records.sections import (
+    AdapterSection,
+    Batch,
+    FailureKind,
+    Memory,
+    ModelSection,
+    Parameters,
+    ProtocolSection,
+    Split,
+    TaskSection,
+    Throughput,
+    Timing,
+)
+from lorta.system import provenance
+from lorta.system.slurm_jobs import this_job
+from lorta.training.metering import Stopwatch, rounded, weights_in
+
+if TYPE_CHECKING:
+    from lorta.training.trainer import TrainingOutcome
+
+MACHINE_KEYS = ("runtime.", "data.root", "model.path")  # where files lie on one machine: no part of a record
+
+
+def now() -> str:
+    """Return the time in ISO-8601, UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def first_record(spec: RunSpec) -> RunRecord:
+    """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
+    begun = now()
+    return RunRecord(
+        identity_version=identity.VERSION,
+        run_id=spec.run_id,
+        cell_id=spec.cell_id,
+        config_hash=spec.config_hash,
+        status="running",
+        created_at=begun,
+        slurm_job=this_job(),
+        started_at=begun,
+        seed=spec.settings.seed,
+        config=spec.config,
+        overrides=tuple(item for item in spec.overrides if not item.startswith(MACHINE_KEYS)),
+        choices=dict(spec.choices),
+        adapter=_adapter_section(spec),
+        task=_task_section(spec),
+        protocol=_protocol_section(spec),
+        batch=_batch_section(spec),
+        tuning=spec.tuned,
+        budgets=spec.budgets,
+        code=provenance.code(),
+        environment=provenance.environment(),
+    )
+
+
+def _adapter_section(spec: RunSpec) -> AdapterSection:
+    adapter: Adapter = build(spec.settings.adapter)
+    return AdapterSection(
+        name=adapter.name,
+        rank=adapter.rank,
+        projections=tuple(spec.settings.adapter.get("projections", ())) or None,
+        learning_rate=spec.settings.trainer.learning_rate,
+        head_learning_rate=spec.settings.trainer.head_learning_rate,
+        settings=spec.config["adapter"],
+    )
+
+
+def _task_section(spec: RunSpec) -> TaskSection:
+    data = spec.settings.data
+    task: Task = build(spec.settings.task)
+    plan = task.plan_data(data, spec.settings.model.data)
+    return TaskSection(
+        name=task.name,
+        protocol=task.protocol,
+        source=plan.source,
+        revision=plan.revision,
+        splits={use: Split(rows=0, fingerprint=value) for use, value in _split_prints(plan, data).items()},
+        split_primary="evaluation",
+        metric_primary=task.primary,
+        higher_is_better=task.higher_is_better,
+        test_is_validation=task.test_is_validation,
+        max_train_samples=data.max_train_samples,
+        max_eval_samples=data.max_eval_samples,
+    )
+
+
+def _split_prints(plan: DataPlan, data: DataSettings) -> dict[str, str]:
+    held_out = {"evaluation": f"{plan.fingerprints['train']}, {data.holdout} rows held out"} if data.holdout else {}
+    return {**plan.fingerprints, **held_out}
+
+
+def _protocol_section(spec: RunSpec) -> ProtocolSection:
+    trainer = spec.settings.trainer
+    return ProtocolSection(
+        selection=trainer.selection,
+        tuned=spec.rate_was_searched,
+        epochs=trainer.num_train_epochs,
+        max_steps=trainer.max_steps if trainer.max_steps > 0 else None,
+    )
+
+
+def _batch_section(spec: RunSpec) -> Batch:
+    micro, accumulation = (
+        spec.settings.trainer.per_device_train_batch_size,
+        spec.settings.trainer.gradient_accumulation_steps,
+    )
+    return Batch(effective=micro * accumulation, micro=micro, grad_accum=accumulation)
+
+
+def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
+    """Return the record with the number of rows that each split really has."""
+    assert record.task is not None
+    rows = {"train": len(data.train), "evaluation": len(data.evaluation)}
+    splits = {use: replace(split, rows=rows[use]) for use, split in record.task.splits.items()}
+    return replace(record, task=replace(record.task, splits=splits))
+
+
+def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:
+    """Return the section of the backbone before an adapter is attached, its head included."""
+    model = spec.settings.model
+    tokenizer: Any = backbone.tokenizer
+    return ModelSection(
+        name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
+        id=model.hub_id or model.name,
+        revision=model.revision or files.fingerprint,
+        dtype=model.dtype,
+        parameters_total=sum(weights_in(weight) for weight in backbone.model.parameters()),
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        padding_side=tokenizer.padding_side,
+        pad_token_id=tokenizer.pad_token_id,
+        pad_token=tokenizer.pad_token,
+        quantization=model.quantization,
+        weights_sha256=None,
+    )
+
+
+def with_changed(record: RunRecord, adapter: Adapter, model: Any) -> Parameters:
+    """Return the record's parameters with the count of changed base weights, from adapters that can tell."""
+    assert record.params is not None
+    return replace(record.params, changed=adapter.changed_weights(model))
+
+
+def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:
+    """Return the seconds by phase; scoring of epochs counts as evaluation."""
+    seconds = watch.seconds | {"train": outcome.train_s, "eval": watch.seconds["eval"] + outcome.eval_s}
+    return Timing(
+        wall_s=round(watch.wall_s, 3),
+        step_s_median=outcome.step_s_median,
+        step_s_p90=outcome.step_s_p90,
+        warmup_steps_excluded=outcome.warmup_steps,
+        **rounded(seconds),
+    )
+
+
+def throughput_section(watch: Stopwatch, outcome: "TrainingOutcome", rows_scored: int) -> Throughput:
+    """Return rates over training and final evaluation."""
+    return Throughput(
+        train_tokens_per_s=outcome.tokens / outcome.train_s,
+        train_samples_per_s=outcome.samples / outcome.train_s,
+        eval_samples_per_s=rows_scored / watch.seconds["eval"],
+        padded_fraction=outcome.padded_fraction,
+    )
+
+
+def reasons(memory: Memory, best_epoch: float | None) -> dict[str, str]:
+    """Return why fields are null, and which epoch was chosen where one was."""
+    found = {"model.weights_sha256": "model.revision fixes the weights: a commit, or a hash of the model's files"}
+    if memory.train_peak_allocated_bytes is None:
+        found["memory.train_peak_allocated_bytes"] = "no GPU"
+    return found | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
+
+
+def failure_kind(error: Exception, phase: str) -> FailureKind:
+    """Return the class of a failure: what a user would do about it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        return "oom"
+    if isinstance(error, ArithmeticError):
+        return "nan"
+    if isinstance(error, OSError):
+        return "infra"
+    kinds: dict[str, FailureKind] = {"data": "data", "setup": "config"}
+    return kinds.get(phase, "bug") if isinstance(error, ValueError) else "bug"

@@ -1,0 +1,88 @@
+"""A finished run's model again: the backbone, and the adapter that the run saved, as its record describes them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lorta.api.adapter import Adapter
+from lorta.api.task import Task
+from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.identity import identity
+from lorta.config.instantiate import build
+from lorta.config.settings import RunSettings, setting_problems
+from lorta.models.backbone import Backbone
+from lorta.models.locate import find_model
+from lorta.planning.spec import RunSpec
+from lorta.records.record import RunRecord
+from lorta.records.store import RECORD_NAME, Store
+
+
+@dataclass
+class Reloaded:
+    """A run's model in evaluation mode, and what it was made of. Without an adapter, `model` is the backbone's."""
+
+    record: RunRecord
+    settings: RunSettings
+    task: Task
+    backbone: Backbone
+    model: Any
+
+
+def reload_run(folder: Path, conf: Path, words: Sequence[str] = (), untouched: bool = False) -> Reloaded:
+    """Return the model of a run folder; `untouched` leaves the adapter out.
+
+    `words` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not. Raises ValueError
+    for a folder without a successful run, and for a configuration or backbone that is no longer the run's.
+    """
+    import torch
+    from transformers import set_seed
+
+    record = _finished(folder)
+    settings = _settings(record, conf, words)
+    adapter: Adapter = build(settings.adapter)
+    task: Task = build(settings.task)
+    files = find_model(settings.model)
+    _same(folder, "model", files.fingerprint, record.config["fingerprints"]["model"])
+    set_seed(settings.seed)  # frozen random weights of a method are drawn again
+    backbone = task.load_backbone(files, settings.model.dtype)
+    model: Any = backbone.model
+    if not untouched:
+        model = adapter.load(backbone, task.peft_task_type, folder / "adapter")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Reloaded(record, settings, task, backbone, model.to(device).eval())
+
+
+def _finished(folder: Path) -> RunRecord:
+    there = (folder / RECORD_NAME).is_file()
+    record = Store(str(folder.parent)).read(folder.name) if there else None
+    if record is None or record.status != "success":
+        found = "no record" if record is None else f"status {record.status}"
+        raise ValueError(f"{folder}: not the folder of a successful run ({found})")
+    return record
+
+
+def _settings(record: RunRecord, conf: Path, words: Sequence[str]) -> RunSettings:
+    problems = Problems()
+    given = {word.partition("=")[0] for word in words}
+    kept = [word for word in record.overrides if word.partition("=")[0] not in given]
+    cells = compose_cells(parse_overrides([*kept, *words], False, conf, problems), conf, problems)
+    if problems:
+        raise ValueError("\n".join(problems))
+    try:
+        settings = RunSettings.model_validate(cells[0].config | {"seed": record.seed})
+    except ValidationError as error:
+        raise ValueError("\n".join(setting_problems(error))) from error
+    now, then = identity(RunSpec(settings, record.config["fingerprints"]).config), identity(record.config)
+    for part in ("adapter", "task"):
+        _same(Path(record.run_id), part, now[part], then[part])
+    return settings
+
+
+def _same(folder: Path, what: str, now: Any, then: Any) -> None:
+    if now != then:
+        raise ValueError(
+            f"{folder}: the {what} is no longer what the run had: check out the run's commit, or run it again"
+        )

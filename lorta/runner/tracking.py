@@ -1,0 +1,54 @@
+"""Weights & Biases as a mirror: written from the record and its history after the run, so that it can be rebuilt."""
+
+import os
+from typing import Any
+
+from lorta.records.record import RunRecord
+from lorta.records.store import Store
+
+
+def mirror(record: RunRecord, store: Store, mode: str, project: str) -> str | None:
+    """Write the run to wandb (`mode` is offline or online) under its signature; return its address, None offline.
+
+    Sending the same record again adds to the same run. Raises what wandb raises.
+    """
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    run = wandb.init(
+        id=record.run_id,
+        name=_name(record),
+        group=record.cell_id,
+        project=project,
+        mode="offline" if mode == "offline" else "online",
+        resume="allow",
+        dir=str(store.folder(record.run_id)),
+        config=record.config,
+        settings=wandb.Settings(console="off", x_disable_stats=True),
+    )
+    try:
+        rows = store.read_rows(record.run_id, record.history_file) if record.history_file else []
+        for row in rows:
+            run.log({f"train/{key}": value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+        run.summary.update(_summary(record))
+    finally:
+        run.finish(exit_code=0 if record.status == "success" else 1)
+    return run.url
+
+
+def _name(record: RunRecord) -> str:
+    adapter = record.adapter.name if record.adapter else "unknown"
+    rank = f"-r{record.adapter.rank}" if record.adapter and record.adapter.rank is not None else ""
+    task = record.task.name.replace("/", "-") if record.task else "unknown"
+    return f"{adapter}{rank}-{task}-seed{record.seed}"
+
+
+def _summary(record: RunRecord) -> dict[str, Any]:
+    scores = {
+        f"{split}/{name}": score.value
+        for split, metrics in (record.metrics or {}).items()
+        for name, score in metrics.items()
+    }
+    counts = {f"params/{name}": value for name, value in vars(record.params).items()} if record.params else {}
+    times = {f"time/{name}": value for name, value in vars(record.time).items()} if record.time else {}
+    return {"status": record.status, **scores, **counts, **times}

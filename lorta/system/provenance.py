@@ -1,0 +1,111 @@
+"""Where a number comes from: commit, packages, machine."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from lorta.config.places import ROOT
+from lorta.records.canonical import canonical_json
+from lorta.records.sections import Code, Environment, Hardware
+from lorta.system import allocator
+
+VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+)
+CODE_PATHS = (
+    "lorta",
+    "baselines",
+    "experiments",
+    "conf",
+    "run.py",
+    "requirements.lock",
+)  # a changed README moves no number
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+@lru_cache
+def code() -> Code:
+    """Return version and commit; dirty means that code or configuration differs from the commit."""
+    sha = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--", *CODE_PATHS)
+    difference = _git("diff", "HEAD", "--", *CODE_PATHS) if sha and status else None
+    return Code(
+        package_version=_version("lorta") or "0",
+        git_sha=sha.strip() if sha else None,
+        git_dirty=bool(status) if status is not None else None,
+        diff_sha256=hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@lru_cache
+def environment() -> Environment:
+    """Return Python, all installed packages, the lock's hash, and the variables that can move a number."""
+    cards = [found.metadata for found in metadata.distributions()]  # read and parsed at each access
+    packages = {card["Name"]: card["Version"] for card in cards if card["Name"]}
+    lock = ROOT / "requirements.lock"
+    return Environment(
+        python=platform.python_version(),
+        packages=dict(sorted(packages.items())),
+        lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        env_vars={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        allocator=allocator.in_use(),
+    )
+
+
+@lru_cache
+def hardware() -> Hardware:
+    """Return processor, memory and GPU."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    properties = torch.cuda.get_device_properties(0) if gpus else None
+    return Hardware(
+        cpu=_processor(),
+        cores=os.cpu_count() or 1,
+        ram_bytes=psutil.virtual_memory().total,
+        gpu_name=properties.name if properties else None,
+        gpu_count=gpus,
+        gpu_memory_bytes=properties.total_memory if properties else None,
+        hostname_hash=hashlib.sha256(platform.node().encode()).hexdigest()[:12],
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def env_fingerprint() -> str:
+    """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers, peft, another allocator."""
+    machine = hardware()
+    packages = {name: _version(name) for name in ("torch", "transformers", "peft")}
+    other = [found] if (found := environment().allocator) else []
+    text = canonical_json([machine.cpu, machine.cores, machine.gpu_name, machine.gpu_count, packages, *other])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

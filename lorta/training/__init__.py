@@ -1,0 +1,1 @@
+"""The loop around transformers' and TRL's trainers: rates, checkpoints, measurements. Imports models and below."""

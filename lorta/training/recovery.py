@@ -1,0 +1,83 @@
+"""What a run does about trouble: a smaller micro-batch, a limit to its memory, what a checkpoint must agree with."""
+
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lorta.config.settings import TrainerSettings
+from lorta.records.sections import Batch
+from lorta.system import provenance
+
+CHECKPOINT = "checkpoint"  # folder of a run at work
+CARD = "card.json"  # of a checkpoint
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
+MEBIBYTE = 2**20
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint; the name of an unfinished one is no number."""
+    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    return max(found, key=lambda path: int(path.name), default=None)
+
+
+def checkpoint_card(trainer: TrainerSettings) -> dict[str, Any]:
+    """Return what must be the same for a checkpoint to be gone on with: code, packages and the micro-batch."""
+    code, packages = provenance.code(), provenance.environment().packages
+    versions = {name: packages.get(name) for name in PACKAGES}
+    size = {"micro_batch": trainer.per_device_train_batch_size}
+    return {"commit": code.git_sha, "uncommitted": code.diff_sha256, **versions, **size}
+
+
+def with_micro_batch(trainer: TrainerSettings, most: int) -> TrainerSettings:
+    """Return the settings with at most `most` rows at a time and as many in an optimizer step as before."""
+    effective = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
+    micro = max(size for size in range(1, max(most, 1) + 1) if effective % size == 0)
+    changes = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": effective // micro}
+    return trainer.model_copy(update=changes)
+
+
+def halved(trainer: TrainerSettings) -> TrainerSettings | None:
+    """Return the settings with half the micro-batch or the next smaller divisor of the batch, None below one row."""
+    micro = trainer.per_device_train_batch_size
+    return with_micro_batch(trainer, micro // 2) if micro > 1 else None
+
+
+def settings_of_checkpoint(trainer: TrainerSettings, checkpoint: Path | None) -> TrainerSettings:
+    """Return the settings with the micro-batch to which memory had forced the attempt before, if it left a trace."""
+    if checkpoint is None:
+        return trainer
+    micro = json.loads((checkpoint / CARD).read_text())["micro_batch"]
+    return with_micro_batch(trainer, micro) if micro < trainer.per_device_train_batch_size else trainer
+
+
+def batch_section(asked: TrainerSettings, used: TrainerSettings) -> Batch:
+    """Return the record's section: the batch asked for, in the portions used."""
+    micro, accumulation = used.per_device_train_batch_size, used.gradient_accumulation_steps
+    requested = asked.per_device_train_batch_size
+    return Batch(effective=micro * accumulation, micro=micro, grad_accum=accumulation, micro_requested=requested)
+
+
+@contextmanager
+def limited_memory(mebibytes: int | None) -> Iterator[None]:
+    """Within the block the process can allocate so much besides what it has, and meets MemoryError beyond.
+
+    Private writable memory is counted (RLIMIT_DATA), not address space, of which torch and CUDA reserve far more than
+    they use, and not mapped files. Raises ValueError elsewhere than on Linux, where the limit means nothing.
+    """
+    if mebibytes is None:
+        yield
+        return
+    if sys.platform != "linux":
+        raise ValueError(f"runtime.memory_limit_mib={mebibytes}: only Linux can limit a process; set it to null")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    status = Path("/proc/self/status").read_text()
+    now = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (now + mebibytes * MEBIBYTE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -1,0 +1,174 @@
+"""Bad input costs one message and no work: exit status 2, in under two seconds, before torch, with nothing written."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lorta.cli.run import main
+
+ROOT = Path(__file__).parents[2]
+ROWS = [{"sentence1": "a", "sentence2": "b", "label": index % 2, "idx": index} for index in range(4)]
+
+# command line, and what its message must contain
+BAD: list[tuple[str, tuple[str, ...]]] = [
+    ("adapter=lorat", ("adapter=lorat", "did you mean", "lorta")),
+    ("adapter=", ("adapter=",)),
+    ("adapter=LORTA", ("adapter=LORTA", "lorta")),
+    ("-m adapter=lora,verra", ("adapter=verra", "vera")),
+    ("-m adapter=glob(zzz*)", ("adapter=glob(zzz*)", "matches nothing")),
+    ("adapter=lora,vera", ("adapter=lora,vera", "-m")),
+    ("rank=0", ("rank=0", "greater than or equal to 1")),
+    ("rank=-3", ("rank=-3",)),
+    ("rank=abc", ("rank='abc'", "integer")),
+    ("rank=4.5", ("rank=4.5", "integer")),
+    ("rank=null", ("rank=None", "integer")),
+    ("rank=true", ("rank=True", "integer")),
+    ("rank=4,8", ("rank=4,8", "-m")),
+    ("-m rank=4,0,x", ("rank=0", "rank='x'")),
+    ("rank=", ("rank=",)),
+    ("seed=-1", ("seed=-1",)),
+    ("seed=one", ("seed='one'",)),
+    ("seed=99999999999", ("seed=99999999999",)),
+    ("+rnak=8", ("rnak", "did you mean rank")),
+    ("rnak=8", ("rnak", "did you mean rank")),
+    ("++rnak=8", ("rnak", "did you mean rank")),
+    ("~rank", ("~rank", "cannot be removed")),
+    ("rank=4 rank=8", ("rank is given twice",)),
+    ("task=glue/mprc", ("task=glue/mprc", "glue/mrpc")),
+    ("task=gleu", ("task=gleu", "glue")),
+    ("task=glue/mnli", ("glue/mnli", "no embedded data")),
+    ("data.root=/nowhere", ("data.root=/nowhere", "no such folder")),
+    ("data.root={tmp}/empty task=glue/rte", ("task=glue/rte", "train.jsonl")),
+    ("data.root={tmp}/missing_column task=glue/rte", ("train.jsonl, line 1", "sentence2 is missing")),
+    ("data.root={tmp}/corrupt task=glue/rte", ("train.jsonl, line 3", "not JSON")),
+    ("data.root={tmp}/bad_label task=glue/rte", ("validation.jsonl, line 2", "label must be")),
+    ("data.root={tmp}/not_gzip task=glue/rte", ("train.jsonl.gz", "cannot be read")),
+    ("data.root={tmp}/no_rows task=glue/rte", ("train.jsonl", "no rows")),
+    ("data.root={tmp}/array task=glue/rte", ("line 1", "JSON object")),
+    ("data.root={tmp}/not_utf8 task=glue/rte", ("train.jsonl", "UTF-8")),
+    ("data.rooot=x", ("data.rooot", "did you mean data.root")),
+    ("data.source=internet", ("data.source='internet'",)),
+    ("data.source=local", ("data.source=local", "data.root")),
+    ("data.source=hub data.root={tmp}", ("has no effect",)),
+    ("data.max_train_samples=0", ("data.max_train_samples=0",)),
+    ("data.max_length=two", ("data.max_length='two'",)),
+    ("model=robert_base", ("model=robert_base", "roberta_base")),
+    ("model=roberta_base", ("model=roberta_base", "not in the local cache")),
+    ("model=custom", ("model.path=FOLDER",)),
+    ("model=custom model.path={tmp}/no_model", ("no_model",)),
+    ("model=custom model.path={tmp}/empty", ("config.json",)),
+    ("model=custom model.path={tmp}/pickled", ("safetensors",)),
+    ("model=custom model.path={tmp}/strange", ("model_type 'strange'", "ARCHITECTURES")),
+    ("trainer=fast", ("trainer=fast", "standard")),
+    ("trainer.learning_rate=-1", ("trainer.learning_rate=-1",)),
+    ("trainer.learning_rate=nan", ("trainer.learning_rate=nan",)),
+    ("trainer.learning_rat=1", ("trainer.learning_rat", "did you mean trainer.learning_rate")),
+    ("trainer.num_train_epochs=0", ("trainer.num_train_epochs=0",)),
+    ("trainer.selection=median", ("trainer.selection='median'",)),
+    ("trainer.lr_scheduler_type=step", ("trainer.lr_scheduler_type='step'",)),
+    ("trainer.warmup_ratio=1.5", ("trainer.warmup_ratio=1.5",)),
+    ("adapter=lora adapter.config.alpha=3", ("adapter.config.alpha", "adapter=lora", "lora_alpha")),
+    ("adapter.projections=[q,w]", ("projections",)),
+    ("adapter=boft adapter.config.boft_block_size=1", ("adapter=boft", "no divisor of 24 is at most 0.5")),
+    ("tracking=tensorboard", ("tracking=tensorboard", "wandb_offline")),
+    ("experiment=nothing", ("experiment=nothing",)),
+    ("hydra/launcher=joblib", ("hydra/launcher=joblib",)),
+    ("hydra.run.dir=/x", ("hydra.run.dir",)),
+    ("hydra/launcher=slrum", ("hydra/launcher=slrum", "did you mean slurm")),
+    ("-m hydra/launcher=slurm,local", ("hydra/launcher=slurm,local", "one value")),
+    ("hydra.launcher.partition=gpu", ("hydra.launcher.partition", "hydra/launcher=local has no settings")),
+    ("hydra/launcher=slurm hydra.launcher.partiton=gpu", ("hydra.launcher.partiton", "did you mean partition")),
+    ("hydra/launcher=slurm hydra.launcher.timeout_min=0", ("hydra.launcher.timeout_min=0", "greater than")),
+    ("hydra/launcher=slurm hydra.launcher.timeout_min=3", ("signal_delay_s=120", "below timeout_min")),
+    ("hydra/launcher=slurm runtime.timeout_s=60.0", ("runtime.timeout_s", "hydra.launcher.timeout_min")),
+    ("runtime.workers=-1", ("runtime.workers",)),
+    ("runtime.name=../x", ("runtime.name",)),
+    ("rank", ("rank",)),
+    ("--rank=4", ("--rank=4", "no such flag")),
+    ("rank=[4", ("rank=[4",)),
+    (
+        "adapter=lorat rank=0 +rnak=8 task=glue/mprc data.root=/nowhere",
+        ("4 problems", "lorat", "rank=0", "rnak", "mprc"),
+    ),
+]
+
+
+def write_rows(folder: Path, split: str, lines: list[str]) -> None:
+    target = folder / "glue" / "rte" / f"{split}.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """Every kind of broken data and model folder."""
+    root = tmp_path_factory.mktemp("broken")
+    good = [json.dumps(row) for row in ROWS]
+    cases = {
+        "missing_column": ([json.dumps({"sentence1": "a", "label": 0})], good),
+        "corrupt": ([*good[:2], good[2][:-5], good[3]], good),
+        "bad_label": (good, [good[0], json.dumps(ROWS[1] | {"label": 7})]),
+        "no_rows": ([""], good),
+        "array": (["[1, 2]"], good),
+        "not_gzip": (None, good),
+        "not_utf8": (None, good),
+    }
+    for name, (train, validation) in cases.items():
+        write_rows(root / name, "validation", validation)
+        if train is not None:
+            write_rows(root / name, "train", train)
+    (root / "not_gzip/glue/rte/train.jsonl.gz").write_bytes(b"not an archive")
+    (root / "not_utf8/glue/rte/train.jsonl").write_bytes(b'{"sentence1": "\xff\xfe"}\n')
+    for name in ("empty", "pickled", "strange"):
+        (root / name).mkdir()
+    (root / "pickled/config.json").write_text('{"model_type": "roberta"}')
+    (root / "pickled/pytorch_model.bin").write_bytes(b"")
+    (root / "strange/config.json").write_text('{"model_type": "strange"}')
+    (root / "strange/model.safetensors").write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize(("line", "expected"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_is_refused_with_a_sentence(line, expected, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.format(tmp=files).split()) == 2
+    message = capsys.readouterr().err
+    assert [part for part in expected if part not in message] == [], message
+    assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusing_takes_under_two_seconds_without_torch(files, tmp_path):
+    script = (
+        "import sys, time\nfrom lorta.cli.run import main\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    begun = time.perf_counter()\n    status = main(line.split())\n"
+        "    print(status, f'{time.perf_counter() - begun:.3f}', 'torch' in sys.modules, line)\n"
+    )
+    lines = "\n".join(line.format(tmp=files) for line, _ in BAD)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=lines, text=True, capture_output=True, cwd=tmp_path, env=environment
+    )
+    results = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
+    assert len(results) == len(BAD), done.stderr
+    assert [row for row in results if row[0] != "2" or float(row[1]) >= 2.0 or row[2] != "False"] == []
+
+
+@pytest.mark.parametrize("line", ["adapter=lorat", "rank=0", "+rnak=8", "data.root=/nowhere"])
+def test_the_whole_process_ends_within_two_seconds(line, tmp_path):
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, ROOT / "run.py", line], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert time.perf_counter() - begun < 2.0
+    assert "nothing was run" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_of_bad_lines_is_long_enough():
+    assert len(BAD) >= 40

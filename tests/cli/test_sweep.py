@@ -1,0 +1,189 @@
+"""`lorta plan|status|retry|collect`: what they say about a store, without torch and in time."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lorta.cli.main import main
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.planning.spec import RunSpec
+from lorta.records.locks import take
+from lorta.records.sections import Failure
+from lorta.records.store import PROGRESS_NAME, Store, read_export
+from lorta.runner.record_builder import first_record
+from tests.example_records import finished, unfinished
+
+ROOT = Path(__file__).parents[2]
+SWEEP = ["adapter=lora,lorta", "rank=2,4", "task=glue/cola", "trainer=smoke"]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Overrides, specs and the store of a sweep of four runs."""
+    words = [*SWEEP, f"runtime.runs={tmp_path}/runs", f"runtime.results={tmp_path}/results"]
+    return words, make_plan(words, True, CONF).specs, Store(tmp_path / "runs")
+
+
+def record_of(spec: RunSpec, status: str, **changes):
+    """A record of a run in some state; a success has a result."""
+    result = finished() if status == "success" else unfinished(status)
+    own = {
+        name: getattr(first_record(spec), name) for name in ("run_id", "cell_id", "config_hash", "config", "adapter")
+    }
+    return replace(result, **own, seed=spec.settings.seed, **changes)
+
+
+def say(capsys, *words: str) -> str:
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_the_plan_shows_cells_parameters_and_what_is_done(sweep, capsys):
+    words, specs, store = sweep
+    store.write(record_of(specs[0], "success"))
+    shown = say(capsys, "plan", "-m", *words)
+    rows = [line.split() for line in shown.splitlines() if specs[0].cell_id in line or specs[3].cell_id in line]
+    assert [row[1:3] + row[5:8] for row in rows] == [["lora", "2", "3,072", "1", "1"], ["lorta", "4", "528", "1", "0"]]
+    assert "4 runs: 1 done, 3 missing" in shown
+
+
+def test_the_plan_tells_the_cost_from_the_nearest_records(sweep, capsys):
+    words, specs, store = sweep
+    assert "no past record" in say(capsys, "plan", "-m", *words)
+    store.write(record_of(specs[0], "success"))
+    shown = say(capsys, "plan", "-m", *words, "runtime.workers=2")
+    assert "3 runs to do: about 14 s with 2 at a time" in shown  # the example took 9 s
+
+
+def test_the_plan_counts_duplicates(sweep, capsys):
+    assert "2 runs: 0 done, 2 missing (2 duplicates dropped)" in say(
+        capsys, "plan", "-m", "adapter=head_only", "rank=2,4", "task=glue/cola,glue/rte", *sweep[0][4:]
+    )
+
+
+def test_the_plan_says_why_a_cell_is_not_supported(sweep, capsys):
+    shown = say(capsys, "plan", "-m", *sweep[0], "adapter.projections=[q,gate]")
+    assert "4 runs: 0 done, 4 not supported" in shown
+    assert "not supported: lora cannot attach: " in shown
+
+
+def test_a_wrong_word_is_explained_as_by_run_py(capsys):
+    assert main(["plan", "-m", "adapter=lroa"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_every_state_has_its_reason(sweep, capsys):
+    words, specs, store = sweep
+    store.write(record_of(specs[0], "failed", attempt=2))
+    store.write(record_of(specs[1], "running"))
+    (store.folder(specs[1].signature) / "checkpoint" / "7").mkdir(parents=True)
+    store.write(record_of(specs[2], "running"))
+    (store.folder(specs[2].signature) / PROGRESS_NAME).write_text(json.dumps({"step": 3, "max_steps": 9}))
+    with take(store.folder(specs[2].signature)):
+        shown = say(capsys, "status", "-m", *words)
+    assert "4 runs: 0 done, 1 running, 1 failed, 1 stale, 1 missing" in shown
+    assert "oom: no memory left (attempt 2)" in shown
+    assert "its process is gone; the same command goes on from step 7" in shown
+    assert f"step 3 of 9, process {os.getpid()} on " in shown
+
+
+def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
+    words, specs, store = sweep
+    inputs = replace(specs[0], fingerprints={**specs[0].fingerprints, "train": "other"})
+    task = specs[1].settings.task | {"protocol": 0}
+    protocol = replace(specs[1], settings=specs[1].settings.model_copy(update={"task": task}))
+    for spec in (inputs, protocol):
+        store.write(record_of(spec, "success"))
+    shown = say(capsys, "status", "-m", *words)
+    assert "2 stale, 2 missing" in shown
+    assert f"inputs changed since run {inputs.signature}: train" in shown
+    assert f"run {protocol.signature} has protocol 0, the task is at 1" in shown
+
+
+def test_retry_leaves_alone_what_did_not_fail_so(sweep, capsys):
+    words, specs, store = sweep
+    store.write(record_of(specs[0], "failed"))
+    assert "nothing to retry" in say(capsys, "retry", "-m", *words, "--kind", "nan,timeout")
+    assert main(["retry", "-m", *words, "--kind", "sloth"]) == 2
+    assert "no kind sloth" in capsys.readouterr().err
+
+
+def test_retry_runs_what_failed_and_nothing_else(sweep, capsys):
+    words, specs, store = sweep
+    words = [*words, "runtime.workers=0"]
+    timeout = Failure(kind="timeout", type="TimeoutError", message="late", phase="train")
+    store.write(record_of(specs[0], "timeout", failure=timeout))
+    store.write(record_of(specs[1], "failed"))
+    assert main(["retry", "-m", *words, "--kind", "timeout"]) == 0
+    again = store.read(specs[0].signature)
+    assert (again.status, again.attempt) == ("success", 2)
+    assert store.read(specs[1].signature).status == "failed"
+    assert store.read(specs[2].signature) is None
+
+
+def test_collect_writes_a_sweeps_records_and_no_others(sweep, capsys, tmp_path):
+    words, specs, store = sweep
+    store.write(finished(seed=77))
+    for spec in specs[:2]:
+        store.write(record_of(spec, "success"))
+    assert main(["collect", "-m", *words, "--name", "mine", "--results", str(tmp_path / "results")]) == 0
+    assert "2 runs of the sweep have no record yet" in capsys.readouterr().err
+    found = read_export(tmp_path / "results" / "records" / "mine.jsonl")
+    assert {record.run_id for record in found} == {spec.signature for spec in specs[:2]}
+
+
+def test_collect_compresses_many_records(tmp_path, capsys):
+    store = Store(tmp_path / "runs")
+    for seed in range(101):
+        store.write(finished(seed=seed))
+    say(capsys, "collect", "--runs", str(store.root), "--results", str(tmp_path / "results"))
+    assert len(read_export(tmp_path / "results" / "records" / "runs.jsonl.gz")) == 101
+
+
+@pytest.fixture(scope="module")
+def large_store(tmp_path_factory) -> Path:
+    """Ten thousand records of the size of real ones."""
+    root = tmp_path_factory.mktemp("large") / "runs"
+    packages = {f"package-{number}": "1.2.3" for number in range(150)}
+    text = json.dumps(json.loads(finished().to_json()) | {"environment": {"packages": packages}}, indent=1)
+    for number in range(10_000):
+        folder = root / f"{number:012x}"
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(text.replace(finished().run_id, folder.name))
+    return root
+
+
+def test_ten_thousand_records_are_told_in_two_seconds_of_work(large_store):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    code = (
+        "import sys, time; from lorta.cli.main import main\n"
+        f"main(['status', '--runs', {str(large_store)!r}])\n"
+        "print(time.process_time(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    first, *_, last = done.stdout.splitlines()
+    assert first == "10000 runs: 10000 done"
+    seconds, torch = last.split()
+    assert torch == "False"
+    assert float(seconds) < 2.0  # of processor time: the machine may be busy
+
+
+def test_a_plan_of_120_cells_takes_a_second_of_work(tmp_path):
+    words = ["adapter=head_only,lora,vera,loretta_rep,lorta", "rank=4,8", "task=glue", "seed=0,1"]
+    code = (
+        "import sys, time; from lorta.cli.main import main\n"
+        f"main(['plan', '-m', 'runtime.runs={tmp_path}', *{words!r}])\n"
+        "print(time.process_time(), 'torch' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    seconds, torch = done.stdout.splitlines()[-1].split()
+    assert "108 runs" in done.stdout
+    assert torch == "False"
+    assert float(seconds) < 1.5  # about 0.8 alone on a core; other processes' caches cost the rest

@@ -1,0 +1,108 @@
+"""`lorta drift`: the committed canaries come out as recorded, and a change is found where it was made."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorta.cli.drift import canaries
+from lorta.cli.main import main
+from lorta.config.places import CONF
+from lorta.drift import canary
+from lorta.drift.canary import TOLERANCES, Drift, Look, changes_since, check
+from lorta.planning.planner import make_plan
+from lorta.records.store import RECORD_NAME, Store
+from lorta.system.provenance import environment, hardware
+
+COMMITTED = Path(__file__).parents[2] / "results" / "canary"
+PLACE = f"runtime.runs={COMMITTED}"
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """A copy of the canary of LoRA on RTE."""
+    (spec,) = [
+        spec
+        for spec in make_plan(["experiment=canary", "adapter=lora", "task=glue/rte", PLACE], False, CONF).specs
+        if (COMMITTED / spec.run_id).is_dir()
+    ]
+    return Path(shutil.copytree(COMMITTED / spec.run_id, tmp_path / spec.run_id))
+
+
+def test_the_recipe_is_what_is_committed():
+    planned = {spec.run_id for spec in make_plan(["experiment=canary", PLACE], True, CONF).specs}
+    assert {folder.name for folder in canaries(COMMITTED)} == planned, "lorta drift --record makes them anew"
+
+
+@pytest.mark.parametrize("folder", canaries(COMMITTED), ids=lambda folder: folder.name)
+def test_a_committed_canary_is_clean_and_names_no_place(folder):
+    assert Store(folder.parent).read(folder.name).code.git_dirty is False
+    text = "".join(file.read_text() for file in folder.rglob("*.json*"))
+    assert not any(place in text for place in ("/home/", "/tmp/", "/root/", str(Path.cwd())))
+
+
+def test_a_canary_comes_out_as_recorded(encoder):
+    found = check(encoder, CONF)
+    assert found.kinds == (), [look for look in found.looks if look.drifted(not found.changes)]
+    assert [look.kind for look in found.looks] == ["evaluation", "evaluation", "training", "training"]
+
+
+def test_another_optimizer_is_training_drift_alone(encoder, monkeypatch):
+    monkeypatch.setattr(torch.optim, "AdamW", torch.optim.Adamax)
+    assert check(encoder, CONF).kinds == ("training",)
+
+
+def test_another_stored_adapter_is_found_by_its_predictions(encoder):
+    file = encoder / "adapter" / "adapter_model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file)
+    drifted = [look.name for look in check(encoder, CONF).looks if look.drifted(exact=False)]
+    assert drifted == ["predictions", "weights"]
+
+
+def test_another_metric_is_found_in_the_stored_predictions(encoder):
+    values = json.loads((encoder / RECORD_NAME).read_text())
+    values["metrics"]["evaluation"]["accuracy"]["value"] += 0.01
+    (encoder / RECORD_NAME).write_text(json.dumps(values))
+    drifted = [look.name for look in check(encoder, CONF).looks if look.drifted(exact=False)]
+    assert drifted == ["scores"]
+
+
+def test_touched_predictions_are_refused(encoder):
+    (encoder / "predictions.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="must have sha256"):
+        check(encoder, CONF)
+
+
+def test_equality_is_expected_unless_something_changed():
+    look = Look("training", "losses", TOLERANCES["losses"] / 2, "")
+    assert look.drifted(exact=True)
+    assert not look.drifted(exact=False)
+
+
+def test_versions_and_processors_that_changed_are_named(encoder):
+    record = Store(encoder.parent).read(encoder.name)
+    record = replace(record, environment=environment(), hardware=hardware())
+    assert changes_since(record) == ()
+    older = replace(environment(), packages={**environment().packages, "torch": "1.0"})
+    changed = changes_since(replace(record, environment=older, hardware=replace(hardware(), cpu="abacus")))
+    assert changed == (f"torch 1.0 -> {environment().packages['torch']}", f"abacus -> {hardware().cpu}")
+
+
+def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(encoder, capsys, monkeypatch):
+    record = Store(encoder.parent).read(encoder.name)
+    Store(encoder.parent).write(replace(record, environment=environment(), hardware=hardware()))
+    assert main(["drift", "--canaries", str(encoder.parent), "--if-changed"]) == 0
+    assert "nothing was run" in capsys.readouterr().out
+    look = Look("training", "weights", 0.5, "trained again: weights")
+    monkeypatch.setattr(canary, "check", lambda folder, conf: Drift("a canary", (), (look,)))
+    assert main(["drift", "--canaries", str(encoder.parent)]) == 1
+    assert "DRIFT training: trained again: weights" in capsys.readouterr().out
+
+
+def test_a_place_without_canaries_is_a_sentence(tmp_path, capsys):
+    assert main(["drift", "--canaries", str(tmp_path)]) == 2
+    assert "lorta drift --record" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""What workers share: frozen imports, tokenizers, and base weights that are pages of the model's file."""
+
+import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import RobertaForSequenceClassification
+
+from lorta.config.places import CONF
+from lorta.launch import preload as rehearsal
+from lorta.models.backbone import load_classifier
+from lorta.models.locate import ModelFiles
+from lorta.models.tokenizer import keep_tokenizer, load_tokenizer, tokenizer_sha256
+from lorta.planning.planner import make_plan
+from tests.contract.backbones import backbone
+
+ROOT = Path(__file__).parents[2]
+TOKENIZER = ROOT / "lorta" / "embedded" / "weights" / "tiny"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_base_weights_are_pages_of_their_file_and_no_copies(tmp_path):
+    model = backbone("roberta").model
+    model.save_pretrained(tmp_path)
+    for file in TOKENIZER.glob("tokenizer*.json"):
+        shutil.copy(file, tmp_path)
+    files = ModelFiles(str(tmp_path), None, "", model.config.to_dict())
+    loaded = load_classifier(files, 2, "fp32").model
+    assert isinstance(loaded, RobertaForSequenceClassification)
+    maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    ranges = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in maps]
+    copies = [
+        name
+        for name, weight in loaded.named_parameters()
+        if not any(start <= weight.data_ptr() < end for start, end in ranges)
+    ]
+    assert copies == []
+
+
+def test_the_server_of_workers_freezes_what_it_imported():
+    assert int(output("import gc, lorta.launch.preload_server; print(gc.get_freeze_count())")) > 1000
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_tokenizer_that_was_kept_is_handed_out_once():
+    files = ModelFiles(str(TOKENIZER), None, "", {})
+    keep_tokenizer(files)
+    first, second = load_tokenizer(files), load_tokenizer(files)
+    first.padding_side = "left"
+    assert second.padding_side == "right"
+    assert tokenizer_sha256(first) == tokenizer_sha256(second)
+
+
+def test_the_server_of_workers_rehearses_every_model_of_a_sweep():
+    programme = rehearsal.programme(make_plan(["task=glue/rte,instruct", "adapter=lora,lorta"], True, CONF).specs)
+    code = (
+        "import sys, lorta.launch.preload_server, torch\n"
+        "from lorta.models import tokenizer\n"
+        "models = [name for name in sys.modules if name.startswith('transformers.models.') and '.modeling_' in name]\n"
+        "print(len(tokenizer._kept), torch.get_num_threads(), sorted(name.rpartition('_')[2] for name in models))"
+    )
+    kept, threads, models = output(code, programme).split(maxsplit=2)
+    assert (kept, threads) == ("2", "1")
+    assert "'roberta'" in models
+    assert "'llama'" in models
+
+
+def test_a_model_that_cannot_be_loaded_stops_no_server():
+    programme = rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs).replace("package:", "nowhere:")
+    assert "nowhere:" in programme
+    assert output("import lorta.launch.preload_server; print('there')", programme) == "there"
+
+
+def test_a_module_that_cannot_be_imported_stops_no_server(tmp_path, monkeypatch):
+    (tmp_path / "of_an_author.py").write_text("raise RuntimeError('not finished')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    programme = json.loads(rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs))
+    programme["modules"].insert(0, "of_an_author")
+    assert (
+        output("import lorta.launch.preload_server, sys; print('peft' in sys.modules)", json.dumps(programme)) == "True"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_beside_a_gpu_workers_import_torch_themselves(tmp_path):
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    code = (
+        "from multiprocessing.forkserver import _forkserver as server\n"
+        "from pathlib import Path\n"
+        "from lorta.launch import local as workers\n"
+        "from lorta.config.places import CONF\n"
+        "from lorta.planning.planner import make_plan\n"
+        "workers.gpus_here = lambda: True\n"
+        f"plan = make_plan(['adapter=head_only', 'trainer=smoke', *{places!r}], False, CONF)\n"
+        "statuses = [record.status for record in workers.run_all(plan.specs, 1) if record]\n"
+        "print(*statuses, 'libtorch' in Path(f'/proc/{server._forkserver_pid}/maps').read_text())"
+    )
+    assert output(code) == "success False"
+
+
+def output(code: str, programme: str | None = None) -> str:
+    """What a Python process of its own prints."""
+    more = {} if programme is None else {rehearsal.VARIABLE: programme}
+    found = {name: value for name, value in os.environ.items() if name != rehearsal.VARIABLE}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env={**found, **more})
+    return done.stdout.strip()

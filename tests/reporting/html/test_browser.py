@@ -1,0 +1,205 @@
+"""The page as a reader meets it, in headless Chromium: Debian's, driven by Playwright."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lorta.analysis.load import Source
+from lorta.analysis.losses import History
+from lorta.reporting.html.assembly import make_page
+from tests.example_records import sweep, unfinished, with_config, with_section
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'lorta[dev]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'lorta[dev]'")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+
+RESET = """() => {
+  document.querySelector("dialog").close();
+  document.querySelectorAll("section details").forEach((part) => { part.open = false; });
+  document.querySelectorAll(".dt-search input, .dtcc-search input").forEach((input) => {
+    input.value = "";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  document.activeElement.blur();
+  scrollTo(0, 0);
+}"""
+WIDTHS = {"phone": 390, "desktop": 1440}
+both_widths = pytest.mark.parametrize("page", WIDTHS, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory) -> Path:
+    """A page with two tables of two tasks, failures, and training curves."""
+    records = [*sweep(), unfinished("failed", seed=9), unfinished("skipped", adapter="loretta_rep", seed=8)]
+    records += [
+        with_section(with_config(record, data={"root": "elsewhere"}), "task", protocol=2, higher_is_better=False)
+        for record in sweep()
+    ]
+    histories = {record.run_id: History(record.run_id, "x", (1, 2, 3), (3.0, 2.0, 1.0)) for record in records}
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    file.write_text(make_page("example", Source(records, {}, histories), {}), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def pages(browser, page_file) -> dict[str, tuple["playwright.Page", list[str]]]:
+    """The page at both widths, once its tables are there, and all that went wrong or asked for a network."""
+    return {name: _opened(browser, page_file, width) for name, width in WIDTHS.items()}
+
+
+def _opened(browser, file: Path, width: int) -> tuple["playwright.Page", list[str]]:
+    found, wrong = browser.new_page(viewport={"width": width, "height": 900}), []
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    found.on("request", lambda sent: wrong.append(sent.url) if not _is_local(sent.url, file) else None)
+    found.goto(file.as_uri())
+    found.wait_for_selector("html[data-ready=true]")
+    return found, wrong
+
+
+@pytest.fixture
+def page(request, pages) -> Iterator["playwright.Page"]:
+    """The page as at first but for what is sorted; an error or a request for a network fails the test at its end."""
+    found, wrong = pages[getattr(request, "param", "desktop")]
+    found.evaluate(RESET)
+    playwright.expect(found.locator("#scores-1 tbody tr")).to_have_count(5)
+    yield found
+    assert wrong == []
+
+
+def _is_local(url: str, file: Path) -> bool:
+    return url.startswith(("data:", "blob:")) or url.partition("#")[0] == file.as_uri()
+
+
+def column(page, number: int) -> list[str]:
+    cells = page.locator(f"#scores-1 tbody tr > *:nth-child({number})")
+    return [text.partition("\n")[0] for text in cells.all_inner_texts()]
+
+
+def sort(page, place: int, direction: str) -> None:
+    """Press a column's button; sorting ends a moment after the key."""
+    page.locator("#scores-1 thead [role=button]").nth(place).press("Enter")
+    page.wait_for_selector(f"#scores-1 th[aria-sort={direction}]")
+
+
+@both_widths
+def test_the_page_fits_its_width(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@both_widths
+def test_the_page_breaks_no_rule_of_accessibility(page):
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    for place in page.locator(".plot").all():
+        place.scroll_into_view_if_needed()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
+
+
+def test_the_record_view_breaks_no_rule_of_accessibility(page):
+    page.locator("#scores-1 td a").first.click()
+    page.locator("dialog summary").first.click()
+    playwright.expect(page.locator("dialog pre").first).to_be_visible()
+    found = axe.Axe().run(page, context="dialog").response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
+
+
+def test_a_table_is_sorted_by_the_keyboard(page):
+    for direction in ("ascending", "descending"):
+        sort(page, 1, direction)
+        counts = [int(text.replace(",", "")) for text in column(page, 2)]
+        assert counts == sorted((0, 360, 720, 4096, 8192), reverse=direction == "descending")
+
+
+def test_scores_are_sorted_as_numbers(page):
+    sort(page, 4, "ascending")
+    scores = [float(text.partition(" ")[0]) for text in column(page, 5)]
+    assert scores == sorted(scores)
+    assert len(set(scores)) > 2
+
+
+def test_a_table_is_filtered_as_a_whole_and_by_column(page):
+    rows = page.locator("#scores-1 tbody tr")
+    page.get_by_label("Filter scores:").first.fill("lorta")
+    playwright.expect(rows).to_have_count(2)
+    assert set(column(page, 1)) == {"lorta r=4", "lorta r=8"}
+    page.get_by_label("Filter scores:").first.fill("")
+    page.get_by_label("Filter by adapter", exact=True).first.fill("head")
+    playwright.expect(rows).to_have_count(1)
+    assert column(page, 1) == ["head_only"]
+
+
+@both_widths
+def test_a_score_opens_its_records_and_escape_closes_them(page):
+    link = page.locator("#scores-1 td a").first
+    link.press("Enter")
+    playwright.expect(page.locator("dialog summary")).to_have_count(3)
+    summaries = page.locator("dialog summary").all_inner_texts()
+    assert [re.sub(r"Run \w{12}", "Run", text) for text in summaries] == [
+        f"Run, seed {seed}, success" for seed in "012"
+    ]
+    page.locator("dialog summary").first.click()
+    playwright.expect(page.locator("dialog pre").first).to_contain_text('"config_hash"')
+    page.keyboard.press("Escape")
+    playwright.expect(page.locator("dialog")).to_be_hidden()
+    playwright.expect(link).to_be_focused()
+
+
+def test_an_address_with_a_run_opens_its_record(page, page_file):
+    run = page.locator("#all-runs tbody th a").first.inner_text()
+    page.goto(f"{page_file.as_uri()}#runs={run}")
+    playwright.expect(page.locator("dialog pre")).to_contain_text(f'"run_id": "{run}"')
+    page.get_by_role("button", name="Close").click()
+    playwright.expect(page.locator("dialog")).to_be_hidden()
+
+
+def test_every_run_is_in_the_table_of_all_runs_also_failed_ones(page):
+    page.get_by_label("Filter all runs:").fill("failed")
+    playwright.expect(page.locator("#all-runs tbody tr")).to_have_count(1)
+    assert "oom in train" in page.locator("#failures").inner_text()
+
+
+@both_widths
+def test_plots_are_drawn_with_values_on_hover(page):
+    place = page.locator(".plot").first
+    place.scroll_into_view_if_needed()
+    place.locator(".scatterlayer .points path").first.wait_for()
+    dots = place.locator(".scatterlayer .points path")
+    dots.last.hover(force=True)
+    playwright.expect(place.locator(".hoverlayer")).to_contain_text(re.compile(r"lor(t)?a r=\d: \d+\.\d"))
+
+
+def test_plots_by_task_are_drawn_when_they_are_opened(browser, page_file):
+    page, _ = _opened(browser, page_file, WIDTHS["desktop"])
+    details = page.locator("section details").first
+    assert details.locator(".main-svg").count() == 0
+    details.locator("summary").press("Enter")
+    details.locator(".main-svg").first.wait_for()
+
+
+def test_every_plot_has_a_name_and_words_for_what_it_shows(page):
+    names = [place.get_attribute("aria-label") for place in page.locator(".plot").all()]
+    assert names and all(names)
+    assert page.locator("figure figcaption").count() == len(names)
+    assert "Pareto front: lorta r=4" in page.locator("figcaption").first.inner_text()
+
+
+def test_the_skip_link_comes_first_and_leads_to_the_results(page):
+    first = page.locator("a, button, input, select, summary, [tabindex]").first
+    assert first.bounding_box()["x"] < 0  # out of sight until it has the focus
+    first.focus()
+    assert first.bounding_box()["x"] > 0
+    first.press("Enter")
+    playwright.expect(page).to_have_url(re.compile("#content$"))

@@ -1,0 +1,156 @@
+import base64
+import gzip
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorta.analysis.load import Source
+from lorta.analysis.losses import History
+from lorta.cli.main import main
+from lorta.records.record import RunRecord
+from lorta.records.store import Store, export
+from lorta.reporting.html.assembly import make_page
+from tests.example_records import finished, sweep, unfinished, with_section
+from tests.reporting.html.many_records import many
+
+ROOT = Path(__file__).parents[3]
+
+
+def packed(page: str, key: str) -> dict[str, Any]:
+    found = re.search(rf'<script type="application/gzip" id="{key}">([^<]*)</script>', page)
+    assert found
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+def expanded(value: Any, shared: list[Any]) -> Any:
+    """Do what page.js does."""
+    if isinstance(value, list):
+        return [expanded(part, shared) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if list(value) == ["="]:
+        return expanded(shared[value["="]], shared)
+    return {key: expanded(part, shared) for key, part in value.items()}
+
+
+def page_of(records: list[RunRecord], reference: dict[str, RunRecord] | None = None, **losses: History) -> str:
+    return make_page("x", Source(records, {}, losses), reference or {})
+
+
+def test_the_page_has_the_same_bytes_for_any_order_of_records():
+    assert page_of(sweep()) == page_of(sweep()[::-1])
+
+
+def test_the_page_names_nothing_outside_itself():
+    page = page_of(sweep())
+    assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
+    assert not re.search(r"@import|url\((?!['\"]?data:)", page)
+
+
+def test_records_are_whole_in_the_page():
+    records = [*sweep(), unfinished("failed", seed=9)]
+    data = packed(page_of(records), "data")
+    assert {run: expanded(found, data["shared"]) for run, found in data["records"].items()} == {
+        record.run_id: json.loads(record.to_json()) for record in records
+    }
+
+
+def test_what_records_share_is_in_the_page_once():
+    data = packed(page_of(sweep()), "data")
+    texts = [json.dumps(found, sort_keys=True) for found in data["shared"]]
+    assert len(texts) == len(set(texts))
+
+
+def test_every_score_links_to_the_runs_behind_it():
+    records = [finished(seed=seed) for seed in range(2)]
+    runs = ",".join(sorted(record.run_id for record in records))
+    assert f'<a href="#runs={runs}">' in page_of(records)
+
+
+def test_runs_without_a_result_are_listed_with_their_reason():
+    page = page_of([*sweep(), unfinished("failed", seed=9), unfinished("skipped", seed=8)])
+    assert "oom in train: OutOfMemoryError: no memory left" in page
+    assert "a TT layer needs a hidden size that factorises" in page
+    assert 'href="#without-a-result"' in page
+    assert "without-a-result" not in page_of(sweep())
+
+
+def test_what_records_say_is_no_markup():
+    page = page_of([*sweep(), replace(unfinished("skipped"), reason="<b>no</b>")])
+    assert "&lt;b&gt;no&lt;/b&gt;" in page
+    assert "<b>no</b>" not in page
+
+
+def test_drift_and_provenance_are_told():
+    records = [finished(), finished(seed=1)]
+    page = page_of(records, {finished().run_id: with_section(finished(value=0.5), "time", wall_s=1.0)})
+    assert "1 of 1 runs that were recorded elsewhere have other scores here" in page
+    assert "lorta 0.1.0 at aaaaaaaaaaaa" in page
+
+
+def test_training_curves_are_drawn_of_known_histories():
+    record = finished()
+    history = History(record.run_id, "x", (10, 20), (1.0, 0.5))
+    assert "Training loss" in page_of([record], **{record.run_id: history})
+    assert "Training loss" not in page_of([record])
+
+
+def test_the_command_reads_a_store_or_exported_suites(tmp_path, capsys):
+    store = Store(tmp_path / "runs")
+    for record in sweep():
+        store.write(record)
+    export(sweep(), tmp_path / "records" / "x.jsonl")
+    for source in (["--runs", str(store.root)], ["--records", str(tmp_path / "records" / "x.jsonl")]):
+        assert main(["report", *source, "--to", str(tmp_path / "page.html"), "--results", str(tmp_path)]) == 0
+        assert f"page.html: {len(sweep())} runs" in capsys.readouterr().out
+        assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_drift_is_against_the_other_collected_suites(tmp_path):
+    for name, value in (("here", 0.8), ("there", 0.7)):
+        export([replace(finished(), metrics=finished(value=value).metrics)], tmp_path / "records" / f"{name}.jsonl")
+    suite = str(tmp_path / "records" / "here.jsonl")
+    assert main(["report", "--records", suite, "--to", str(tmp_path / "page.html"), "--results", str(tmp_path)]) == 0
+    assert "1 of 1 runs that were recorded elsewhere have other scores here" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--runs", "nowhere", "--to", "a.html"], "there is no nowhere"),
+        (["--runs", ".", "--to", "a.html"], "there is no record to report"),
+        (["--runs", ".", "--to", "a.pdf"], "ends in .html, got a.pdf"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, capsys, words, problem):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *words]) == 2
+    assert problem in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ten_thousand_records_are_a_page_of_under_12_megabytes_in_under_15_seconds(tmp_path):
+    found = many()
+    start = time.process_time()
+    page = make_page("many", found, {})
+    assert time.process_time() - start < 15
+    assert len(found.records) > 10_000
+    assert len(page.encode()) < 12e6
+
+
+def test_the_command_imports_no_torch(tmp_path):
+    export(sweep(), tmp_path / "records" / "x.jsonl")
+    code = (
+        "import sys; from lorta.cli.main import main\n"
+        "assert main(['report', '--records', 'records/x.jsonl', '--to', 'x.html']) == 0\n"
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})

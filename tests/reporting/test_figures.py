@@ -1,0 +1,86 @@
+import re
+
+import pytest
+
+from lorta.analysis.significance import analyse
+from lorta.cli.main import main
+from lorta.records.store import export
+from lorta.reporting.figures import FORMATS, draw, plot
+from lorta.reporting.panels import Curve, Panel, Point, score_panels
+from tests.example_records import finished, sweep, the_table
+
+
+def band(adapters: list[str]):
+    table = the_table([finished(name, parameters=100 * place) for place, name in enumerate(adapters, 1)])
+    return "title", score_panels(table, analyse(table, {}))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_figure_has_the_same_bytes_every_time(tmp_path, kind):
+    for name in "ab":
+        plot([band(["lora", "lorta"])], tmp_path / name, [kind])
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_formats_are_what_they_are_called(tmp_path, kind, start):
+    plot([band(["lora"])], tmp_path / "a", [kind])
+    assert (tmp_path / f"a.{kind}").read_bytes().startswith(start)
+
+
+def test_methods_look_the_same_beside_any_others_and_differ_without_colour():
+    (alone,), many = looks(["vera"]), looks(["lora", "bitfit", "vera", "lorta"])
+    assert alone in many
+    assert len({look[1:] for look in many}) == 4
+
+
+def looks(adapters: list[str]) -> list[tuple[str, str, str]]:
+    (axis,) = draw([band(adapters)]).subfigs[0].axes
+    lines = [bars.lines[0] for bars in axis.containers]
+    return [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines]
+
+
+def test_curves_of_one_method_differ_in_the_fill_of_their_markers():
+    table = the_table([finished(rank=rank, warmup=warmup) for rank in (4, 8) for warmup in (0.0, 0.5)])
+    (axis,) = draw([("title", score_panels(table, analyse(table, {})))]).subfigs[0].axes
+    lines = [bars.lines[0] for bars in axis.containers]
+    assert [(line.get_marker(), line.get_fillstyle()) for line in lines] == [("o", "full"), ("o", "none")]
+
+
+def test_no_bar_is_drawn_without_an_interval():
+    (axis,) = draw([band(["lora"])]).subfigs[0].axes
+    assert [bars.has_yerr for bars in axis.containers] == [False]
+
+
+@pytest.mark.parametrize(("rate", "shown"), [(0.003, "0.004"), (3000, "4k")])
+def test_small_numbers_are_labelled_as_they_are_and_large_ones_short(rate, shown):
+    panel = Panel(
+        "", "", "", (Curve("lora", "lora", (Point(rate, 1, None, None, ""), Point(2 * rate, 2, None, None, ""))),)
+    )
+    figure = draw([("title", [panel])])
+    figure.canvas.draw()
+    assert shown in {label.get_text() for label in figure.subfigs[0].axes[0].get_xticklabels()}
+
+
+def test_the_front_rises_in_steps():
+    table = the_table([finished("lora", value=0.5), finished("vera", value=0.9, parameters=2000)])
+    (axis,) = draw([("title", score_panels(table, analyse(table, {})))]).subfigs[0].axes
+    (front,) = [line for line in axis.lines if line.get_zorder() == 0]
+    assert (front.get_drawstyle(), list(front.get_xdata())) == ("steps-post", [1000.0, 2000.0])
+
+
+def test_table_command_writes_every_kind_of_plot_in_every_format_asked_for(tmp_path, capsys):
+    export(sweep(), tmp_path / "records" / "x.jsonl")
+    suite = str(tmp_path / "records" / "x.jsonl")
+    assert main(["table", "--records", suite, "--results", str(tmp_path), "--formats", "svg,pdf"]) == 0
+    written = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    kinds = ("x", "x.costs", "x.ranks")
+    assert written == sorted(f"{kind}.{ending}" for kind in kinds for ending in ("svg", "pdf"))
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path, capsys):
+    export(sweep(), tmp_path / "records" / "x.jsonl")
+    suite = str(tmp_path / "records" / "x.jsonl")
+    assert main(["table", "--records", suite, "--results", str(tmp_path), "--formats", "png,gif"]) == 2
+    assert re.search(r"--formats takes png, pdf, svg.* got gif", capsys.readouterr().err)
+    assert not (tmp_path / "reports").exists()

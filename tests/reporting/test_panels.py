@@ -1,0 +1,171 @@
+from dataclasses import replace
+
+import pytest
+
+from lorta.analysis.losses import History
+from lorta.analysis.significance import analyse
+from lorta.analysis.summary import Table
+from lorta.records.record import Memory, RunRecord, Storage
+from lorta.reporting.panels import (
+    Curve,
+    Panel,
+    Point,
+    cost_panels,
+    rank_panels,
+    rate_panels,
+    score_panels,
+    training_panels,
+)
+from tests.example_records import finished, sweep, the_table, with_section
+
+
+def sized(value: float, parameters: int, seed: int = 0, **options: object) -> RunRecord:
+    """Return a run of an adapter that is named after its size."""
+    return finished(f"m{parameters}", value=value, parameters=parameters, seed=seed, **options)
+
+
+def panel_of(records: list[RunRecord]) -> Panel:
+    table = the_table(records)
+    return score_panels(table, analyse(table, {}))[0]
+
+
+def losing(records: list[RunRecord]) -> list[RunRecord]:
+    return [with_section(record, "task", higher_is_better=False) for record in records]
+
+
+SIZES = [(0.5, 100), (0.4, 200), (0.7, 300), (0.7, 400), (0.9, 500)]
+
+
+def test_front_is_what_nothing_beats_in_score_and_size():
+    panel = panel_of([sized(value, size) for value, size in SIZES])
+    assert [point.x for point in panel.front] == [100, 300, 500]
+
+
+def test_front_of_losses_is_lowest():
+    panel = panel_of(losing([sized(value, size) for value, size in SIZES]))
+    assert [point.x for point in panel.front] == [100, 200]
+
+
+def test_a_method_without_parameters_goes_across_and_is_on_no_front():
+    panel = panel_of([sized(0.99, 0), sized(0.8, 100), sized(0.9, 200)])
+    assert [(curve.method, curve.across) for curve in panel.curves] == [("m100", False), ("m200", False), ("m0", True)]
+    assert [point.x for point in panel.front] == [100, 200]
+
+
+def test_bars_are_the_intervals_of_the_analysis():
+    records = [sized(0.8 + seed / 100, 100, seed) for seed in range(3)]
+    table = the_table(records)
+    analysis = analyse(table, {})
+    (curve,) = score_panels(table, analysis)[0].curves
+    assert curve.points[0][2:4] == (analysis.intervals[0, "glue/rte"].low, analysis.intervals[0, "glue/rte"].high)
+    assert panel_of([sized(0.8, 100)]).curves[0].points[0][2:4] == (None, None)
+
+
+def test_average_comes_first_and_then_every_task():
+    table = the_table(sweep())
+    titles = [panel.title for panel in score_panels(table, analyse(table, {}))]
+    assert titles == ["average", "rte (accuracy)", "stsb (pearson)"]
+
+
+def costly(record: RunRecord) -> RunRecord:
+    memory = Memory(
+        train_peak_allocated_bytes=None,
+        train_peak_reserved_bytes=None,
+        eval_peak_reserved_bytes=None,
+        baseline_reserved_bytes=None,
+        host_rss_peak_bytes=2**30,
+        train_peak_tensor_bytes=3 * 2**20,
+    )
+    return replace(record, memory=memory, storage=Storage(adapter_bytes=4096))
+
+
+def costs(records: list[RunRecord]) -> dict[str, float]:
+    table = the_table(records)
+    return {panel.x_label: panel.curves[0].points[0].x for panel in cost_panels(table, analyse(table, {}))}
+
+
+def test_a_cost_that_no_run_knows_has_no_panel():
+    assert costs([finished()]) == {"training time, s": 4.0}
+
+
+def test_costs_are_seconds_mebibytes_and_kibibytes():
+    found = costs([costly(finished())])
+    assert found == {"training time, s": 4.0, "training peak memory, MiB": 3.0, "stored adapter, KiB": 4.0}
+
+
+def test_rank_curves_are_of_methods_with_several_ranks():
+    records = [finished(rank=rank, parameters=100 * rank) for rank in (4, 8)] + [finished("vera")]
+    table = the_table(records)
+    (panel,) = rank_panels(table, analyse(table, {}))
+    assert [(curve.method, [point.x for point in curve.points]) for curve in panel.curves] == [("lora", [4.0, 8.0])]
+    assert panel.front == ()
+
+
+def test_one_rank_each_has_no_rank_curves():
+    table = the_table([finished(), finished("vera")])
+    assert rank_panels(table, analyse(table, {})) == []
+
+
+def rated(rate: float, value: float, seed: int = 0, adapter: str = "lora", **config: object) -> RunRecord:
+    record = finished(adapter, value=value, seed=seed, learning_rate=rate, **config)
+    return with_section(record, "adapter", learning_rate=rate)
+
+
+def test_learning_rates_of_one_method_are_a_curve_with_the_range_of_seeds():
+    table = the_table([rated(0.1, 0.5), rated(0.1, 0.7, seed=1), rated(0.01, 0.9), rated(0.1, 0.9, adapter="vera")])
+    (panel,) = rate_panels(table)
+    (curve,) = panel.curves
+    assert curve.method == "lora"
+    assert [point[:4] for point in curve.points] == [(0.01, 90.0, None, None), (0.1, pytest.approx(60.0), 50.0, 70.0)]
+
+
+def test_a_curve_over_learning_rates_mixes_no_other_settings():
+    records = [rated(rate, 0.5, warmup=warmup) for rate in (0.1, 0.01) for warmup in (0.0, 0.5)]
+    (panel,) = rate_panels(the_table(records))
+    assert [curve.name for curve in panel.curves] == ["lora r=4 (warmup=0.0)", "lora r=4 (warmup=0.5)"]
+
+
+def test_curves_of_one_method_are_numbered_alike_in_all_panels():
+    records = [
+        finished(adapter, task, rank=rank, parameters=100 * rank, warmup=warmup)
+        for adapter, task in (("lora", "rte"), ("lora", "stsb"), ("vera", "rte"))
+        for warmup in (0.0, 0.5)
+        for rank in (4, 8)
+    ]
+    table = the_table(records)
+    panels = score_panels(table, analyse(table, {}))
+    assert {(curve.name, curve.number) for panel in panels for curve in panel.curves} == {
+        ("lora (warmup=0.0)", 0),
+        ("lora (warmup=0.5)", 1),
+        ("vera (warmup=0.0)", 0),
+        ("vera (warmup=0.5)", 1),
+    }
+
+
+def trained(table: Table, steps: dict[int, tuple[int, ...]]) -> list[Panel]:
+    losses = {
+        run.record.run_id: History(run.record.run_id, "x", steps[run.record.seed], (1.0 + run.record.seed, 0.5))
+        for run in table.runs
+        if run.record.seed in steps
+    }
+    return training_panels(table, losses)
+
+
+def test_training_curves_average_the_seeds_that_are_known():
+    table = the_table([finished(seed=seed) for seed in range(3)])
+    (panel,) = trained(table, {0: (10, 20), 1: (10, 20)})
+    assert [(point.x, point.y) for point in panel.curves[0].points] == [(10, 1.5), (20, 0.5)]
+
+
+def test_seeds_that_logged_other_steps_are_not_averaged():
+    table = the_table([finished(seed=seed) for seed in range(2)])
+    assert trained(table, {0: (10, 20), 1: (10, 30)}) == []
+
+
+def test_long_bars_are_cut_and_short_ones_are_not():
+    def shown(low: float) -> tuple[float, float] | None:
+        points = (Point(1, 80.0, low, 81.0, ""), Point(2, 90.0, 89.0, 91.0, ""))
+        return Panel("", "", "", (Curve("a", "a", points),)).y_range
+
+    assert shown(79.0) == (78.5, 91.5)
+    assert shown(-100.0) == (74.5, 91.5)
