@@ -51,15 +51,15 @@ def split_side(size: int, largest: int = LARGEST_FACTOR) -> tuple[int, ...]:
     Each is at most `largest`, or the size's largest prime factor where that is more.
     """
     largest = max(largest, _largest_prime(size))
-    return min(_factorisations(size, 2, largest), key=lambda factors: (len(factors), sum(factors)))
+    return min(factorisations(size, 2, largest), key=lambda factors: (len(factors), sum(factors)))
 
 
-def _factorisations(size: int, smallest: int, largest: int) -> list[tuple[int, ...]]:
+def factorisations(size: int, smallest: int, largest: int) -> list[tuple[int, ...]]:
     """Return all rising tuples of factors within the two bounds whose product is `size`."""
     found = [(size,)] if smallest <= size <= largest else []
     for factor in range(smallest, min(math.isqrt(size), largest) + 1):
         if size % factor == 0:
-            found += [(factor, *rest) for rest in _factorisations(size // factor, factor, largest)]
+            found += [(factor, *rest) for rest in factorisations(size // factor, factor, largest)]
     return found or ([()] if size == 1 else [])
 
 

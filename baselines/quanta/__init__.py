@@ -1,0 +1,1 @@
+"""QuanTA, updates that are circuits of small matrices on pairs of axes."""
