@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.quanta.axes import axes_of
-from lorta.peft_registry import register_tuner
+from lorta.peft_extension.registry import register_tuner
 
 
 @dataclass
