@@ -4,6 +4,7 @@ The reference is always the backbone: with the adapter switched off where that g
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from transformers import Trainer, TrainerCallback
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
+from experiments.dropout import without_dropout
 from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
 from lorta.config.settings import TrainerSettings
 from lorta.models.backbone import Backbone, padding_id
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone
+EXACT_START, ROUNDED_START = 1e-3, 0.05  # of the first loss, in nats, in float32 and in bfloat16 or on a quantised base
 TOLERANCE = 0.1  # of a log-probability, in nats and relative: LLM.int8() rounds by what else is in a batch
 
 
@@ -41,6 +44,14 @@ class Untouched:
     probe: list[PairScore]  # the first PROBE_ROWS of them again, as a batch: 8-bit products depend on the batch
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What DPO compares with: a model of its own, or None for the trained one with its adapter switched off."""
+
+    model: nn.Module | None
+    is_start: bool  # whether training begins as the reference: the first loss is ln 2 then
+
+
 class _NoReference(nn.Module):
     """Stands where TRL wants a reference model while it is set up."""
 
@@ -56,10 +67,30 @@ class PreferenceTrainer(OwnDataOrder, DPOTrainer):
     before, which not every tuner can hold. With `ref_model` None after set-up it switches the adapter off instead.
     """
 
-    def __init__(self, model: Any, reference: nn.Module | None, **rest: Any) -> None:
-        stand_in = reference if reference is not None else _NoReference(model.config)
+    def __init__(self, model: Any, reference: Reference, **rest: Any) -> None:
+        stand_in = reference.model if reference.model is not None else _NoReference(model.config)
         super().__init__(model, ref_model=stand_in, **rest)  # pyright: ignore[reportArgumentType]
-        self.ref_model = reference
+        self.ref_model = reference.model
+        self._start_is_checked = not reference.is_start
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return TRL's loss. Raises ValueError where training does not begin as the reference, although it should."""
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self._start_is_checked and self.state.global_step == 0:
+            self._check_start(float(found[0] if return_outputs else found), model)
+        self._start_is_checked = True
+        return found
+
+    def _check_start(self, loss: float, model: nn.Module) -> None:
+        exact = not self.args.bf16 and all(weight.dtype == torch.float32 for weight in model.parameters())
+        if abs(loss - math.log(2)) > (EXACT_START if exact else ROUNDED_START):
+            raise ValueError(
+                f"task=dpo: the first loss is {loss:.4f} and must be ln 2 = {math.log(2):.4f}, because the adapter "
+                "begins as the reference: in training the model draws at random (a dropout that could not be switched "
+                "off), or it does not compute what it does in evaluation"
+            )
 
     def _prepare_dataset(self, dataset: Any, *unused: Any) -> Any:
         return dataset
@@ -100,36 +131,40 @@ def _probe(rows: Any) -> Any:
     return rows.select(range(min(PROBE_ROWS, len(rows))))
 
 
-def reference_for(model: nn.Module, padding: int, rows: Any, untouched: Untouched, precision: str) -> nn.Module | None:
-    """Return None where switching the adapter off gives the backbone, else a frozen copy of the model as it begins.
+def reference_for(model: nn.Module, padding: int, rows: Any, untouched: Untouched, precision: str) -> Reference:
+    """Return the model itself where switching the adapter off gives the backbone, else a frozen copy as it begins.
 
     Both are compared with what the backbone said of the first rows (PiSSA, for example, leaves a residual behind, and
     full fine-tuning has nothing to switch off). Raises ValueError when neither is the backbone.
     """
 
-    def is_backbone() -> bool:
-        found = pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision)
-        return torch.allclose(sums(found), sums(untouched.probe), rtol=TOLERANCE, atol=TOLERANCE)
+    def sums() -> torch.Tensor:
+        return _sums(pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
 
-    def sums(pairs: Sequence[PairScore]) -> torch.Tensor:
-        return torch.tensor([[pair.chosen.log_probability, pair.rejected.log_probability] for pair in pairs])
+    def is_backbone(found: torch.Tensor) -> bool:
+        return torch.allclose(found, _sums(untouched.probe), rtol=TOLERANCE, atol=TOLERANCE)
 
     disable: Any = getattr(model, "disable_adapter", None)
     with disable() if disable else nullcontext():
-        same = is_backbone()
-    if disable and same:
-        return None
-    if not is_backbone():
+        off = sums()
+    start = sums() if disable else off
+    if disable and is_backbone(off):
+        return Reference(None, torch.allclose(start, off, rtol=1e-5, atol=1e-4))
+    if not is_backbone(start):
         raise ValueError(
             "task=dpo: this adapter cannot be switched off and does not begin as the backbone: no reference"
         )
     inner: Any = getattr(model, "get_base_model", lambda: model)()  # the adapter's layers are in it
-    return copy.deepcopy(inner).requires_grad_(False).eval()
+    return Reference(copy.deepcopy(inner).requires_grad_(False).eval(), is_start=True)
+
+
+def _sums(pairs: Sequence[PairScore]) -> torch.Tensor:
+    return torch.tensor([[pair.chosen.log_probability, pair.rejected.log_probability] for pair in pairs])
 
 
 def train_preference(
     model: nn.Module,
-    reference: nn.Module | None,
+    reference: Reference,
     backbone: Backbone,
     rows: Any,
     settings: TrainerSettings,
@@ -139,7 +174,7 @@ def train_preference(
     folder: Path,
     beta: float,
 ) -> TrainingOutcome:
-    """Train on rows of prompt_ids, chosen_ids and rejected_ids with the sigmoid loss; dropout is off, as TRL has it."""
+    """Train on rows of prompt_ids, chosen_ids and rejected_ids with the sigmoid loss; dropout is off, in every form."""
 
     def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
         config = DPOConfig(**arguments, **quiet(model), beta=beta, loss_type=["sigmoid"], max_length=None)
@@ -149,4 +184,5 @@ def train_preference(
 
     collate = DataCollatorForPreference(padding_id(backbone), max_length=None)
     architecture = backbone.geometry.architecture
-    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+    with without_dropout(model, *([] if reference.model is None else [reference.model])):
+        return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)

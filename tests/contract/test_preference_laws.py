@@ -37,6 +37,7 @@ def test_the_first_loss_is_log_2_exactly_where_the_adapter_begins_as_the_backbon
         pytest.skip(sentence)
     model = attach(method, "llama_lm")
     reference = reference_for(model, PADDING, ROWS, untouched, "fp32")
+    assert reference.is_start == (method.identity_at_start or reference.model is not None)
     config = DPOConfig(str(tmp_path), **quiet(model), beta=0.5, max_length=None, report_to=[], use_cpu=True, bf16=False)
     trainer = PreferenceTrainer(model, reference, args=config, train_dataset=ROWS, processing_class=tokenizer)
     batch = DataCollatorForPreference(PADDING, max_length=None)(list(ROWS))
@@ -66,5 +67,6 @@ def test_what_can_neither_be_switched_off_nor_begins_as_the_backbone_is_refused(
 @pytest.mark.parametrize(("name", "copied"), [("lorta", False), ("pissa", True), ("full", True)])
 def test_the_backbone_is_copied_only_where_nothing_can_be_switched_off(name, copied, untouched):
     reference = reference_for(attach(adapter(name, task="dpo"), "llama_lm"), PADDING, ROWS, untouched, "fp32")
-    assert (reference is not None) == copied
-    assert reference is None or not any(weight.requires_grad for weight in reference.parameters())
+    assert reference.is_start
+    assert (reference.model is not None) == copied
+    assert reference.model is None or not any(weight.requires_grad for weight in reference.model.parameters())

@@ -14,7 +14,7 @@ from experiments.folding.batches import TargetRows, TrainingBatches
 from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
 from experiments.folding.training import train_folding
-from experiments.preference import train_preference
+from experiments.preference import Reference, train_preference
 from experiments.supervised import train_supervised
 from lorta.embedded import tasks
 from lorta.embedded.folds import fold_rows
@@ -83,7 +83,9 @@ def prefer(parts: int, folder: Path, tokenizer):
     model = adapter("lora", task="dpo").attach(base, "CAUSAL_LM")
     columns = {"prompt_ids": ids(2), "chosen_ids": ids(3), "rejected_ids": ids(4)}
     rows = Dataset.from_dict(columns)
-    return train_preference(model, None, base, rows, in_parts(parts), 0, [], lambda: 0.0, folder, 0.5)
+    return train_preference(
+        model, Reference(None, is_start=True), base, rows, in_parts(parts), 0, [], lambda: 0.0, folder, 0.5
+    )
 
 
 def fold(parts: int, folder: Path, callbacks=(), **changes):
