@@ -7,6 +7,7 @@ take plain strings as well, because the members of that enum hash and compare li
 Source: PEFT 0.21.2, `peft/mapping.py` and `peft/tuners/tuners_utils.py`; PEFT issue 2273 on external tuners.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,27 @@ class ExternalTuner(BaseTuner):
     def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
         keep_4_bit_weights_readable(model)
         super().__init__(model, *args, **kwargs)
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """Return the name of a weight in a checkpoint, which holds no adapter's name.
+
+        PEFT's own version looks for that name in the last two places only, so that what a branch of several modules
+        holds was saved under the adapter's name and could be loaded under no other.
+        """
+        return re.sub(rf"(\.{re.escape(cls.prefix)}[^.]*)\.{re.escape(adapter_name)}(?=\.|$)", r"\1", key, count=1)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Name a checkpoint's weights as the model does; checkpoints of before, with an adapter's name inside, too."""
+        known = {cls._remove_adapter_name_from_key(key, adapter_name) for key in model.state_dict()}
+        named = re.compile(rf"(\.{re.escape(cls.prefix)}[^.]*)\.[^.]+")
+        plain = {key: named.sub(r"\1", key, count=1) for key in state_dict}
+        old = {key for key in state_dict if key not in known and plain[key] in known}
+        state_dict = {plain[key] if key in old else key: value for key, value in state_dict.items()}
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         """Put `new_module` in the place of `child`, with its adapter attributes on the child's device.
