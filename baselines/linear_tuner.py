@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
-from peft import PeftConfig
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 
+from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner
 
 
 @dataclass
-class LinearTunerConfig(PeftConfig):
+class LinearTunerConfig(ExternalConfig):
     """Which layers are adapted, with PEFT's own names and meanings. Raises ValueError for bad values."""
 
     target_modules: list[str] | str | None = None

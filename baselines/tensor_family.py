@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from peft import PeftConfig
 from torch import Tensor, nn
 
 from baselines.tensor_places import describe, widths
 from lorta.geometry import Geometry
+from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.shared_factors import SharedFactorLinear, SharedFactorModel, features
 
 Pair = tuple[Tensor, Tensor]  # (inputs, rank) and (outputs, rank): the update is up @ down.T
@@ -21,7 +21,7 @@ Factors = Mapping[str, Tensor]
 
 
 @dataclass
-class TensorConfig(PeftConfig):
+class TensorConfig(ExternalConfig):
     """Settings of every method, with PEFT's names where it has one. Raises ValueError for a value out of range."""
 
     r: int = 8

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import ExternalTuner, register_tuner
 
 PREFIX = "dynamic_subset_"
 
 
 @dataclass
-class DynamicSubsetConfig(PeftConfig):
+class DynamicSubsetConfig(ExternalConfig):
     """Which modules differ, and the settings of the run that made them differ."""
 
     target_modules: list[str] | str | None = None

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +21,7 @@ from torch.nn import functional
 from baselines.linear_tuner import LinearTuner
 from baselines.loretta.shapes import shape_key, tensor_shape
 from baselines.loretta.tensor_train import TensorTrainLinear
+from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import AdditiveTunerLayer, register_tuner
 
 INITS = ("faithful", "subtract_initial_delta", "zero_last_core")
@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "
 
 
 @dataclass
-class LorettaConfig(PeftConfig):
+class LorettaConfig(ExternalConfig):
     """What both variants share, with PEFT's own names and meanings where it has them. Raises ValueError for bad values.
 
     Normalisation layers, which the method also trains, go into `modules_to_save`.

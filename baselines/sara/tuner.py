@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig
 from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
 
 from baselines.sara.sparse import SparselyShiftedLinear, nuclear_gradient, shifted, smallest_magnitudes
+from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner, register_tuner
 
 
 @dataclass
-class SaraConfig(PeftConfig):
+class SaraConfig(ExternalConfig):
     """SaRA settings, with PEFT's names where PEFT has one. Raises ValueError for a value out of range."""
 
     r: int | None = None  # without a threshold: select as many weights as LoRA of rank r would add

@@ -2,18 +2,19 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-from peft import PeftConfig
-
+from lorta.peft_extension.config import ExternalConfig
 from lorta.tuner.factors import HeadSide, Init, OrderName, Scaling
 
 PEFT_TYPE = "LORTA"
 
 
 @dataclass
-class LortaConfig(PeftConfig):
+class LortaConfig(ExternalConfig):
     """LoRTA settings, with PEFT's names where PEFT has one. Raises ValueError for a value out of range."""
+
+    card_note: ClassVar[str] = "`lorta export FOLDER --to ANOTHER` writes it as a LoRA, which plain PEFT loads."
 
     r: int = field(default=8, metadata={"help": "Rank: columns of every factor."})
     alpha: float = field(default=8.0, metadata={"help": "Size of the update, see scaling."})
