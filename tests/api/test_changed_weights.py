@@ -13,7 +13,7 @@ def count(model):
 
 
 def test_a_function_named_in_the_yaml_counts():
-    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, changed="tests.api.test_changed_weights.count")
+    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, count_changed="tests.api.test_changed_weights.count")
     params = with_changed(finished(), adapter, SimpleNamespace(differing=7))
     assert params.changed == 7
     assert params.adapter == finished().params.adapter
@@ -25,7 +25,7 @@ def test_methods_that_add_weights_leave_it_open():
 
 
 def test_a_formula_does_not_hold_where_a_setting_excludes_it():
-    count = {"each": "r * inputs", "unless": "threshold"}
+    count = {"per_module": "r * inputs", "unless": "threshold"}
     sizes = {"hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 8}
     geometry = Geometry.from_config({"model_type": "llama", **sizes})
     for threshold, expected in ((None, 2 * 4 * 5), (0.1, None)):

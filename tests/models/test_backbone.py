@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from lorta.config.places import CONF
 from lorta.config.settings import ModelSettings
 from lorta.embedded import tasks
-from lorta.models import backbone
+from lorta.models import locate
 from lorta.models.backbone import load_causal_lm
 from lorta.models.locate import find_model, most_tokens
 from lorta.planning.planner import make_plan
@@ -74,7 +74,7 @@ def test_projections_are_quantised_and_still_counted_one_by_one(folder, bits, ki
 
 
 def test_quantisation_without_bitsandbytes_is_refused_before_anything_is_loaded(folder, monkeypatch):
-    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(locate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"model.quantization=4bit needs bitsandbytes: pip install 'lorta\[quantised"):
         find_model(settings(folder, "4bit"))
 
