@@ -89,7 +89,7 @@ def judge(line: Line, column: str, evidence: Evidence) -> Verdict:
     """Return the verdict on one cell. Of several cells of ours the most comparable counts."""
     setting, published = line.table.columns.get(column), line.row.scores.get(column)
     if setting is None:
-        return Verdict("not run", "the table it is quoted from has no such column")
+        return Verdict("not run", "the table that it is quoted from has no such column")
     candidates = _candidates(line, setting, evidence)
     if not candidates:
         absent = "this project has no such task or metric" if setting.task is None or setting.metric is None else ""
@@ -143,7 +143,7 @@ def _reasons(line: Line, column: str, runs: Sequence[RunRecord]) -> list[str]:
 def _parameter_reasons(line: Line, run: RunRecord) -> list[str]:
     allowed = parameter_range(line.row.parameters)
     if allowed is None or line.row.counted is None:
-        return ["which parameters the published count holds is unknown"]
+        return ["it is unknown which parameters the published count includes"]
     count = _count(line, run)
     if not allowed[0] <= count <= allowed[1]:
         return [f"{count:,} parameters ({' + '.join(line.row.counted)}), published {line.row.parameters}"]
@@ -178,7 +178,7 @@ def _measured(line: Line, column: Column, runs: Sequence[RunRecord], evidence: E
 
 def _decide(line: Line, column: Column, measured: Measured, published: float, spread: float | None) -> Verdict:
     if len(measured.values) < 2:
-        return Verdict("undecided", "one seed was run, so nothing is known of its spread", measured)
+        return Verdict("undecided", "only one seed was run, so the variance between seeds is not known", measured)
     inflation = OF_MEDIAN if line.row.statistic == "median" else 1.0
     known = spread is not None and line.row.spread == "std" and (line.row.seeds or 0) > 1
     theirs = spread**2 * inflation / (line.row.seeds or 1) if spread is not None and known else 0.0
@@ -198,14 +198,14 @@ def _decide(line: Line, column: Column, measured: Measured, published: float, sp
         return Interval(difference, difference - half, difference + half, error, shares)
 
     found = interval(len(measured.values))
-    doubt = "" if known else "the published spread is unknown, the number is taken as exact"
+    doubt = "" if known else "the published standard deviation is unknown, so the number is taken as exact"
     if max(-found.low, found.high) <= column.margin:
         return Verdict("reproduced", doubt, measured, found)
     if found.low > 0 or found.high < 0:
         return Verdict("differs", doubt, measured, found)
     settled = (count for count in range(len(measured.values) + 1, MOST_SEEDS) if _settles(interval(count), column))
     more = next(settled, None)
-    need = f"{more - len(measured.values)} more seeds would settle it" if more else "no number of seeds would settle it"
+    need = f"{more - len(measured.values)} more seeds would decide it" if more else "no number of seeds would decide it"
     return Verdict("undecided", "; ".join(filter(None, (need, doubt))), measured, found)
 
 

@@ -1,7 +1,7 @@
-"""What a command asked of its runs, beside what they are: budgets, searches of rates. In words, for plans and tables.
+"""What a command requested: parameter budgets and learning-rate searches, as sentences for plans and tables.
 
-Two commands may mean the same run, one by its rank and one by a budget: a run's record says what the command that ran
-it asked, and `as_asked` says it for the command at hand.
+Two commands can mean the same run, one with `rank=`, one with `budget=`. A record holds the request of the command that
+ran it; `as_asked` replaces it with the request of the current command.
 """
 
 from dataclasses import replace
@@ -29,14 +29,14 @@ def off(budget: Budget) -> bool:
 
 
 def sentence(name: str, budget: Budget) -> str:
-    """Return what was asked of a method, and what it has."""
+    """Return the requested and the actual number of parameters of a method."""
     if budget.achieved is None or budget.distance is None:
-        return f"{name}: asked {budget.asked:,}; its count has no closed form, so nothing was matched"
-    how = f"has one size on this model, {budget.achieved:,}"
+        return f"{name}: requested {budget.asked:,}; its parameter count has no closed form, so no size was matched"
+    how = f"the method has a single size on this model, {budget.achieved:,}"
     if budget.key is not None:
         how = f"{budget.key.rpartition('.')[2]}={budget.value} gives {budget.achieved:,}"
     far = f", more than {TOLERANCE:.0%} off" if off(budget) else ""
-    return f"{name}: asked {budget.asked:,}; {how} ({budget.distance:+.1%}{far})"
+    return f"{name}: requested {budget.asked:,}; {how} ({budget.distance:+.1%}{far})"
 
 
 def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:

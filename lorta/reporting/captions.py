@@ -1,4 +1,4 @@
-"""The words around a table: what a reader must know to judge it, and the runs that are not in it."""
+"""The text around a table: title, notes, and the list of runs that have no result."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,19 +16,19 @@ def title(table: Table) -> str:
     lengths = {_training(run) for run in table.runs}
     parts = [run.model.name, f"{run.task.source} data", f"protocol {run.task.protocol}", *_caps(run)]
     parts += [] if table.higher_is_better else ["lower is better"]
-    parts.append(lengths.pop() if len(lengths) == 1 else "a training length per task")
+    parts.append(lengths.pop() if len(lengths) == 1 else "training length differs by task")
     return ", ".join([*parts, *(["best epoch"] if run.protocol.selection == "best" else [])])
 
 
 def caption(table: Table) -> list[str]:
-    """Return sentences on model, data, training, selection, scores, learning rates, code and timing."""
+    """Return the notes on model, data, training, selection, scores, learning rates, code and timing."""
     sentences = (
         _model,
         _data,
         _length,
         _selection,
         _scores,
-        _untouched,
+        _base_scores,
         _learning_rates,
         search_sentence,
         _code,
@@ -38,10 +38,14 @@ def caption(table: Table) -> list[str]:
 
 
 def without_result(records: Iterable[RunRecord]) -> list[str]:
-    """Return one line per status that is no success, then one per method and reason, in a fixed order."""
+    """Return one line per status other than success, then one per method and reason, in a fixed order."""
     found = list(records)
     trials = sum(record.status == "success" and record.is_trial for record in found)
-    lines = [f"{trials} trials on rows held out of the training data, which no table shows"] if trials else []
+    lines = (
+        [f"{trials} learning-rate trials, scored on rows held out from the training data; no table contains them"]
+        if trials
+        else []
+    )
     rest = [record for record in found if record.status != "success"]
     for status, of_status in sorted(group(rest, lambda record: record.status).items()):
         lines.append(f"{len(of_status)} {status}:")
@@ -103,12 +107,12 @@ def _data(table: Table) -> str:
     task = table.runs[0].task
     capped = _join(_caps(table.runs[0])) or "all rows"
     rows = _by_task(table, _rows)
-    return f"Data: {task.source}, protocol {task.protocol}, {capped}; rows trained on / scored: {rows}."
+    return f"Data: {task.source}, protocol {task.protocol}, {capped}; training rows / scored rows: {rows}."
 
 
 def _caps(run: Run) -> list[str]:
     caps = [(run.task.max_train_samples, "training"), (run.task.max_eval_samples, "scored")]
-    return [f"at most {cap:,} {kind} rows a task" for cap, kind in caps if cap is not None]
+    return [f"at most {cap:,} {kind} rows per task" for cap, kind in caps if cap is not None]
 
 
 def _rows(run: Run) -> str:
@@ -132,27 +136,24 @@ def _selection(table: Table) -> str:
     if table.runs[0].protocol.selection == "last":
         return "Selection: the weights after the last step are scored."
     optimistic = any(run.task.test_is_validation for run in table.runs)
-    caveat = " The best is chosen on the rows that are reported, which favours every method." if optimistic else ""
+    caveat = " The best epoch is selected on the reported rows, so all scores are optimistic." if optimistic else ""
     return f"Selection: the weights of the best epoch are scored.{caveat}"
 
 
 def _scores(table: Table) -> str:
     seeds = sorted({run.record.seed for run in table.runs})
-    spread = "mean ± sample standard deviation over" if len(seeds) > 1 else "no deviation, because there is only"
+    spread = "mean ± sample standard deviation over" if len(seeds) > 1 else "without a standard deviation: only"
     split = _by_task(table, lambda run: run.task.split_primary)
     standing_in = [run.task.name for run in table.runs if run.task.test_is_validation]
     private = any(name.startswith(PRIVATE_TESTS) for name in standing_in)
-    why = "the test split, whose labels are not public" if private else "a test split: there is none"
-    caveat = f" It stands in for {why}." if standing_in else ""
-    unit = "points of 100" if table.higher_is_better else "lower is better,"
+    why = "the labels of the test split are not public" if private else "the task has no test split"
+    caveat = f" It replaces the test split, because {why}." if standing_in else ""
+    unit = "metric x 100" if table.higher_is_better else "lower is better,"
     return f"Scores: {unit} on the {split} split, {spread} {_seeds(seeds)}.{caveat}"
 
 
-def _untouched(table: Table) -> str:
-    """Say what the backbone reaches before an adapter is attached, for tasks that measure it (`base_` and the metric).
-
-    Empty where no run has it.
-    """
+def _base_scores(table: Table) -> str:
+    """Return the scores of the backbone before an adapter is attached; empty for tasks that do not measure them."""
     found: dict[str, set[str]] = {}
     for run in table.runs:
         scores = (run.record.metrics or {}).get(run.task.split_primary, {})
@@ -161,7 +162,7 @@ def _untouched(table: Table) -> str:
             text = f"{base.value * POINTS:.1f}" if table.higher_is_better else f"{base.value:.4f}"
             found.setdefault(table.short(run.task.name), set()).add(text)
     listed = "; ".join(f"{task} {_distinct(values)}" for task, values in sorted(found.items()))
-    return f"The backbone without an adapter: {listed}." if listed else ""
+    return f"Score of the backbone without an adapter: {listed}." if listed else ""
 
 
 def _learning_rates(table: Table) -> str:
@@ -188,5 +189,5 @@ def _code(table: Table) -> str:
 def _timing(table: Table) -> str:
     environments = {run.record.env_fingerprint for run in table.runs}
     if len(environments) == 1:
-        return "Training seconds: one run, evaluation excluded, averaged over tasks and seeds."
-    return f"Training seconds come from {len(environments)} different environments and cannot be compared."
+        return "Training seconds: mean of one run over tasks and seeds, without evaluation."
+    return f"Training seconds were measured in {len(environments)} different environments and cannot be compared."

@@ -7,19 +7,19 @@ from lorta.analysis.summary import Row, Table
 from lorta.records.record import RunRecord
 from lorta.reporting.markup import DASH, TextTable
 
-HEADER = ("adapter", "loss before", "loss after", "rise", "merging moves logits by")
+HEADER = ("adapter", "loss before", "loss after", "increase", "logit difference after merging")
 DECIMALS = 4  # of losses
 NOTES = (
-    "Forgetting: loss in nats a token on held-out text like that of the backbone's pre-training, before and after "
-    "training; means over the runs of a row, the rise with its range. Classifiers are asked through the checkpoint's "
-    "own language head, which no training has touched.",
-    "Merging: the largest difference of logits that merging makes on a fixed batch, as a share of the largest logit; "
-    "the largest over runs.",
+    "Forgetting: loss in nats per token on held-out text similar to the pre-training data, before and after training; "
+    "mean over the runs of a row, and the range of the increase. A sequence classifier has no LM head, so the "
+    "pretrained one is put back for this measurement.",
+    "Merging: largest absolute difference of the logits before and after merging on a fixed batch, divided by the "
+    "largest logit; maximum over the runs.",
 )
 
 
 def check_grid(table: Table) -> TextTable | None:
-    """Return a row for each method, with footnotes for what is null; None where no run has either measurement."""
+    """Return a row for each method, with footnotes for missing values; None where no run has either measurement."""
     if not any(run.record.forgetting or run.record.merging for run in table.runs):
         return None
     body: list[tuple[str, ...]] = []
@@ -41,7 +41,7 @@ def check_notes(table: Table) -> list[str]:
     texts = sorted({f"{one.text} ({one.objective}, {one.tokens:,} tokens)" for one in found})
     several = len({one.text_sha256 for one in found}) > 1
     notes = [f"Text: {'; '.join(texts)}."] if texts else []
-    return [*NOTES, *notes, *(["The runs did not all have the same text: compare rises only."] if several else [])]
+    return [*NOTES, *notes, *(["The runs used different texts: compare only the increases."] if several else [])]
 
 
 def check_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRecord], str | float | None]]:

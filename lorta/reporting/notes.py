@@ -1,4 +1,4 @@
-"""What a table says of sizes that were asked for and of learning rates that were searched."""
+"""Notes of a table on requested parameter budgets and on learning-rate searches."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,31 +13,34 @@ from lorta.planning.requests import sentence
 
 
 def size_note(row: Row) -> str | None:
-    """Return what was asked of a table's row, None where its size was given as it is."""
+    """Return the requested budgets of a table's row, None where the command set the rank itself."""
     budgets = dict.fromkeys(budget for run in row.runs for budget in run.record.budgets)
     return "; ".join(sentence(row.label, budget) for budget in budgets) or None
 
 
 def edge_note(row: Row, task: str) -> str | None:
-    """Return that a task's rate lies on the edge of what was searched, None where none does."""
+    """Return a note if the chosen learning rate of a task is the end of its grid, else None."""
     found = dict.fromkeys(run.record.tuning for run in row.runs if run.task.name == task)
     edges = [(tuning.chosen, tuning.grid[0]) for tuning in found if tuning and tuning.on_edge]
-    notes = [f"its rate {chosen:g} is the {'lowest' if chosen == low else 'highest'} tried" for chosen, low in edges]
+    notes = [
+        f"its learning rate {chosen:g} is the {'lowest' if chosen == low else 'highest'} tried" for chosen, low in edges
+    ]
     return f"{row.label}, {task}: {'; '.join(notes)}" if notes else None
 
 
 def search_sentence(table: Table) -> str:
-    """Return what the searches of a table's rates cost, empty where none was searched."""
+    """Return how the learning rates of a table were searched, empty where none was."""
     found = [tuning for tuning in dict.fromkeys(run.record.tuning for run in table.runs) if tuning]
     if not found:
         return ""
     trials = sorted({len(tuning.trials) for tuning in found})
     rows = sorted({tuning.hold_out for tuning in found})
-    every = "every cell" if all(run.record.tuning for run in table.runs) else "some cells"
+    scope = "all" if all(run.record.tuning for run in table.runs) else "some"
     edges = sum(tuning.on_edge for tuning in found)
     return (
-        f"Rates of {every} were searched: {_either(trials)} trials each, on {_either(rows)} rows held out of the "
-        f"training data; {edges} of {len(found)} chosen rates are the lowest or the highest tried."
+        f"Learning-rate search for {scope} combinations of adapter, size and task: {_either(trials)} trials each, "
+        f"scored on {_either(rows)} rows held out from the training data. {edges} of {len(found)} chosen learning "
+        "rates are the lowest or the highest tried."
     )
 
 
@@ -46,10 +49,10 @@ def _either(numbers: Sequence[int]) -> str:
 
 
 def asked_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRecord], str]]:
-    """Return column -> text for a table of runs; none where no record was asked for in such a way."""
+    """Return column -> text for a table of runs; empty where no command requested a budget or a search."""
     columns: dict[str, Callable[[RunRecord], str]] = {}
     if any(record.budgets for record in records):
-        columns["budget_asked"] = lambda record: " ".join(str(budget.asked) for budget in record.budgets)
+        columns["budget_requested"] = lambda record: " ".join(str(budget.asked) for budget in record.budgets)
         columns["budget_distance"] = lambda record: " ".join(str(budget.distance) for budget in record.budgets)
     if any(record.tuning for record in records):
         columns["tuning_grid"] = lambda record: _listed(record.tuning and record.tuning.grid)

@@ -208,7 +208,7 @@ def _title(table: Table, column: str) -> str:
 
 
 def _unit(table: Table) -> str:
-    return "score, points of 100" if table.higher_is_better else "score, lower is better"
+    return "score (metric x 100)" if table.higher_is_better else "score, lower is better"
 
 
 def _adapter(row: Row) -> str:

@@ -1,6 +1,6 @@
-"""Published beside measured: the tables of one paper with our runs, the differences and the verdicts.
+"""The tables of one paper: published scores, our measured scores, the differences and the verdicts.
 
-Markdown, LaTeX and HTML have the paper's own layout, with up to four lines a method; CSV has one line a cell.
+Markdown, LaTeX and HTML keep the layout of the paper, with up to four lines per method; CSV has one line per cell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ from lorta.reporting.markup import (
 )
 
 LEGEND = (
-    "Measured: mean (or the paper's statistic) over seeds with its 95 % interval; difference: measured minus "
-    "published. Verdicts: reproduced (the difference's 95 % interval is within the column's margin, 1 point where "
-    "nothing else is said), differs (it leaves out zero), undecided, not comparable, not run; rules: "
-    "lorta/analysis/verdicts.py."
+    "Measured: mean (or the statistic that the paper uses) over seeds, with its 95 % confidence interval. Difference: "
+    "measured minus published. Verdicts: reproduced (the 95 % interval of the difference lies within the margin of the "
+    "column, 1 point by default), differs (the interval does not contain zero and is not within the margin), undecided "
+    "(neither), not comparable, not run. The rules are in lorta/analysis/verdicts.py."
 )
 CSV_HEADER = (
     *("paper", "table", "origin", "method", "adapter", "rank", "model", "column", "task", "metric", "unit"),
@@ -116,7 +116,7 @@ def sentences(table: Judged) -> list[str]:
     said += [note[0].upper() + note[1:] for note in notes if note]
     if found.missing:
         file = f"results/published/{table.paper.paper}.yaml"
-        said.append(f"Missing scores: {found.missing}; whoever has them can add them to {file}, as its first lines say")
+        said.append(f"Missing scores: {found.missing}; to add them, follow the first lines of {file}")
     return [f"{text.rstrip('.')}." for text in said]
 
 

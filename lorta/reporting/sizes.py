@@ -1,7 +1,6 @@
-"""Four sizes of a method, kept apart because they rank methods differently.
+"""Four sizes of a method, in separate columns because they rank methods differently.
 
-Numbers that are trained, numbers of the backbone that training left different, bytes that must be stored for a task,
-and memory while training.
+Trainable parameters, base weights that training changed, bytes stored per task, and peak memory during training.
 """
 
 from collections.abc import Callable
@@ -11,17 +10,17 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import Memory
 
 SIZES: dict[str, tuple[Callable[[RunRecord], int | None], int]] = {  # column -> (value, unit)
-    "trained numbers": (lambda record: record.params and record.params.trainable - record.params.head, 1),
+    "trainable parameters": (lambda record: record.params and record.params.trainable - record.params.head, 1),
     "changed base weights": (lambda record: record.params and record.params.changed, 1),
     "stored KiB": (lambda record: record.storage and record.storage.adapter_bytes, 2**10),
     "training peak MiB": (lambda record: record.memory and training_peak(record.memory), 2**20),
     "process peak MiB": (lambda record: record.memory and record.memory.host_rss_peak_bytes, 2**20),
 }
 NOTE = (
-    "Trained numbers leave the head out, stored bytes include it. Changed base weights are those of the backbone that "
-    "training left different, in methods that change weights in place; other methods add weights beside the backbone. "
-    "The training peak is what a GPU's allocator saw or, on a CPU, weights, optimizer state and the tensors of one "
-    "training step, whose batch has its own length; the process's peak holds libraries too. Peaks are the largest of "
+    "Trainable parameters exclude the head; stored bytes include it. Changed base weights: weights of the backbone "
+    "that training changed in place; most methods add weights beside the backbone and change none. Training peak: on a "
+    "GPU, the allocator's peak; on a CPU, weights, optimizer state and all tensors of one training step with a batch "
+    "of its own length. Process peak: resident memory of the whole process with its libraries. Peaks are maxima over "
     "the runs."
 )
 

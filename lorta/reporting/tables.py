@@ -1,4 +1,4 @@
-"""Tables as Markdown and LaTeX (booktabs): the same numbers, the same words, the same bytes every time."""
+"""Tables as Markdown and LaTeX (booktabs). The same records always give the same bytes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,8 +21,8 @@ from lorta.reporting.sizes import NOTE, size_grid
 
 COUNTS = ("adapter parameters", "head parameters", "other trainable")
 BOLD = (
-    "Bold: the best of a column and all that are not separable from it (paired by seed and by row where single rows "
-    "are known, Student's t, Holm's correction, 5 %)."
+    "Bold: not significantly different from the best method in the column (t-test paired by seed, and by scored row "
+    "where row scores are known; Holm-corrected; alpha = 0.05)."
 )
 
 
@@ -85,14 +85,14 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
 
 
 def interval_grid(table: Table, analysis: Analysis) -> TextTable:
-    """Return the mean and its interval by task, the interquartile mean, and what the last column's comparison says."""
+    """Return means with intervals by task, the interquartile mean, and the test of the last column against its best."""
     last = columns(table)[-1]
     compared = {found.row: found for found in analysis.comparisons if found.column == last}
     best = {found.best for found in compared.values()}
     names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :]]
     middle = ["interquartile mean"] if analysis.middle else []
     more_seeds = ["more seeds"] if analysis.more_seeds else []
-    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} against the best", *more_seeds)
+    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} vs. best", *more_seeds)
     body: list[tuple[str, ...]] = []
     for number, row in enumerate(table.rows):
         intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
@@ -117,7 +117,7 @@ def _p_text(value: float) -> str:
 
 
 def interval_notes(table: Table, analysis: Analysis) -> list[str]:
-    """Return sentences on how the intervals were made and what they leave out."""
+    """Return notes on how the intervals were computed and what they do not include."""
     labels = [
         [row.label for number, row in enumerate(table.rows) if (number in analysis.with_items) == known]
         for known in (True, False)
@@ -125,22 +125,25 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     drawn = "seeds and scored rows" if labels[0] else "seeds"
     if labels[1]:
         of = f" for {', '.join(labels[1])}" if labels[0] else ""
-        drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no scores of single rows are kept)"
+        drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no row scores are stored)"
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
     notes = [
-        f"95 % intervals: {RESAMPLES:,} resamples of {drawn}, with Student's quantile; they are symmetric, so a bound "
-        "may lie outside the metric's range, and equal scores leave them no width."
+        f"95 % confidence intervals: bootstrap with {RESAMPLES:,} resamples of {drawn}, and Student's t quantile. They "
+        "are symmetric, so a bound can lie outside the metric's range. If all scores are equal, their width is zero."
     ]
     if analysis.middle:
-        notes.append("Interquartile mean: the middle half of all runs over tasks and seeds, where no run can dominate.")
+        notes.append(
+            "Interquartile mean: the mean of the middle half of all runs over tasks and seeds. No single run can "
+            "dominate it."
+        )
     if one:
-        notes.append("With one seed, an interval is that of these trained models, not of their methods.")
+        notes.append("With one seed, an interval describes these trained models only, not the methods.")
     if analysis.comparisons:
         notes.append(BOLD)
     if analysis.more_seeds:
         notes.append(
-            f"More seeds: how many are missing to see a difference of {RESOLUTION:g} point to the best 8 times in 10, "
-            "if the differences spread as they do now."
+            f"More seeds: how many additional seeds detect a difference of {RESOLUTION:g} point from the best with a "
+            "power of 80 %, if the spread of the differences stays as it is."
         )
     return notes
 
@@ -169,9 +172,21 @@ def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
     if analysis is None:
         return []
     if not analysis.intervals:
-        return ["### Intervals and ties", "", "- None: one seed, and no scores of single rows are kept.", ""]
+        return [
+            "### Confidence intervals and significance",
+            "",
+            "- None: there is only one seed, and no row scores are stored.",
+            "",
+        ]
     notes = [f"- {markdown_text(text)}" for text in interval_notes(table, analysis)]
-    return ["### Intervals and ties", "", *markdown_table(interval_grid(table, analysis)), "", *notes, ""]
+    return [
+        "### Confidence intervals and significance",
+        "",
+        *markdown_table(interval_grid(table, analysis)),
+        "",
+        *notes,
+        "",
+    ]
 
 
 def _markdown_sizes(table: Table) -> list[str]:

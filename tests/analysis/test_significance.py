@@ -89,7 +89,7 @@ def test_one_seed_without_items_ties_nothing():
     table = the_table([finished(), finished("vera")])
     analysis = analyse(table, {})
     assert (analysis.ties, analysis.intervals, analysis.comparisons) == (frozenset(), {}, ())
-    assert "None: one seed, and no scores of single rows are kept." in to_markdown([table], [], [analysis])
+    assert "None: there is only one seed, and no row scores are stored." in to_markdown([table], [], [analysis])
 
 
 def test_items_add_the_choice_of_rows_to_that_of_seeds():
@@ -109,9 +109,9 @@ def test_report_names_the_rows_whose_items_are_not_kept():
     known = {record.run_id: found for record, found in pairs}
     some = {run: found for run, found in known.items() if run in {record.run_id for record, _ in pairs[:2]}}
     for items, words in (
-        (known, "resamples of seeds and scored rows, with"),
-        (some, "of seeds and scored rows (seeds only for bb r=4: no scores of single rows are kept), with"),
-        ({}, "resamples of seeds (only: no scores of single rows are kept), with"),
+        (known, "resamples of seeds and scored rows, and"),
+        (some, "of seeds and scored rows (seeds only for bb r=4: no row scores are stored), and"),
+        ({}, "resamples of seeds (only: no row scores are stored), and"),
     ):
         assert words in to_markdown([table], [], [analyse(table, items)])
 
@@ -153,4 +153,4 @@ def test_markdown_and_latex_print_ties_bold():
     analysis = analyse(table, {})
     assert "**81.0 ± 1.0**" in to_markdown([table], [], [analysis])
     assert r"\textbf{81.0 $\pm$ 1.0}" in to_latex([table], [analysis])
-    assert interval_grid(table, analysis).header[-2:] == ("score against the best", "more seeds")
+    assert interval_grid(table, analysis).header[-2:] == ("score vs. best", "more seeds")

@@ -22,7 +22,7 @@ def test_cell_is_the_mean_and_sample_deviation_over_seeds_in_points():
 
 def test_one_seed_has_no_deviation():
     assert the_row([finished()]).cells["glue/rte"].std is None
-    assert "there is only seed 0" in to_markdown(summarise([finished()]), [])
+    assert "without a standard deviation: only seed 0" in to_markdown(summarise([finished()]), [])
 
 
 def test_average_takes_the_deviation_of_the_averages_of_each_seed():

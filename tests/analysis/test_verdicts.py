@@ -67,8 +67,8 @@ def test_a_small_sure_difference_within_the_margin_is_reproduced():
 def test_what_neither_shows_nor_excludes_a_difference_is_undecided_with_what_would_settle_it():
     kind, reason = verdict(runs(78.0, 82.0, 80.0))
     assert kind == "undecided"
-    assert reason.endswith("more seeds would settle it")
-    assert verdict(runs(78.0, 82.0, 80.0), {"scores": {"rte": [80.0, 9.0]}})[1] == "no number of seeds would settle it"
+    assert reason.endswith("more seeds would decide it")
+    assert verdict(runs(78.0, 82.0, 80.0), {"scores": {"rte": [80.0, 9.0]}})[1] == "no number of seeds would decide it"
 
 
 def test_a_published_rank_that_is_not_known_finds_runs_of_any_rank_and_judges_none():
@@ -77,7 +77,7 @@ def test_a_published_rank_that_is_not_known_finds_runs_of_any_rank_and_judges_no
 
 
 def test_one_seed_is_undecided():
-    assert verdict(runs(80.0)) == ("undecided", "one seed was run, so nothing is known of its spread")
+    assert verdict(runs(80.0)) == ("undecided", "only one seed was run, so the variance between seeds is not known")
 
 
 def test_difference_has_the_interval_of_welch():
@@ -105,7 +105,7 @@ def test_a_median_is_compared_with_a_median_and_is_less_sure():
 def test_published_number_without_a_spread_is_taken_as_exact_and_that_is_said():
     assert verdict(runs(80.1, 79.9, 80.0), {"scores": {"rte": 80.0}}) == (
         "reproduced",
-        "the published spread is unknown, the number is taken as exact",
+        "the published standard deviation is unknown, so the number is taken as exact",
     )
 
 
@@ -123,8 +123,8 @@ def test_published_number_without_a_spread_is_taken_as_exact_and_that_is_said():
         (run(), {"parameters": 1200}, {}, "1,000 parameters (adapter), published 1200"),
         (run(), {"parameters": "2k"}, {}, "1,000 parameters (adapter), published 2k"),
         (run(), {}, {"counted": ["adapter", "head"]}, "1,200 parameters (adapter + head), published 1000"),
-        (run(), {}, {"counted": None}, "which parameters the published count holds is unknown"),
-        (run(), {"parameters": None}, {}, "which parameters the published count holds is unknown"),
+        (run(), {}, {"counted": None}, "it is unknown which parameters the published count includes"),
+        (run(), {"parameters": None}, {}, "it is unknown which parameters the published count includes"),
         (run(), {"not_comparable": {"rte": "it starts from MNLI"}}, {}, "it starts from MNLI"),
         (run(), {"not_comparable": {"all": "another split"}}, {}, "another split"),
         (run(None), {}, {}, "a run has no value"),

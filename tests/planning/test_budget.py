@@ -160,10 +160,10 @@ def test_a_budget_is_read_as_people_write_it(text, count):
 def test_the_table_marks_the_size_with_what_was_asked():
     size = Budget(asked=5000, achieved=6144, distance=0.2288, key="rank", value=4)
     record = as_asked(finished(), make_plan(["adapter=lora"], False, CONF).specs[0])
-    assert "asked" not in to_markdown(summarise([record]), [])
+    assert "requested" not in to_markdown(summarise([record]), [])
     text = to_markdown(summarise([replace(record, budgets=(size,))]), [])
     assert "1,000 [1]" in text
-    assert "lora r=4: asked 5,000; rank=4 gives 6,144 (+22.9%, more than 10% off)" in text
+    assert "lora r=4: requested 5,000; rank=4 gives 6,144 (+22.9%, more than 10% off)" in text
 
 
 def test_a_record_from_before_budgets_is_read():

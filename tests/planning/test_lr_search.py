@@ -201,8 +201,8 @@ def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(plan):
     trials = [Store(spec.settings.runtime.runs).read(trial.signature) for trial in found.trials]
     assert summarise(trials) == ()
     text = to_markdown(summarise([*trials, as_asked(finished(), spec)]), [])
-    assert "lora r=4, glue/rte: its rate 0.04 is the highest tried" in text
-    assert "4 trials each, on 400 rows held out of the training data; 1 of 1 chosen rates" in text
+    assert "lora r=4, glue/rte: its learning rate 0.04 is the highest tried" in text
+    assert "4 trials each, scored on 400 rows held out from the training data. 1 of 1 chosen learning rates" in text
     assert "(tuned)" in text
 
 
@@ -210,7 +210,10 @@ def test_a_report_says_how_many_trials_it_leaves_out(plan):
     found, _ = plan("adapter=lora", "task=glue/rte")
     end_all(found, [0.5, 0.6, 0.7, 0.8])
     trials = [Store(trial.settings.runtime.runs).read(trial.signature) for trial in found.trials]
-    assert "- 4 trials on rows held out of the training data, which no table shows" in to_markdown((), trials)
+    assert (
+        "- 4 learning-rate trials, scored on rows held out from the training data; no table contains them"
+        in to_markdown((), trials)
+    )
 
 
 def test_a_command_searches_runs_and_then_has_nothing_to_do(plan, capsys):

@@ -51,7 +51,7 @@ def test_what_is_null_has_a_dash_and_its_reason():
 @pytest.mark.parametrize(("second", "warned"), [("t", False), ("another", True)])
 def test_losses_on_different_texts_come_with_a_warning(second, warned):
     table = the_table([checked(0.6, 1e-7), checked(0.6, 1e-7, second, seed=1)])
-    assert any("same text" in note for note in check_notes(table)) == warned
+    assert any("different texts" in note for note in check_notes(table)) == warned
 
 
 def test_markdown_and_page_show_the_same_cells():

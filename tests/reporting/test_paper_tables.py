@@ -70,7 +70,10 @@ def test_published_measured_difference_and_verdict_stand_below_each_other(judged
 
 def test_markdown_says_what_is_missing_and_how_to_add_it(judged):
     text = to_markdown(judged)
-    assert "Missing scores: LoRTA's row was lost; whoever has them can add them to results/published/own.yaml" in text
+    assert (
+        "Missing scores: LoRTA's row was lost; to add them, follow the first lines of results/published/own.yaml"
+        in text
+    )
     assert "Source: our paper, Table 9 (verified)." in text
     assert "- [1] this project has no such method" in text
     rows = [row.replace("\\|", "") for row in text.splitlines() if row.startswith("|")]

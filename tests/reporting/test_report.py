@@ -55,9 +55,9 @@ def test_caption_says_what_a_reader_must_know():
     table = the_table([with_section(capped, "code", git_dirty=True)])
     text = " ".join([title(table), *caption(table)])
     for fact in (
-        "tiny, embedded data, protocol 1, at most 2,000 training rows a task, 3 epochs, best epoch",
-        "rows trained on / scored: 2,000 / 277",
-        "chosen on the rows that are reported",
+        "tiny, embedded data, protocol 1, at most 2,000 training rows per task, 3 epochs, best epoch",
+        "training rows / scored rows: 2,000 / 277",
+        "selected on the reported rows",
         "validation split",
         "only seed 0",
         "lora 0.001 / 0.002 (tuned)",
@@ -68,7 +68,7 @@ def test_caption_says_what_a_reader_must_know():
 
 def test_timings_of_different_environments_are_called_incomparable():
     table = the_table([finished(), replace(finished("vera"), env_fingerprint="another")])
-    assert "Training seconds come from 2 different environments and cannot be compared." in caption(table)
+    assert "Training seconds were measured in 2 different environments and cannot be compared." in caption(table)
 
 
 def test_long_csv_has_one_line_per_run_and_metric():

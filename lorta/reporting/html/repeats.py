@@ -58,15 +58,15 @@ def drift_sentences(records: Sequence[RunRecord], reference: Mapping[str, RunRec
 
 def _against_reference(shared: Sequence[RunRecord], reference: Mapping[str, RunRecord]) -> str:
     if not shared:
-        return "Drift: no other record of these runs is known, so nothing can be said of it."
+        return "Drift: not known, because no other record of these runs exists."
     found = drifts(shared, reference)
     if not found:
         return f"Drift: none; {len(shared):,} of these runs were recorded elsewhere with the same scores."
     worst, training = found[0], sum(drift.in_training for drift in found)
     return (
-        f"Drift: {len(found):,} of {len(shared):,} runs that were recorded elsewhere have other scores here, by up to "
-        f"{abs(worst.difference):.4g} ({worst.metric} of run {worst.run_id}); {training:,} of them since training, "
-        f"{len(found) - training:,} in evaluation only."
+        f"Drift: {len(found):,} of {len(shared):,} runs that were recorded elsewhere have different scores here, by up "
+        f"to {abs(worst.difference):.4g} ({worst.metric} of run {worst.run_id}); {training:,} of them differ in "
+        f"training, {len(found) - training:,} in evaluation only."
     )
 
 
@@ -84,4 +84,4 @@ def _environments(records: Sequence[RunRecord]) -> list[str]:
     listed = [f"{name} {', '.join(sorted(counts))}" for name, counts in differing.items()]
     more = f" and {len(listed) - MOST_PACKAGES} more" if len(listed) > MOST_PACKAGES else ""
     packages = f" They differ in {'; '.join(listed[:MOST_PACKAGES])}{more}." if listed else ""
-    return [f"The runs come from {len(prints)} environments, whose seconds cannot be compared.{packages}"]
+    return [f"The runs come from {len(prints)} environments, so their training seconds cannot be compared.{packages}"]

@@ -61,7 +61,7 @@ def score_table(key: str, table: Table, analysis: Analysis) -> PageTable:
             cells.append(PageCell(text, order=_number(middle and middle.value)))
         rows.append(tuple(cells))
     middle_name = ("interquartile mean",) if analysis.middle else ()
-    caption = "Scores: mean ± deviation over seeds, and 95 % interval below. A score opens its runs."
+    caption = "Scores: mean ± standard deviation over seeds, 95 % interval below. Click a score to see its runs."
     return PageTable(key, "scores", caption, (*found.header, *middle_name), tuple(rows), found.footnotes)
 
 
@@ -85,7 +85,9 @@ def size_table(key: str, table: Table) -> PageTable:
         (PageCell(first), *(PageCell(text, order=text.split(" ")[0].replace(",", "")) for text in rest))
         for first, *rest in body
     )
-    return PageTable(key, "sizes", "Sizes: what is trained, changed, stored, and held in memory.", header, rows)
+    return PageTable(
+        key, "sizes", "Sizes: trainable parameters, changed base weights, stored bytes and peak memory.", header, rows
+    )
 
 
 def check_table(key: str, table: Table) -> PageTable | None:
@@ -100,7 +102,7 @@ def check_table(key: str, table: Table) -> PageTable | None:
         )
         for row, texts in enumerate(found.body)
     )
-    caption = "Forgetting and merging: what training cost the backbone, and what merging costs the answers."
+    caption = "Forgetting and merging: loss of the backbone on general text, and change of the logits by merging."
     return PageTable(key, "checks", caption, found.header, rows, found.footnotes)
 
 

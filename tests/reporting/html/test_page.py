@@ -91,7 +91,7 @@ def test_what_records_say_is_no_markup():
 def test_drift_and_provenance_are_told():
     records = [finished(), finished(seed=1)]
     page = page_of(records, {finished().run_id: with_section(finished(value=0.5), "time", wall_s=1.0)})
-    assert "1 of 1 runs that were recorded elsewhere have other scores here" in page
+    assert "1 of 1 runs that were recorded elsewhere have different scores here" in page
     assert "lorta 0.1.0 at aaaaaaaaaaaa" in page
 
 
@@ -118,7 +118,7 @@ def test_drift_is_against_the_other_collected_suites(tmp_path):
         export([replace(finished(), metrics=finished(value=value).metrics)], tmp_path / "records" / f"{name}.jsonl")
     suite = str(tmp_path / "records" / "here.jsonl")
     assert main(["report", "--records", suite, "--to", str(tmp_path / "page.html"), "--results", str(tmp_path)]) == 0
-    assert "1 of 1 runs that were recorded elsewhere have other scores here" in (tmp_path / "page.html").read_text()
+    assert "1 of 1 runs that were recorded elsewhere have different scores here" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_drift_with_another_loss_is_of_training_and_else_of_evaluation():
 
 def test_drift_is_told_with_the_worst_run():
     (sentence,) = drift_sentences([run(0.7)], reference(run(0.8)))
-    assert "1 of 1 runs that were recorded elsewhere have other scores here, by up to 0.1" in sentence
+    assert "1 of 1 runs that were recorded elsewhere have different scores here, by up to 0.1" in sentence
     assert run(0.7).run_id in sentence
 
 
@@ -35,7 +35,7 @@ def test_agreement_and_ignorance_are_told_apart():
         "1 of these runs were recorded elsewhere with the same scores"
         in drift_sentences([run(0.8)], reference(run(0.8)))[0]
     )
-    assert "nothing can be said" in drift_sentences([run(0.8)], {})[0]
+    assert "Drift: not known" in drift_sentences([run(0.8)], {})[0]
 
 
 def test_environments_are_told_by_the_packages_that_differ():
