@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -24,6 +23,7 @@ from lorta.records.sections import Failure
 from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
 from lorta.system import allocator
+from lorta.system.environment import gpus_here
 from lorta.system.parent_watchdog import leave_with_parent
 from lorta.system.preemption import asked_to_leave, patiently
 
@@ -41,11 +41,6 @@ def worker_count(specs: Sequence[RunSpec]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(spec.settings.trainer.cpu_threads for spec in specs)
     return max(1, min(cores // threads, len(specs)))
-
-
-def gpus_here() -> bool:
-    """Return whether this machine has NVIDIA GPUs, without torch."""
-    return Path("/proc/driver/nvidia/gpus").is_dir()
 
 
 def run_all(

@@ -24,6 +24,7 @@ from lorta.planning.lr_search import check_rate, search, searching, tuned
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget
+from lorta.system.environment import environment_problems, gpus_here
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Plan:
 def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     """Return the plan of a command line's overrides; `folder` is the absolute path of `conf`."""
     problems = Problems()
+    for sentence in environment_problems(gpus_here()):
+        problems.add(sentence)
     values = parse_overrides(arguments, multirun, folder, problems)
     launcher = choose_launcher(values, folder, problems)
     grids = sweep_grids(values, multirun, folder, problems)

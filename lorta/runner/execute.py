@@ -22,6 +22,7 @@ from lorta.records.sections import Failure, Status, Tracking
 from lorta.records.store import PROGRESS_NAME, Store, write_atomically, writing
 from lorta.runner import record_builder as describe
 from lorta.system import provenance
+from lorta.system.environment import environment_problems
 from lorta.system.preemption import Preempted
 from lorta.system.quiet import be_quiet
 from lorta.system.slurm_jobs import cancelled
@@ -179,6 +180,8 @@ class _Run:
         from transformers import set_seed
 
         be_quiet()
+        if problems := environment_problems(torch.cuda.is_available()):  # a job's may not be that of its plan
+            raise ValueError("\n".join(problems))
         if not torch.cuda.is_available():
             torch.set_num_threads(self.settings.trainer.cpu_threads)
         set_seed(self.settings.seed)

@@ -14,14 +14,8 @@ from lorta.config.places import ROOT
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Code, Environment, Hardware
 from lorta.system import allocator
+from lorta.system.environment import recorded_variables
 
-VARIABLES = (
-    "CUBLAS_WORKSPACE_CONFIG",
-    "CUDA_VISIBLE_DEVICES",
-    "HF_HUB_OFFLINE",
-    "OMP_NUM_THREADS",
-    "TOKENIZERS_PARALLELISM",
-)
 CODE_PATHS = (
     "lorta",
     "baselines",
@@ -71,7 +65,7 @@ def environment() -> Environment:
         python=platform.python_version(),
         packages=dict(sorted(packages.items())),
         lock_sha256=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
-        env_vars={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        env_vars=recorded_variables(),
         allocator=allocator.in_use(),
     )
 

@@ -59,6 +59,10 @@ class OwnDataOrder(ResumableTrainer):
     loss_is_scaled_for_ga = False
     _rows_of_step = 0
 
+    def __init__(self, *positional: Any, args: Any, **given: Any) -> None:
+        args._n_gpu = min(args.n_gpu, 1)  # on several, Trainer multiplies the batch by their number (DataParallel)
+        super().__init__(*positional, args=args, **given)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Return the batches of an optimiser step, and the count of their items where the loss is divided by it."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
