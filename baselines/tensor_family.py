@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from baselines.tensor_places import describe, widths
+from baselines.tensor_places import describe, describe_all, widths
 from lorta.geometry import Geometry
 from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.shared_factors import SharedFactorLinear, SharedFactorModel, features
@@ -167,8 +168,19 @@ class TensorModel(SharedFactorModel):
         if peft_config.target_modules is None:
             geometry = Geometry.from_config(model_config)
             known = [role for role in self.default_roles if role in geometry.architecture.modules]
+            self._check_default(peft_config, geometry, known)
             peft_config.target_modules = geometry.target_regex(known)
         return peft_config
+
+    def _check_default(self, config: TensorConfig, geometry: Geometry, roles: list[str]) -> None:
+        """Raise ValueError that says whose choice the projections are, where the method's own do not fit the model."""
+        try:
+            self.check(config, describe_all(geometry, roles))
+        except ValueError as error:
+            raise ValueError(
+                f"target_modules is not set, so {self.title} takes {', '.join(roles)} of a {geometry.model_type} "
+                f"model. {error} To do so, set target_modules: those of q, k, v and o, say."
+            ) from error
 
     def describe_targets(self, paths: list[str]) -> dict[str, Any]:
         """Return what the factor rows stand for. Raises ValueError for a module that is no projection."""
@@ -189,7 +201,7 @@ class TensorModel(SharedFactorModel):
 
     def _check_shape(self, described: Mapping[str, Any], path: str, module: nn.Module) -> None:
         try:
-            found = features(module.get_base_layer() if isinstance(module, SharedFactorLinear) else module)
+            found = features(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module)
         except TypeError as error:
             raise TypeError(f"{self.title} adapts linear layers; {path}: {error}") from error
         sides = [widths(described, role, grouped=True) for role in self._locate(path)[1]]
