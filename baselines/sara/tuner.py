@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from torch import Tensor, nn
 
 from baselines.sara.sparse import SparselyShiftedLinear, nuclear_gradient, shifted, smallest_magnitudes
@@ -151,6 +152,7 @@ class SaraModel(ExternalTuner):
 
     def _prepare_model(self, peft_config: SaraConfig, model: nn.Module) -> None:
         """Select in all targets together: the threshold is one for the whole model."""
+        _maybe_include_all_linear_layers(peft_config, model)  # "all-linear"; PEFT itself does so later
         targets = {
             path: module
             for path, module in model.named_modules()

@@ -68,6 +68,25 @@ class ExternalTuner(BaseTuner):
         keep_4_bit_weights_readable(model)
         super().__init__(model, *args, **kwargs)
 
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Adapt all targets, as PEFT does. Where one of them fails, none is adapted: the model can be used again."""
+        layers = [module for module in model.modules() if isinstance(module, self.tuner_layer_cls)]
+        untouched = [layer for layer in layers if adapter_name not in layer._get_available_adapters()]
+        trained = {weight: weight.requires_grad for weight in model.parameters()}
+        self._replaced: list[tuple[nn.Module, str, nn.Module]] = []
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except Exception:
+            for parent, child_name, child in reversed(self._replaced):
+                setattr(parent, child_name, child)
+            for layer in untouched:
+                forget_adapter(layer, adapter_name)
+            for weight, required in trained.items():
+                weight.requires_grad_(required)
+            raise
+        finally:
+            self._replaced = []
+
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         """Return the name of a weight in a checkpoint, which holds no adapter's name.
@@ -96,6 +115,7 @@ class ExternalTuner(BaseTuner):
         `merge_and_unload` fails for every tuner that inherits it.
         """
         setattr(parent, child_name, new_module)
+        self._replaced.append((parent, child_name, child))
         weight = next(child.parameters(), None)
         if weight is None:
             return
@@ -134,6 +154,14 @@ class ExternalTuner(BaseTuner):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def forget_adapter(layer: BaseTunerLayer, adapter: str) -> None:
+    """Drop what a layer holds of an adapter; which adapters are active stays as it is."""
+    for name in (*layer.adapter_layer_names, *layer.other_param_names):
+        container = getattr(layer, name)
+        if adapter in container:
+            del container[adapter]
 
 
 def keep_4_bit_weights_readable(model: nn.Module) -> None:

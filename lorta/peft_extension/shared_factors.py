@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
 from lorta.geometry import Geometry
-from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner
+from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner, forget_adapter
 
 NO_DROPOUT = nn.Identity()  # one for all: PEFT walks over all modules when an adapter is loaded or chosen
 
@@ -128,6 +129,7 @@ class SharedFactorModel(ExternalTuner):
 
     uses_shared_state = True
     tuner_layer_cls: ClassVar[type[SharedFactorLinear]]
+    _to_start: str | None = None  # the adapter whose factors the first target of an injection makes
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Call the base model. Raises ValueError where DDP would lose gradients, see `_check_reduction`."""
@@ -135,8 +137,15 @@ class SharedFactorModel(ExternalTuner):
         return super().forward(*args, **kwargs)
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        # layers of a base that carries an adapter already read the containers that they were made with
+        used = next((module for module in model.modules() if isinstance(module, self.tuner_layer_cls)), None)
         for name in self.tuner_layer_cls.adapter_layer_names:
-            setattr(self, name, nn.ParameterDict())
+            setattr(self, name, nn.ParameterDict() if used is None else getattr(used, name))
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Adapt all targets. An adapter of this name, which a base may carry already, is replaced in every layer."""
+        self._to_start = adapter_name
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -145,6 +154,9 @@ class SharedFactorModel(ExternalTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         """Check all targets before the first is replaced, and write into the config what the factor rows stand for."""
+        _maybe_include_all_linear_layers(peft_config, model)  # "all-linear"; PEFT itself does so later
+        if isinstance(peft_config.target_modules, set):
+            peft_config.target_modules = sorted(peft_config.target_modules)
         targets = {
             name: module
             for name, module in model.named_modules()
@@ -198,7 +210,11 @@ class SharedFactorModel(ExternalTuner):
             names = self.tuner_layer_cls.adapter_layer_names
             layer = self.tuner_layer_cls(target, {name: getattr(self, name) for name in names})
             self._replace_module(parent, target_name, layer, target)
-        if not any(adapter_name in getattr(self, name) for name in self.tuner_layer_cls.adapter_layer_names):
+        if self._to_start == adapter_name:
+            self._to_start = None
+            for module in self.model.modules():
+                if isinstance(module, self.tuner_layer_cls):
+                    forget_adapter(module, adapter_name)
             self._create_factors(adapter_name, peft_config, layer.weight)
         self._place(layer, adapter_name, peft_config, current_key)
 

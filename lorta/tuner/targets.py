@@ -6,10 +6,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from lorta.geometry import Geometry, largest_divisor
-from lorta.peft_extension.shared_factors import SharedFactorLinear, features
+from lorta.peft_extension.shared_factors import features
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes
 
@@ -119,7 +120,7 @@ def joint_position(
 def check_shape(position: Position, described: Mapping[str, Any], path: str, module: nn.Module) -> None:
     """Raise TypeError for a module that is not linear, ValueError for a shape that does not allow the head side."""
     try:
-        shape = features(module.get_base_layer() if isinstance(module, SharedFactorLinear) else module)
+        shape = features(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module)
     except TypeError as error:
         raise TypeError(f"LoRTA adapts linear layers; {path}: {error}") from error
     if len(position.matrix_rows) > 1 and not position.heads_on_output:

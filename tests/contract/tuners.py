@@ -16,8 +16,10 @@ def architecture(name: str) -> str:
 
 
 def config(name: str) -> PeftConfig:
-    """The PeftConfig of an adapter, with its targets."""
-    return adapter(name).peft_config(backbone(architecture(name)), task_type(architecture(name)))
+    """The PeftConfig of an adapter, with its targets; other modules that it may train whole are PEFT's business."""
+    settings = adapter(name).peft_config(backbone(architecture(name)), task_type(architecture(name)))
+    settings.modules_to_save = None
+    return settings
 
 
 def base(name: str) -> Any:
@@ -25,10 +27,11 @@ def base(name: str) -> Any:
     return backbone(architecture(name)).model
 
 
-def attach(name: str, seed: int = 1, adapter_name: str = "default", **arguments: Any) -> PeftModel:
-    """The adapter on a fresh base, its weights far from their start."""
+def attach(name: str, seed: int = 1, on: Any = None, settings: PeftConfig | None = None, **arguments: Any) -> PeftModel:
+    """The adapter on a base, by default a fresh one, its weights far from their start; `seed` decides them."""
+    on, settings = on or base(name), settings or config(name)
     torch.manual_seed(0)
-    return fill(get_peft_model(base(name), config(name), adapter_name=adapter_name, **arguments), seed)
+    return fill(get_peft_model(on, settings, **arguments), seed)
 
 
 def fill(model: PeftModel, seed: int) -> PeftModel:
