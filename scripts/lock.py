@@ -11,7 +11,7 @@ HEADER = "# Exact versions of everything, written by `make lock`. Install torch'
 
 def main() -> None:
     """Freeze the running environment, without this project and without local build tags such as +cpu."""
-    command = [sys.executable, "-m", "pip", "freeze", "--exclude-editable"]
+    command = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip", "--exclude-editable"]
     frozen = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     pins = sorted(re.findall(r"^([\w.-]+==[\w.]+)", frozen, flags=re.MULTILINE), key=str.lower)
     (ROOT / "requirements.lock").write_text(HEADER + "".join(f"{pin}\n" for pin in pins))

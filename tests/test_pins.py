@@ -5,9 +5,13 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import lorta
+from lorta.cli.main import BENCH, main, missing
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,10 +23,11 @@ def lock() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
 
 
-def declared() -> list[Requirement]:
+def declared() -> dict[str, list[Requirement]]:
+    """The requirements of the base installation, under "", and of every extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [item for extra in project["optional-dependencies"].values() for item in extra]
-    return [Requirement(item) for item in [*project["dependencies"], *extras]]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {name: [Requirement(item) for item in items] for name, items in groups.items()}
 
 
 def test_conda_users_get_the_locked_versions():
@@ -34,8 +39,8 @@ def test_conda_users_get_the_locked_versions():
 
 
 def test_every_declared_requirement_is_locked_within_its_range():
-    pins = lock()
-    wrong = [str(item) for item in declared() if pins.get(canonicalize_name(item.name), "0") not in item.specifier]
+    pins, items = lock(), [item for group in declared().values() for item in group if item.name != "lorta"]
+    wrong = [str(item) for item in items if pins.get(canonicalize_name(item.name), "0") not in item.specifier]
     assert wrong == []
 
 
@@ -54,3 +59,37 @@ def test_the_lock_names_no_host_and_no_file():
 def test_ci_calls_the_test_command_of_the_readme():
     assert "make test" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci/run").read_text().splitlines()[-1]
+
+
+def test_the_development_environment_has_every_other_extra():
+    groups = declared()
+    (own,) = [item for item in groups["dev"] if item.name == "lorta"]
+    assert own.extras == groups.keys() - {"", "dev"}
+
+
+def test_the_packages_that_a_command_misses_are_those_of_the_extra():
+    """What PEFT requires itself is in the base installation already."""
+    of_peft = {Requirement(line).name for line in metadata.requires("peft") or () if "extra ==" not in line}
+    named = {canonicalize_name(item.name) for item in declared()["bench"]}
+    assert named - {"torch", "peft"} - of_peft == BENCH.keys()
+    assert missing() == []
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "table"])
+def test_a_command_of_the_harness_names_what_is_missing_and_the_remedy(command, monkeypatch, capsys):
+    monkeypatch.setitem(BENCH, "hydra-core", "hydra_is_not_here")
+    assert main([command]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"lorta {command}: the benchmark harness is not installed, hydra-core cannot be imported: "
+        "pip install 'lorta[bench]'.\n"
+    )
+
+
+def test_the_version_is_said_once(capsys):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "lorta.__version__"}
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == lorta.__version__
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"lorta {lorta.__version__}\n"

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     if options.to.suffix != ".html":
         raise ValueError(f"--to takes a file that ends in .html, got {options.to}.")
     if missing := [name for name in LIBRARIES if find_spec(name) is None]:
-        raise ValueError(f"the page needs {' and '.join(missing)}: pip install 'lorta[report]'.")
+        raise ValueError(f"the page needs {' and '.join(missing)}: pip install 'lorta[bench]'.")
     from lorta.reporting.html.assembly import make_page
 
     found = read_source(options.runs, options.records, with_losses=True)

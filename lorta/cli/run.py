@@ -28,12 +28,12 @@ HYDRA_FLAGS = (
     "-p",
     "--resolve",
 )
-HELP = """usage: python run.py [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
+HELP = """usage: {command} [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
-  python run.py                                                one run of the embedded default, offline
-  python run.py -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
-  python run.py -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
-  python run.py -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
+  {command}                                                one run of the embedded default, offline
+  {command} -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
+  {command} -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
+  {command} -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
 groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
         hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
@@ -43,13 +43,13 @@ failed, 2 for a wrong command line, 75 when asked to leave (SIGTERM, SIGUSR1) be
 `lorta plan|status|retry|collect` take the same words."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
+def main(arguments: Sequence[str] | None = None, command: str = "python run.py") -> int:
+    """Run the command line and return the exit status; `command` is what it was called as, for --help."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
         return _hydra(words)
     if {"-h", "--help"} & set(words):
-        print(HELP)
+        print(HELP.format(command=command))
         return 0
     multirun = bool({"-m", "--multirun"} & set(words))
     overrides = [word for word in words if word not in ("-m", "--multirun")]

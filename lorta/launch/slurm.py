@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from lorta.config.launcher import SlurmSettings
-from lorta.config.places import ROOT
+from lorta.config.places import CHECKOUT
 from lorta.launch.local import run_all
 from lorta.launch.progress import outcome
 from lorta.planning.planner import Plan
@@ -128,9 +128,14 @@ def _parameters(specs: Sequence[RunSpec], settings: SlurmSettings) -> dict[str, 
         "srun_args": [f"--cpus-per-task={cpus}"],  # since Slurm 22.05, srun does not take it over from sbatch
         "array_parallelism": settings.array_parallelism,
         "stderr_to_stdout": True,
-        "setup": [f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}", *settings.setup],
+        "setup": [*_path_of_checkout(), *settings.setup],
         "additional_parameters": own | settings.additional_parameters,
     }
+
+
+def _path_of_checkout() -> list[str]:
+    """Return the line that lets a job's script import `lorta` from a checkout; an installed one is there already."""
+    return [f"export PYTHONPATH={shlex.quote(str(CHECKOUT))}${{PYTHONPATH:+:$PYTHONPATH}}"] if CHECKOUT else []
 
 
 def _warned_after(settings: SlurmSettings) -> float:

@@ -35,6 +35,7 @@ from lorta.training.metering import Stopwatch, rounded, weights_in
 if TYPE_CHECKING:
     from lorta.training.trainer import TrainingOutcome
 
+NO_GIT = "no git: the code is not in a repository of its own, as in an installed package"
 MACHINE_KEYS = ("runtime.", "data.root", "model.path")  # where files lie on one machine: no part of a record
 
 
@@ -45,7 +46,7 @@ def now() -> str:
 
 def first_record(spec: RunSpec) -> RunRecord:
     """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
-    begun = now()
+    begun, code = now(), provenance.code()
     return RunRecord(
         identity_version=identity.VERSION,
         run_id=spec.run_id,
@@ -65,8 +66,9 @@ def first_record(spec: RunSpec) -> RunRecord:
         batch=_batch_section(spec),
         tuning=spec.tuned,
         budgets=spec.budgets,
-        code=provenance.code(),
+        code=code,
         environment=provenance.environment(),
+        reasons={} if code.git_sha else {"code.git_sha": NO_GIT},
     )
 
 

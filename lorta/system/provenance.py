@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from lorta.config.places import ROOT
+from lorta import __version__
+from lorta.config.places import CHECKOUT, ROOT
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Code, Environment, Hardware
 from lorta.system import allocator
@@ -27,22 +28,33 @@ CODE_PATHS = (
 
 
 def _git(*arguments: str) -> str | None:
+    if CHECKOUT is None:
+        return None
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout
 
 
+def _commit() -> str | None:
+    lines = (_git("rev-parse", "--show-prefix", "HEAD") or "").splitlines()
+    own = len(lines) == 2 and not lines[0]  # with a prefix, the repository is one around this folder: another's
+    return lines[1] if own else None
+
+
 @lru_cache
 def code() -> Code:
-    """Return version and commit; dirty means that code or configuration differs from the commit."""
-    sha = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain", "--", *CODE_PATHS)
+    """Return version and commit; dirty means that code or configuration differs from the commit.
+
+    A package that was installed, or unpacked inside somebody's repository, is of no commit.
+    """
+    sha = _commit()
+    status = _git("status", "--porcelain", "--", *CODE_PATHS) if sha else None
     difference = _git("diff", "HEAD", "--", *CODE_PATHS) if sha and status else None
     return Code(
-        package_version=_version("lorta") or "0",
-        git_sha=sha.strip() if sha else None,
+        package_version=__version__,
+        git_sha=sha,
         git_dirty=bool(status) if status is not None else None,
         diff_sha256=hashlib.sha256(difference.encode()).hexdigest() if difference else None,
     )

@@ -1,0 +1,50 @@
+"""Which commit a record names: this checkout's, and never that of a repository around an installed package."""
+
+import subprocess
+
+import pytest
+
+from lorta.system import provenance
+
+
+def git(folder, *arguments):
+    who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    command = ["git", "-C", folder, *who, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "inside" / "lorta").mkdir(parents=True)
+    (tmp_path / "lorta").mkdir()
+    (tmp_path / "lorta" / "code.py").write_text("x = 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message=Begin")
+    return tmp_path
+
+
+def code_at(monkeypatch, checkout):
+    monkeypatch.setattr(provenance, "CHECKOUT", checkout)
+    provenance.code.cache_clear()
+    try:
+        return provenance.code()
+    finally:
+        provenance.code.cache_clear()
+
+
+def test_a_checkout_is_of_its_commit_and_says_when_it_differs(repository, monkeypatch):
+    clean = code_at(monkeypatch, repository)
+    assert clean.git_sha == git(repository, "rev-parse", "HEAD") and clean.git_dirty is False
+    (repository / "lorta" / "code.py").write_text("x = 2\n")
+    changed = code_at(monkeypatch, repository)
+    assert changed.git_sha == clean.git_sha and changed.git_dirty is True and changed.diff_sha256 is not None
+
+
+@pytest.mark.parametrize("where", ["installed", "inside", "no_commit"])
+def test_code_outside_a_repository_of_its_own_is_of_no_commit(repository, tmp_path_factory, monkeypatch, where):
+    folder = {"installed": None, "inside": repository / "inside", "no_commit": tmp_path_factory.mktemp("new")}[where]
+    if where == "no_commit":
+        git(folder, "init", "--quiet")
+    code = code_at(monkeypatch, folder)
+    assert (code.git_sha, code.git_dirty, code.diff_sha256) == (None, None, None)
