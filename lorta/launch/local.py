@@ -22,6 +22,7 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import Failure
 from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
+from lorta.runner.record_builder import failure_kind
 from lorta.system import allocator
 from lorta.system.environment import gpus_here
 from lorta.system.parent_watchdog import leave_with_parent
@@ -34,6 +35,8 @@ POLL_S = 0.25
 def worker_count(specs: Sequence[RunSpec]) -> int:
     """Return how many processes to use: the setting, or one with a GPU, or the cores divided by a run's threads."""
     wanted = specs[0].settings.runtime.workers
+    if wanted == 0 and any(spec.settings.runtime.memory_limit_mib is not None for spec in specs):
+        return 1  # native code that gets no memory may end its process
     if wanted != "auto":
         return wanted
     if gpus_here():
@@ -154,12 +157,19 @@ def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> R
         failure = Failure(kind="timeout", type="TimeoutError", message=message, phase="unknown")
         return lost(spec, before, "timeout", failure)
     except ProcessExpired as error:
-        killed = error.exitcode == -9
-        message = f"the process ended with code {error.exitcode}" + (
-            ": killed, often by the system when memory runs out" if killed else ""
-        )
-        failure = Failure(kind="oom" if killed else "infra", type="ProcessExpired", message=message, phase="unknown")
-        return lost(spec, before, "failed", failure)
+        return lost(spec, before, "failed", _expired(error, spec.settings.runtime.memory_limit_mib))
     except Exception as error:  # outside execute's own handling: its first record could not be written
-        failure = Failure(kind="bug", type=type(error).__name__, message=str(error), phase="unknown")
+        kind = failure_kind(error, "unknown")
+        failure = Failure(kind=kind, type=type(error).__name__, message=str(error), phase="unknown")
         return lost(spec, before, "failed", failure)
+
+
+def _expired(error: ProcessExpired, memory_limit_mib: int | None) -> Failure:
+    """Return why a process is gone: native code that gets no memory ends it in various ways."""
+    killed, message = error.exitcode == -9, f"the process ended with code {error.exitcode}"
+    if killed:
+        message += ": killed, often by the system when memory runs out"
+    elif memory_limit_mib is not None:
+        message += f" under runtime.memory_limit_mib={memory_limit_mib}: give it more"
+    full = killed or memory_limit_mib is not None
+    return Failure(kind="oom" if full else "infra", type="ProcessExpired", message=message, phase="unknown")

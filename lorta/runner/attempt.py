@@ -12,7 +12,6 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Status
 from lorta.records.store import Store, writing
 from lorta.system.preemption import Preempted, listening
-from lorta.training.recovery import limited_memory
 
 ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
 
@@ -55,8 +54,7 @@ def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
 def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
     from lorta.runner.execute import execute
 
-    with limited_memory(spec.settings.runtime.memory_limit_mib):
-        return execute(spec, still_ours=lambda: not claim.lost())
+    return execute(spec, still_ours=lambda: not claim.lost())
 
 
 def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRecord | None:

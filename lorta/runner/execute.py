@@ -5,6 +5,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from lorta.training.recovery import (
     batch_section,
     checkpoint_card,
     halved,
+    held_bytes,
+    limited_memory,
     newest_checkpoint,
     settings_of_checkpoint,
 )
@@ -56,11 +59,12 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     previous = store.last(spec.run_id)
     record = replace(describe.first_record(spec), attempt=1 + (previous.attempt if previous else 0))
     folder, asked = store.folder(spec.run_id) / CHECKPOINT, spec.settings.trainer
+    beside = _memory_at_start(spec.settings.runtime.memory_limit_mib)
     trainer: TrainerSettings | None = settings_of_checkpoint(asked, newest_checkpoint(folder))
     while trainer is not None:
         record = replace(record, batch=batch_section(asked, trainer))
         store.write(record)
-        record, trainer = _try(spec, store, record, trainer)
+        record, trainer = _try(spec, store, record, trainer, beside)
     if still_ours():
         (store.folder(spec.run_id) / PROGRESS_NAME).unlink(missing_ok=True)
         store.write(record)
@@ -69,35 +73,48 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     return _mirror(record, spec, store)
 
 
+def _memory_at_start(limit: int | None) -> int | None:
+    """Return the bytes that a limited process holds with all libraries in memory, None without a limit."""
+    if limit is None:
+        return None
+    for module in ("torch", "transformers", "peft", "datasets", "lorta.training.trainer"):
+        import_module(module)
+    return held_bytes()
+
+
 def _try(
-    spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings
+    spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings, beside: int | None
 ) -> tuple[RunRecord, TrainerSettings | None]:
-    """Run with these settings; return the final record, or the one to begin again with and smaller settings."""
+    """Run with these settings; return the final record, or the one to begin again with and smaller settings.
+
+    `beside` are the bytes that a memory limit leaves out of account.
+    """
     run = _Run(spec, store, record, trainer)
+    again = trainer != spec.settings.trainer
     try:
-        return run.result(), None
+        with limited_memory(spec.settings.runtime.memory_limit_mib, beside):
+            return run.result(), None
     except KeyboardInterrupt:
         store.write(replace(record, status="cancelled", ended_at=describe.now()))
         raise
     except Preempted as left:
         return _preempted(run, left), None
     except Exception as error:
+        full = describe.out_of_memory(error)
         with writing(store.root):  # a full disk, wherever it was met
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not full:
                 raise
-        smaller = halved(trainer) if _out_of_memory_in_training(run, error) else None
+        # what went well before goes wrong in a second start when memory has not all come back: less may still fit
+        smaller = halved(trainer) if full and (again or run.watch.current == "train") else None
         if smaller is None:
             return _failed(run, error), None
         why = f"{smaller.per_device_train_batch_size} rows at a time, because more did not fit into memory"
         record = replace(record, reasons={**record.reasons, "batch.micro": why})
+        traceback.clear_frames(error.__traceback__)  # they hold the model and its activations
     del run
     shutil.rmtree(store.folder(spec.run_id) / CHECKPOINT, ignore_errors=True)
     release_memory()
     return record, smaller
-
-
-def _out_of_memory_in_training(run: "_Run", error: Exception) -> bool:
-    return run.watch.current == "train" and describe.failure_kind(error, "train") == "oom"
 
 
 def _preempted(run: "_Run", left: Preempted) -> RunRecord:

@@ -1,6 +1,8 @@
 """What a record says of a run: the sections made from its spec, and those made from its results."""
 
 import os
+import re
+import resource
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 NO_GIT = "no git: the code is not in a repository of its own, as in an installed package"
 MACHINE_KEYS = ("runtime.", "data.root", "model.path")  # where files lie on one machine: no part of a record
+
+MEMORY_LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
 
 
 def now() -> str:
@@ -189,10 +193,27 @@ def reasons(memory: Memory, best_epoch: float | None) -> dict[str, str]:
     return found | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
 
 
+OUT_OF_MEMORY = re.compile(  # as libraries say it in errors of other types
+    r"allocate memory|out of memory|bad_alloc|failed to map segment|_ALLOC_FAILED"
+    r"|could not (create|execute) a (primitive(?! descriptor)|memory)"  # oneDNN's
+)
+NO_THREAD = "can't start new thread"  # there is no memory for its stack, or there are too many
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether less at a time might help: an allocation failed, in whatever words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    limited = any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in MEMORY_LIMITS)
+    return bool(OUT_OF_MEMORY.search(str(error))) or (limited and NO_THREAD in str(error))
+
+
 def failure_kind(error: Exception, phase: str) -> FailureKind:
     """Return the class of a failure: what a user would do about it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+    if out_of_memory(error):
         return "oom"
+    if NO_THREAD in str(error):
+        return "infra"
     if isinstance(error, ArithmeticError):
         return "nan"
     if isinstance(error, OSError):

@@ -36,10 +36,15 @@ class PeakMemory(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop recording behind the measured step."""
-        if self._profile is not None:
-            self._profile.__exit__(None, None, None)
-            self.peak_bytes = self._standing + most_allocated(self._profile)
-            self._profile = None
+        if (recorded := self.stop()) is not None:
+            self.peak_bytes = self._standing + most_allocated(recorded)
+
+    def stop(self) -> profile | None:
+        """Stop recording, if it goes on, and return what was recorded: a step that failed has no end."""
+        recorded, self._profile = self._profile, None
+        if recorded is not None:
+            recorded.__exit__(None, None, None)
+        return recorded
 
 
 def standing_bytes(model: nn.Module, optimizer: Any) -> int:

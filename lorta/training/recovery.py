@@ -61,12 +61,19 @@ def batch_section(asked: TrainerSettings, used: TrainerSettings) -> Batch:
     return Batch(effective=micro * accumulation, micro=micro, grad_accum=accumulation, micro_requested=requested)
 
 
-@contextmanager
-def limited_memory(mebibytes: int | None) -> Iterator[None]:
-    """Within the block the process can allocate so much besides what it has, and meets MemoryError beyond.
+def held_bytes() -> int:
+    """Return the process's private writable memory, which RLIMIT_DATA limits."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
 
-    Private writable memory is counted (RLIMIT_DATA), not address space, of which torch and CUDA reserve far more than
-    they use, and not mapped files. Raises ValueError elsewhere than on Linux, where the limit means nothing.
+
+@contextmanager
+def limited_memory(mebibytes: int | None, beside: int | None = None) -> Iterator[None]:
+    """Within the block the process can allocate so much beside `beside` bytes, and meets MemoryError beyond.
+
+    `beside` is what the process holds already, if it is not given. Private writable memory is counted (RLIMIT_DATA),
+    not address space, of which torch and CUDA reserve far more than they use, and not mapped files. Raises ValueError
+    elsewhere than on Linux, where the limit means nothing.
     """
     if mebibytes is None:
         yield
@@ -74,9 +81,8 @@ def limited_memory(mebibytes: int | None) -> Iterator[None]:
     if sys.platform != "linux":
         raise ValueError(f"runtime.memory_limit_mib={mebibytes}: only Linux can limit a process; set it to null")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    status = Path("/proc/self/status").read_text()
-    now = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
-    resource.setrlimit(resource.RLIMIT_DATA, (now + mebibytes * MEBIBYTE, hard))
+    base = held_bytes() if beside is None else beside
+    resource.setrlimit(resource.RLIMIT_DATA, (base + mebibytes * MEBIBYTE, hard))
     try:
         yield
     finally:

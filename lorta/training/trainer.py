@@ -193,7 +193,10 @@ def train_model(
     trainer = make_trainer(training_arguments(settings, seed, folder), parts)
     trainer.remove_callback(PrinterCallback)
     begun = time.perf_counter()
-    _train(trainer, checkpoints)
+    try:
+        _train(trainer, checkpoints)
+    finally:
+        memory.stop()
     synchronise()
     seconds = time.perf_counter() - begun + (checkpoints.earlier_seconds if checkpoints else 0.0)
     if best.weights:

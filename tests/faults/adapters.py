@@ -84,3 +84,26 @@ class AsksBeforeTraining(Faulty):
 
     def go_wrong(self, model: torch.nn.Module) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
+
+
+class WithoutPrimitive(Faulty):
+    """A processor on which oneDNN has memory for two rows at a time."""
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        def refuse(module: torch.nn.Module, arguments: Any, inputs: Any) -> None:
+            if module.training and len(inputs["input_ids"]) > 2:
+                raise RuntimeError("could not create a primitive")
+
+        model.register_forward_pre_hook(refuse, with_kwargs=True)
+
+
+class SecondStartFails(WithoutPrimitive):
+    """The same, and the start after the first failure finds no memory for the model."""
+
+    starts = 0
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        super().go_wrong(model)
+        type(self).starts += 1
+        if type(self).starts == 2:
+            raise MemoryError

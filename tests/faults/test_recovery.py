@@ -8,15 +8,17 @@ import time
 from dataclasses import replace
 
 import pytest
+from pebble import ProcessExpired
 from rich.console import Console
 
 from lorta.cli.run import run_plan
-from lorta.launch.local import run_all
+from lorta.launch.local import _expired, run_all, worker_count
 from lorta.planning.planner import Plan
 from lorta.records import store as stores
 from lorta.records.store import Store, StoreUnwritable, write_atomically
+from lorta.runner.record_builder import failure_kind
 from lorta.system.preemption import EXIT_STATUS, Preempted, listening
-from lorta.training.recovery import halved, limited_memory, settings_of_checkpoint, with_micro_batch
+from lorta.training.recovery import halved, held_bytes, limited_memory, settings_of_checkpoint, with_micro_batch
 from tests.faults.sweeps import plan
 from tests.training.test_trainer import settings
 
@@ -61,6 +63,61 @@ def test_out_of_memory_in_training_halves_the_micro_batch_until_it_fits(tmp_path
     assert record.reasons["batch.micro"] == "2 rows at a time, because more did not fit into memory"
 
 
+def test_onednn_without_memory_halves_the_micro_batch_too(tmp_path):
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")
+    (record,) = run(with_fault(spec, "WithoutPrimitive"))
+    assert record.status == "success", record.failure
+    assert (record.batch.micro, record.batch.grad_accum) == (2, 4)
+
+
+def test_a_second_start_without_memory_halves_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.faults.adapters.SecondStartFails.starts", 0)
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")
+    (record,) = run(with_fault(spec, "SecondStartFails"))
+    assert record.status == "success", record.failure
+    assert (record.batch.micro, record.batch.micro_requested) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("could not create a primitive"), "oom"),
+        (RuntimeError("could not create a memory object"), "oom"),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), "bug"),
+        (RuntimeError("std::bad_alloc"), "oom"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "oom"),
+        (ImportError("libx.so: failed to map segment from shared object"), "oom"),
+        (RuntimeError("can't start new thread"), "infra"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "infra"),
+        (KeyError("x"), "bug"),
+    ],
+    ids=str,
+)
+def test_an_allocation_that_failed_is_out_of_memory_in_whatever_words(error, kind):
+    assert failure_kind(error, "train") == kind
+
+
+def test_a_thread_that_gets_no_stack_is_out_of_memory_under_a_limit():
+    with limited_memory(1000):
+        assert failure_kind(RuntimeError("can't start new thread"), "train") == "oom"
+
+
+def test_a_process_that_dies_under_its_limit_is_out_of_memory():
+    segfault = ProcessExpired("gone", code=-11)
+    assert _expired(segfault, 8).kind == "oom"
+    assert _expired(segfault, 8).message.endswith("code -11 under runtime.memory_limit_mib=8: give it more")
+    assert _expired(segfault, None).kind == "infra"
+    assert _expired(ProcessExpired("gone", code=-9), None).kind == "oom"
+
+
+def test_a_limited_run_has_a_process_of_its_own(tmp_path):
+    """Native code that gets no memory may end its process, which must not be the sweep's."""
+    (free,) = plan(tmp_path / "a", "adapter=head_only", "runtime.workers=0")
+    (limited,) = plan(tmp_path / "a", "adapter=head_only", "runtime.workers=0", "runtime.memory_limit_mib=1000")
+    assert (worker_count([free]), worker_count([limited])) == (0, 1)
+
+
 def test_out_of_memory_elsewhere_is_a_failure(tmp_path):
     (spec,) = plan(tmp_path / "a", "adapter=head_only")
     (record,) = run(with_fault(spec, "OutOfMemory"))
@@ -75,6 +132,16 @@ def test_a_run_beyond_its_memory_fails_alone(tmp_path):
     assert records[sound.signature].status == "success"
 
 
+def test_a_limit_can_be_taken_up_again_where_it_was():
+    base = held_bytes()
+    held = bytearray(200 * 2**20)
+    with limited_memory(100, beside=base), pytest.raises(MemoryError):
+        bytearray(64 * 2**20)
+    del held
+    with limited_memory(100, beside=base):
+        assert len(bytearray(50 * 2**20)) == 50 * 2**20
+
+
 def test_the_limit_ends_with_the_block():
     size = 200 * 2**20
     with limited_memory(64), pytest.raises(MemoryError):
@@ -84,9 +151,10 @@ def test_the_limit_ends_with_the_block():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_asked_to_leave_goes_on_where_it_was(tmp_path, workers):
-    (sound,) = plan(tmp_path / "a", "adapter=head_only", f"runtime.workers={workers}")
+    (sound,) = plan(tmp_path / "sound", "adapter=head_only", f"runtime.workers={workers}")
     (whole,) = run(sound)
-    spec = with_fault(sound, "AsksToLeave")
+    (other,) = plan(tmp_path / "left", "adapter=head_only", f"runtime.workers={workers}")
+    spec = with_fault(other, "AsksToLeave")  # the same identity: the name of a class is no part of it
     answers = []
     for _ in range(2):
         status = run_plan(Plan(specs=(spec,)), Console(quiet=True), parallel=True)

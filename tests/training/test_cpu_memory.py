@@ -58,3 +58,13 @@ def test_one_step_is_measured_and_needs_the_second(steps):
         assert memory.peak_bytes is None
     else:  # weight and gradient of a MiB each, and small activations
         assert 2 * MEBIBYTE <= memory.peak_bytes < 2.2 * MEBIBYTE
+
+
+def test_a_step_that_failed_leaves_no_profiler_behind():
+    model = nn.Linear(8, 8)
+    optimizer, memory = torch.optim.AdamW(model.parameters()), PeakMemory()
+    for _ in range(MEASURED_STEP + 1):
+        memory.on_step_begin(None, None, None, model=model, optimizer=optimizer)
+    assert memory.stop() is not None
+    assert memory.stop() is None
+    assert recorded(lambda: torch.empty(FLOATS)) == MEBIBYTE  # another one can be started
