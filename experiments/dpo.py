@@ -4,19 +4,20 @@ Scores are on held-out pairs. The protocol is docs/protocols/dpo.md. Importing t
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.prompts import Request, Template, common_prefix, encode
-from experiments.rows import Row, cap, identities
-from experiments.texts import TextSource, plan_texts, read_texts, text_problem
+from experiments.prompts import Encoded, Request, Template, common_prefix, encode
+from experiments.rows import Row, capped, identities
+from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
 from lorta.api.task import DataPlan, DataSplits, Task
 from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
-from lorta.models.tokenizer import tokenizer_sha256
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from experiments.preference import Untouched
+    from experiments.tokenised import Tokenised
     from lorta.training.trainer import TrainingOutcome
 
-VERSION = 1  # of the tokenised columns
+EQUAL_ANSWERS = "both answers are the same tokens within data.max_length"
 QUESTIONS = ("prompt", "question", "input")  # ours, Intel/orca_dpo_pairs, argilla/distilabel-intel-orca-dpo-pairs
 ANSWERS = ("chosen", "rejected")
 
@@ -82,41 +84,36 @@ class DpoTask(Task):
     ) -> DataSplits:
         """Return both splits as prompt_ids, chosen_ids, rejected_ids and idx, from the cache where they are there.
 
-        Pairs whose prompt alone fills data.max_length are left out; the record says how many pairs there are.
+        Pairs whose prompt alone fills data.max_length are left out and counted, and pairs whose answers are equal as
+        far as they fit: no model can prefer one of two equal answers.
         """
-        from experiments.tokenised import cached
+        from experiments.tokenised import cached, refuse_unknown
 
-        def split(use: str, name: str, most: int | None) -> Any:
-            parts = [VERSION, "dpo", plan.fingerprints[use], self.template, self.answer_end, most, data.max_length]
-            parts += [tokenizer_sha256(tokenizer), tokenizer.chat_template, self.source.get("keep")]
+        def split(use: str, name: str, most: int | None) -> "Tokenised":
+            def make() -> tuple[dict[str, list[Any]], RowCount]:
+                rows, count = capped(
+                    *read_texts(plan, TextSource(**self.source), data, name, self), most, use, self.name
+                )
+                pairs = [self._pair(row, tokenizer) for row in rows]
+                prompts = {"prompt_ids": [pair[0].prompt for pair in pairs]}
+                refuse_unknown(f"task={self.name}, {use} rows", prompts, tokenizer)  # before they are called equal
+                columns, dropped = _cut(pairs, identities(rows), data.max_length)
+                for reason, number in dropped.items():
+                    count = count.without(reason, number)
+                return some_left(columns, count, data.max_length), count
 
-            def make() -> dict[str, list[Any]]:
-                rows = read_texts(plan, TextSource(**self.source), data, name, self)
-                return self._encoded(cap(rows, most, self.name), tokenizer, data.max_length)
+            return cached(self, plan, data, use, tokenizer, make, cache)
 
-            return cached(parts, make, cache)
+        train = split("train", "train", data.max_train_samples)
+        evaluation = split("evaluation", "validation", data.max_eval_samples)
+        counts = {"train": train.count, "evaluation": evaluation.count}
+        return DataSplits(train.rows, evaluation.rows, counts)
 
-        return DataSplits(
-            train=split("train", "train", data.max_train_samples),
-            evaluation=split("evaluation", "validation", data.max_eval_samples),
-        )
-
-    def _encoded(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "idx": []}
-        for idx, row in zip(identities(rows), rows, strict=True):
-            question = next(row[name] for name in QUESTIONS if name in row)
-            request = Request(question, system=row.get("system") or "")
-            pair = [encode(self.template, request, row[answer], self.answer_end, tokenizer) for answer in ANSWERS]
-            shared = common_prefix(*(item.prompt for item in pair))
-            if shared >= max_length:
-                continue
-            columns["prompt_ids"].append(pair[0].prompt[:shared])
-            for answer, item in zip(ANSWERS, pair, strict=True):
-                columns[f"{answer}_ids"].append([*item.prompt, *item.answer][shared:max_length])
-            columns["idx"].append(idx)
-        if not columns["idx"]:
-            raise ValueError(f"data.max_length={max_length}: no prompt of {len(rows)} is shorter; raise it")
-        return columns
+    def _pair(self, row: Row, tokenizer: Any) -> list[Encoded]:
+        """Return the prompt with the chosen answer, and with the rejected one."""
+        question = next(row[name] for name in QUESTIONS if name in row)
+        request = Request(question, system=row.get("system") or "")
+        return [encode(self.template, request, row[answer], self.answer_end, tokenizer) for answer in ANSWERS]
 
     def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "Untouched":
         """Return how the backbone takes both answers of every held-out pair: the reference of all scores."""
@@ -186,6 +183,24 @@ class DpoTask(Task):
             },
         }
         return {name: _mean(found, n) for name, found in values.items()}
+
+
+def _cut(
+    pairs: Sequence[Sequence[Encoded]], names: Sequence[Any], max_length: int
+) -> tuple[dict[str, list[Any]], Counter[str]]:
+    """Return the columns of the pairs that can be used, cut, and how many cannot for which reason."""
+    columns: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "idx": []}
+    dropped: Counter[str] = Counter()
+    for idx, pair in zip(names, pairs, strict=True):
+        shared = common_prefix(*(item.prompt for item in pair))
+        chosen, rejected = ([*item.prompt, *item.answer][shared:max_length] for item in pair)
+        if shared >= max_length or chosen == rejected:
+            dropped[PROMPT_TOO_LONG if shared >= max_length else EQUAL_ANSWERS] += 1
+            continue
+        found = {"prompt_ids": pair[0].prompt[:shared], "chosen_ids": chosen, "rejected_ids": rejected, "idx": idx}
+        for name, values in columns.items():
+            values.append(found[name])
+    return columns, dropped
 
 
 def _reward(row: Mapping[str, Any], answer: str) -> float:

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import metrics_of, score
-from experiments.rows import Columns, cap, choose_source, plan_embedded, plan_hub, plan_local, read_rows
+from experiments.rows import Columns, Row, capped, choose_source, plan_embedded, plan_hub, plan_local, read_rows
 from lorta.api.task import DataPlan, DataSplits, Task
 from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.models.backbone import Backbone, load_classifier
 from lorta.models.locate import ModelFiles
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+    from experiments.tokenised import Tokenised
     from lorta.training.trainer import TrainingOutcome
 
 
@@ -80,24 +82,28 @@ class GlueTask(Task):
         self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
     ) -> DataSplits:
         """Return both splits, tokenised, from the cache where they are there."""
-        from experiments.tokenised import tokenise
+        from experiments.tokenised import cached, encode_texts
 
-        def split(use: str, name: str, most: int | None) -> Any:
-            return tokenise(
-                lambda: cap(read_rows(plan, self.name, name, data, self.hub_id), most, self.name),
-                fingerprint=plan.fingerprints[use],
-                columns=tuple(self.columns),
-                limit=most,
-                tokenizer=tokenizer,
-                max_length=data.max_length,
-                regression=self.labels == 1,
-                cache=cache,
-            )
+        def split(use: str, name: str, most: int | None) -> "Tokenised":
+            def make() -> tuple[dict[str, list[Any]], RowCount]:
+                rows = self._checked(read_rows(plan, self.name, name, data, self.hub_id), name)
+                kept, count = capped(rows, RowCount(len(rows)), most, use, self.name)
+                return encode_texts(kept, self.columns, tokenizer, data.max_length, self.labels == 1), count
 
-        return DataSplits(
-            train=split("train", self.train_split, data.max_train_samples),
-            evaluation=split("evaluation", self.evaluation_split, data.max_eval_samples),
-        )
+            return cached(self, plan, data, use, tokenizer, make, cache)
+
+        train = split("train", self.train_split, data.max_train_samples)
+        evaluation = split("evaluation", self.evaluation_split, data.max_eval_samples)
+        counts = {"train": train.count, "evaluation": evaluation.count}
+        return DataSplits(train.rows, evaluation.rows, counts)
+
+    def _checked(self, rows: list[Row], split: str) -> list[Row]:
+        """Return the rows. Raises ValueError for one that cannot be used: those of a hub were not checked before."""
+        check = Columns(tuple(self.columns), self.labels)
+        for number, row in enumerate(rows):
+            if problem := check.problem(row):
+                raise ValueError(f"task={self.name}, {split} row {number}: {problem}")
+        return rows
 
     def train(
         self,

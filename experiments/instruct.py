@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.prompts import Request, Template, encode
-from experiments.rows import Row, cap, identities
-from experiments.texts import TextSource, plan_texts, read_texts, text_problem
+from experiments.rows import Row, capped, identities
+from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
 from lorta.api.task import DataPlan, DataSplits, Task
 from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
-from lorta.models.tokenizer import tokenizer_sha256
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from experiments.supervised import AnswerScore
+    from experiments.tokenised import Tokenised
     from lorta.training.trainer import TrainingOutcome
 
 GENERATIONS = "generations.jsonl"
-VERSION = 1  # of the tokenised columns
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,27 @@ class InstructTask(Task):
     ) -> DataSplits:
         """Return both splits as input_ids, labels and idx, from the cache where they are there.
 
-        Rows whose prompt alone fills data.max_length are left out; the record says how many rows there are.
+        Rows whose prompt alone fills data.max_length are left out and counted.
         """
         from experiments.tokenised import cached
 
-        def split(use: str, name: str, most: int | None) -> Any:
+        def split(use: str, name: str, most: int | None) -> "Tokenised":
             on_prompt = self.loss_on == "all" and use == "train"
-            parts = [VERSION, "instruct", plan.fingerprints[use], self.template, on_prompt, most, data.max_length]
-            parts += [tokenizer_sha256(tokenizer), tokenizer.chat_template, self.source.get("keep")]
 
-            def make() -> dict[str, list[Any]]:
-                rows = read_texts(plan, TextSource(**self.source), data, name, self)
-                return self._encoded(cap(rows, most, self.name), tokenizer, data.max_length, on_prompt)
+            def make() -> tuple[dict[str, list[Any]], RowCount]:
+                rows, count = capped(
+                    *read_texts(plan, TextSource(**self.source), data, name, self), most, use, self.name
+                )
+                columns = self._encoded(rows, tokenizer, data.max_length, on_prompt)
+                count = count.without(PROMPT_TOO_LONG, len(rows) - len(columns["idx"]))
+                return some_left(columns, count, data.max_length), count
 
-            return cached(parts, make, cache)
+            return cached(self, plan, data, use, tokenizer, make, cache)
 
-        return DataSplits(
-            train=split("train", "train", data.max_train_samples),
-            evaluation=split("evaluation", "validation", data.max_eval_samples),
-        )
+        train = split("train", "train", data.max_train_samples)
+        evaluation = split("evaluation", "validation", data.max_eval_samples)
+        counts = {"train": train.count, "evaluation": evaluation.count}
+        return DataSplits(train.rows, evaluation.rows, counts)
 
     def _encoded(self, rows: Sequence[Row], tokenizer: Any, max_length: int, on_prompt: bool) -> dict[str, list[Any]]:
         from experiments.supervised import labelled
@@ -111,8 +113,6 @@ class InstructTask(Task):
                 found = labelled(encoded, max_length, on_prompt) | {"idx": idx}
                 for name, values in columns.items():
                     values.append(found[name])
-        if not columns["idx"]:
-            raise ValueError(f"data.max_length={max_length}: no prompt of {len(rows)} is shorter; raise it")
         return columns
 
     def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "list[AnswerScore]":

@@ -15,6 +15,7 @@ from lorta.api.task import DataPlan, Source
 from lorta.config.settings import DataSettings
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
 from lorta.models.locate import require_hub
+from lorta.records.row_counts import KEEP, RowCount
 
 Row = Mapping[str, Any]
 R = TypeVar("R")
@@ -99,16 +100,18 @@ def plan_local(
         raise ValueError(f"data.root={root}: no such folder")
     problems: list[str] = []
     prints: dict[str, str] = {}
+    counts: dict[str, RowCount] = {}
     for use, split in splits.items():
         try:
             file = local_file(folder, name, split)
             prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
-            problems += _file_problems(file, columns, keep)
+            found, counts[use] = _file_problems(file, columns, keep)
+            problems += found
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise ValueError("\n".join(problems))
-    return DataPlan("local", "sha256", prints)
+    return DataPlan("local", "sha256", prints, counts)
 
 
 def local_file(folder: Path, name: str, split: str) -> Path:
@@ -124,7 +127,8 @@ def local_file(folder: Path, name: str, split: str) -> Path:
     raise ValueError(f"task={name}: neither {candidates[0]} nor {candidates[1].name} exists")
 
 
-def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | None) -> list[str]:
+def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | None) -> tuple[list[str], RowCount]:
+    """Return what is wrong with a file's rows, and how many there are and are kept."""
     problems: list[str] = []
     rows, kept, identities = 0, 0, Identities()
     for number, row in read_lines(file):
@@ -141,7 +145,7 @@ def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | 
             if len(problems) == MOST_PROBLEMS_PER_FILE:
                 break
     nothing = f"{file}: task.source.keep keeps none of {rows} rows" if rows else f"{file}: no rows"
-    return problems if kept else [nothing]
+    return problems if kept else [nothing], RowCount(rows).without(KEEP, rows - kept)
 
 
 class Identities:
@@ -207,6 +211,11 @@ def read_rows(plan: DataPlan, name: str, split: str, data: DataSettings, hub_id:
         hub_id, f"{task}/{split}-00000-of-00001.parquet", repo_type="dataset", revision=plan.revision
     )
     return parquet.read_table(file).to_pylist()
+
+
+def capped(rows: Sequence[R], count: RowCount, most: int | None, use: str, name: str) -> tuple[list[R], RowCount]:
+    """Return what `cap` leaves of the rows of a split, which `use` names, and their count."""
+    return cap(rows, most, name), count.at_most(most, use)
 
 
 def cap(rows: Sequence[R], most: int | None, name: str) -> list[R]:

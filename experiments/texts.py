@@ -18,8 +18,10 @@ from lorta.api.task import DataPlan
 from lorta.config.settings import DataSettings
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
 from lorta.models.locate import require_hub
+from lorta.records.row_counts import KEEP, RowCount
 
 SPLITS = {"train": "train", "evaluation": "validation"}
+PROMPT_TOO_LONG = "the prompt alone fills data.max_length"
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,38 @@ def _require_file(name: str, source: TextSource) -> None:
         require_hub(f"task={name} ({source.hub_id})", remedy)
 
 
-def read_texts(plan: DataPlan, source: TextSource, data: DataSettings, split: str, check: RowCheck) -> list[Row]:
-    """Return a split's rows, filtered, in the source's order. Raises ValueError for a hub row that lacks something."""
+def read_texts(
+    plan: DataPlan, source: TextSource, data: DataSettings, split: str, check: RowCheck
+) -> tuple[list[Row], RowCount]:
+    """Return a split's rows, filtered, in the source's order, and how many there were.
+
+    Rows that `keep` drops from a hub dataset of one split count as dropped from training. Raises ValueError for a hub
+    row that lacks something.
+    """
     if plan.source == "embedded":
-        return list(text_rows(source.embedded, split))
+        rows: list[Row] = [*text_rows(source.embedded, split)]
+        return rows, RowCount(len(rows))
     if plan.source == "local":
         assert data.root is not None
         file = local_file(Path(data.root).expanduser(), source.local, split)
-        return _kept([row for _, row in read_lines(file)], source.keep)
-    rows = _kept(_hub_rows(source), source.keep)
+        read = [row for _, row in read_lines(file)]
+        rows = _kept(read, source.keep)
+        return rows, RowCount(len(read)).without(KEEP, len(read) - len(rows))
+    read = _hub_rows(source)
+    rows = _kept(read, source.keep)
     for number, row in enumerate(rows):
         if problem := check.problem(row):
             raise ValueError(f"{source.hub_id}@{source.revision}, kept row {number}: {problem}")
-    return held_out(rows, source)[split]
+    found = held_out(rows, source)[split]
+    dropped = len(read) - len(rows) if split == "train" else 0
+    return found, RowCount(len(found) + dropped).without(KEEP, dropped)
+
+
+def some_left(columns: dict[str, list[Any]], count: RowCount, max_length: int) -> dict[str, list[Any]]:
+    """Return the columns. Raises ValueError, with what became of the rows, where no row is left."""
+    if not columns["idx"]:
+        raise ValueError(f"data.max_length={max_length}: no row is left, {count}; raise it")
+    return columns
 
 
 def _hub_rows(source: TextSource) -> list[Row]:

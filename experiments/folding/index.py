@@ -21,6 +21,8 @@ from experiments.folding.target import Target
 FOLDER, INDEX = "protein", "index.tsv"
 NEEDED = ("file", "chain")
 SIDES = ("train", "validation")
+NO_FILE = "there is no such file."
+MISSING, UNUSABLE = "the file is missing", "the structure cannot be used, targets.csv says why"
 LONGEST = 1024  # residues; ESM-2 was trained on crops of 1,024 tokens (Lin et al. 2023, doi:10.1126/science.ade2574)
 
 
@@ -41,6 +43,8 @@ class Planned(NamedTuple):
     refused: tuple[tuple[str, str], ...]  # (file, sentence that names it): not a target
     remarks: tuple[tuple[str, str], ...]  # (target's name, sentence): a target, but not without a decision
     split: tuple[str, ...] | None = None  # train or validation for each target, where the index says so
+    # (side where the index says so, why) for each of `refused`
+    lost: tuple[tuple[str | None, str], ...] = ()
 
 
 def plan_targets(root: str, longest: int = LONGEST) -> Planned:
@@ -128,19 +132,22 @@ def _read(folder: Path, rows: tuple[Row, ...], stamps: tuple[tuple[int, int] | N
     targets: dict[str, Target] = {}
     sides: list[str | None] = []
     refused: list[tuple[str, str]] = []
+    lost: list[tuple[str | None, str]] = []
     remarks: list[tuple[str, str]] = []
     for row in rows:
         for name, found in _row_targets(folder, row, longest):
             if isinstance(found, str):
                 refused.append((name, found))
+                lost.append((row.split, MISSING if found.endswith(NO_FILE) else UNUSABLE))
             elif name in targets:
                 refused.append((row.file, f"{row.file}: a target of the name {name} was there before."))
+                lost.append((row.split, UNUSABLE))
             else:
                 targets[name], said = found
                 sides.append(row.split)
                 remarks += [(name, f"{row.file}: {sentence}") for sentence in said]
     given = tuple(side for side in sides if side is not None)
-    return Planned(tuple(targets.values()), tuple(refused), tuple(remarks), given or None)
+    return Planned(tuple(targets.values()), tuple(refused), tuple(remarks), given or None, tuple(lost))
 
 
 def _row_targets(folder: Path, row: Row, longest: int) -> Iterator[tuple[str, tuple[Target, list[str]] | str]]:
@@ -162,7 +169,7 @@ def _row_targets(folder: Path, row: Row, longest: int) -> Iterator[tuple[str, tu
 
 def _checked(file: Path, row: Row) -> Structure:
     if not file.is_file():
-        raise ValueError("there is no such file.")
+        raise ValueError(NO_FILE)
     if row.sha256 and hashlib.sha256(file.read_bytes()).hexdigest() != row.sha256:
         raise ValueError(f"its sha256 is not that of {INDEX}.")
     structure = read_structure(file)

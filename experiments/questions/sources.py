@@ -7,12 +7,13 @@ from typing import Any
 
 from experiments.files import read_lines
 from experiments.questions.formats import Checked, Format, Question
-from experiments.rows import cap, choose_source, identities, local_file, plan_local
+from experiments.rows import capped, choose_source, identities, local_file, plan_local
 from lorta.api.task import DataPlan, Source
 from lorta.config.instantiate import build
 from lorta.config.settings import DataSettings
 from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
 from lorta.models.locate import require_hub
+from lorta.records.row_counts import RowCount
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,23 @@ class RowSource:
         """Return the format object."""
         return build(self.format)
 
-    def fingerprint(self, source: Source, data: DataSettings, task: str) -> str:
-        """Return what fixes the rows, after checking each line of a local file. Raises ValueError with the problems."""
+    def fingerprint(self, source: Source, data: DataSettings, task: str) -> tuple[str, RowCount | None]:
+        """Return what fixes the rows, and their count where each line of a local file was checked.
+
+        Raises ValueError with the problems.
+        """
         if source == "embedded":
             if self.embedded is None:
                 known = ", ".join(QUESTION_KINDS)
                 raise ValueError(f"task={task} has no embedded data (there are {known}): set data.root=FOLDER")
-            return question_fingerprint(self.embedded, self.split)
+            return question_fingerprint(self.embedded, self.split), None
         if source == "local":
             try:
                 plan = plan_local(self.folder, data.root or "", {"rows": self.split}, Checked(self.built_format()))
             except ValueError as error:
                 raise ValueError(str(error).replace(f"task={self.folder}:", f"task={task}:")) from error
-            return plan.fingerprints["rows"]
-        return self._hub_fingerprint(task)
+            return plan.fingerprints["rows"], plan.counts["rows"]
+        return self._hub_fingerprint(task), None
 
     def rows(self, source: Source, data: DataSettings) -> list[Mapping[str, Any]]:
         """Return the rows in the source's order."""
@@ -65,17 +69,24 @@ class RowSource:
         file = hf_hub_download(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
         return parquet.read_table(file).to_pylist()
 
-    def questions(self, source: Source, data: DataSettings, task: str, most: int | None) -> list[tuple[Any, Question]]:
-        """Return (idx, question) of at most `most` rows. Raises ValueError naming the row of another form."""
+    def questions(
+        self, source: Source, data: DataSettings, task: str, use: str
+    ) -> tuple[list[tuple[Any, Question]], RowCount]:
+        """Return (idx, question) of the rows within the cap of the split that `use` names, and their count.
+
+        Raises ValueError naming the row of another form.
+        """
         form, found = self.built_format(), []
         rows = self.rows(source, data)
         numbered = list(enumerate(zip(identities(rows), rows, strict=True)))
-        for number, (idx, row) in cap(numbered, most, task):
+        most = {"train": data.max_train_samples, "evaluation": data.max_eval_samples}[use]
+        kept, count = capped(numbered, RowCount(len(rows)), most, use, task)
+        for number, (idx, row) in kept:
             try:
                 found.append((idx, form.question(row)))
             except ValueError as error:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
-        return found
+        return found, count
 
     def _hub_fingerprint(self, task: str) -> str:
         from huggingface_hub import try_to_load_from_cache
@@ -94,12 +105,14 @@ def plan_questions(task: str, uses: Mapping[str, RowSource], data: DataSettings,
     source = choose_source(data, model_default)
     problems: list[str] = []
     prints: dict[str, str] = {}
+    counts: dict[str, RowCount] = {}
     for use, rows in uses.items():
         try:
-            prints[use] = rows.fingerprint(source, data, task)
+            prints[use], count = rows.fingerprint(source, data, task)
+            counts |= {} if count is None else {use: count}
         except ValueError as error:
             problems += [line for line in str(error).splitlines() if line not in problems]
     if problems:
         raise ValueError("\n".join(problems))
     revisions = {"embedded": QUESTIONS_REVISION, "local": "sha256", "hub": uses["evaluation"].revision or ""}
-    return DataPlan(source, revisions[source], prints)
+    return DataPlan(source, revisions[source], prints, counts)

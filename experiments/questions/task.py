@@ -17,6 +17,7 @@ from lorta.api.task import DataPlan, DataSplits, Source, Task
 from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.models.backbone import Backbone, load_causal_lm
 from lorta.models.locate import ModelFiles
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
 
 if TYPE_CHECKING:
@@ -77,19 +78,21 @@ class QuestionTask(Task):
         from datasets import Dataset
 
         from experiments.questions.tokens import evaluation_row, training_row
+        from experiments.tokenised import refuse_unknown
 
-        most = data.max_length
-        learnt = self._uses()["train"].questions(plan.source, data, self.name, data.max_train_samples)
-        train = [training_row(tokenizer, question, most, self.loss_on) for _, question in learnt]
-        asked = self.evaluation_questions(plan.source, data)
-        return DataSplits(
-            train=Dataset.from_list(train),
-            evaluation=[evaluation_row(tokenizer, idx, question, most) for idx, question in asked],
-        )
+        most, counts = data.max_length, dict[str, RowCount]()
+        learnt, counts["train"] = self._uses()["train"].questions(plan.source, data, self.name, "train")
+        asked, counts["evaluation"] = self._uses()["evaluation"].questions(plan.source, data, self.name, "evaluation")
+        train = Dataset.from_list([training_row(tokenizer, question, most, self.loss_on) for _, question in learnt])
+        evaluation = [evaluation_row(tokenizer, idx, question, most) for idx, question in asked]
+        read = {"train": train["input_ids"], "evaluation": [row.prompt_tokens for row in evaluation]}
+        for use, ids in read.items():
+            refuse_unknown(f"task={self.name}, {use} rows", {"input_ids": ids}, tokenizer)
+        return DataSplits(train, evaluation, counts)
 
     def evaluation_questions(self, source: Source, data: DataSettings) -> "list[tuple[int, Question]]":
         """Return idx and question of every row that is scored."""
-        return self._uses()["evaluation"].questions(source, data, self.name, data.max_eval_samples)
+        return self._uses()["evaluation"].questions(source, data, self.name, "evaluation")[0]
 
     def train(
         self,

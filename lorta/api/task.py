@@ -5,12 +5,13 @@ A task is built while a sweep is planned, without torch: heavy imports belong in
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lorta.config.settings import DataSettings, TrainerSettings
 from lorta.geometry import Geometry
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class DataPlan:
     source: Source
     revision: str  # of the hub dataset or the embedded language; for local files "sha256"
     fingerprints: Mapping[str, str]  # "train", "evaluation" -> content hash, or revision and split
+    # split -> rows as far as they are known before anything is tokenised; "all" where the split is not known yet
+    counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class DataSplits:
 
     train: Any
     evaluation: Any
+    counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])  # "train", "evaluation" -> rows
 
 
 class Task(Protocol):

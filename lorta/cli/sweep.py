@@ -59,6 +59,7 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.planning.titles import title
     from lorta.records.store import Store
     from lorta.status.forecast import Past
+    from lorta.status.rows import row_lines
     from lorta.status.states import glances, plan_states
 
     states = {state.run_id: state for state in plan_states(found, title)}
@@ -67,6 +68,8 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(found, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
+    for line in row_lines(found.specs):
+        print(line)
     for sentence in budget_sentences(found, only_off=False):
         print(f"budget: {sentence}")
     for sentence in waiting_sentences(found):

@@ -12,6 +12,7 @@ from rich.table import Table
 from lorta.planning.spec import RunSpec
 from lorta.planning.titles import title
 from lorta.records.record import RunRecord
+from lorta.records.row_counts import lost_sentences
 from lorta.records.store import PROGRESS_NAME
 
 MOST_SHOWN = 16  # runs at work
@@ -33,16 +34,27 @@ def outcome(record: RunRecord) -> str:
 
 def follow(specs: Sequence[RunSpec], finished: Iterable[RunRecord | None], console: Console) -> list[RunRecord]:
     """Show the sweep while `finished` yields records (None: look again); return the records."""
-    sweep = Sweep(specs)
+    sweep, said = Sweep(specs), set[str]()
     with Live(console=console, transient=True, auto_refresh=False) as live:
         for record in finished:
             if record is not None:
                 sweep.add(record)
                 line = f"[{len(sweep.records)}/{len(specs)}] {sweep.names[record.run_id]}: {outcome(record)}"
                 console.print(line, markup=False)
+                for sentence in _lost_rows(record):
+                    if sentence not in said:
+                        console.print(f"rows of {sentence}", markup=False)
+                    said.add(sentence)
             elif console.is_terminal:
                 live.update(sweep.table(), refresh=True)
     return sweep.records
+
+
+def _lost_rows(record: RunRecord) -> list[str]:
+    if record.task is None:
+        return []
+    counts = {use: split.count for use, split in record.task.splits.items()}
+    return lost_sentences(record.task.name, {use: count for use, count in counts.items() if count is not None})
 
 
 class Sweep:

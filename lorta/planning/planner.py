@@ -141,8 +141,10 @@ class _Planner:
         self._once("rate", {"task": settings.task, "typed": cell.overrides}, lambda: _check_search(settings, cell))
         fingerprints = {**data.fingerprints, "model": model.fingerprint}
         if settings.budget is not None:
-            return self._solved(cell, settings, fingerprints)
-        return RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+            found = self._solved(cell, settings, fingerprints)
+        else:
+            found = RunSpec(settings, fingerprints, cell.overrides, cell.choices)
+        return found and replace(found, counts=data.counts)
 
     def _settings(self, config: Mapping[str, Any]) -> RunSettings | None:
         try:
@@ -228,7 +230,9 @@ def _plan_data(settings: RunSettings) -> DataPlan:
     task: Task = build(settings.task)
     if task.primary not in (metrics := task.score([])):  # as the run would say at its end
         raise ValueError(f"task.primary={task.primary}: task={task.name} has the metrics {', '.join(metrics)}")
-    return task.plan_data(settings.data, settings.model.data)
+    found = task.plan_data(settings.data, settings.model.data)
+    caps = {"train": settings.data.max_train_samples, "evaluation": settings.data.max_eval_samples}
+    return replace(found, counts={use: count.at_most(caps.get(use), use) for use, count in found.counts.items()})
 
 
 def cell_parameters(spec: RunSpec) -> int | None:

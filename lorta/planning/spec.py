@@ -8,6 +8,7 @@ from typing import Any
 from lorta.config import identity
 from lorta.config.settings import RunSettings
 from lorta.records.canonical import sha256
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import Budget, Tuning
 
 
@@ -24,6 +25,7 @@ class RunSpec:
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
     tuned: Tuning | None = None  # how its rate was chosen, if it was searched
     budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
+    counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])  # split -> rows known while planning
     earlier_id: str | None = None  # of the same run, finished when identities were made otherwise
 
     @property

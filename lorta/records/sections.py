@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lorta.records.row_counts import RowCount
+
 Status = Literal["planned", "running", "success", "failed", "timeout", "preempted", "cancelled", "skipped"]
 FailureKind = Literal["oom", "nan", "data", "config", "timeout", "preempted", "infra", "bug"]
 Source = Literal["embedded", "local", "hub"]
@@ -44,6 +46,13 @@ class Split:
 
     rows: int
     fingerprint: str  # sha256 of the rows, or of revision and split name where the hub fixes them
+    read: int | None = field(default=None, metadata={"added": True})  # None: it was not counted, as in older records
+    dropped: dict[str, int] | None = field(default=None, metadata={"added": True})  # reason -> rows read and not used
+
+    @property
+    def count(self) -> RowCount | None:
+        """What became of the rows that were read; None where they were not counted."""
+        return None if self.read is None else RowCount(self.read, self.dropped or {})
 
 
 @dataclass(frozen=True, kw_only=True)

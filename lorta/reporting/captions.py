@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lorta.analysis.summary import POINTS, Run, Table, group
 from lorta.records.record import RunRecord
+from lorta.records.sections import Split
 from lorta.reporting.notes import search_sentence
 
 PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
@@ -25,6 +26,7 @@ def caption(table: Table) -> list[str]:
     sentences = (
         _model,
         _data,
+        _lost_rows,
         _length,
         _selection,
         _scores,
@@ -116,9 +118,24 @@ def _caps(run: Run) -> list[str]:
 
 
 def _rows(run: Run) -> str:
-    splits = run.task.splits
-    counts = [splits[name].rows if name in splits else None for name in ("train", run.task.split_primary)]
-    return " / ".join("unknown" if count is None else f"{count:,}" for count in counts)
+    return " / ".join(_used(run.task.splits.get(name)) for name in ("train", run.task.split_primary))
+
+
+def _used(split: Split | None) -> str:
+    if split is None:
+        return "unknown"
+    read = split.read if split.read is not None else split.rows
+    return f"{split.rows:,}" if read == split.rows else f"{split.rows:,} of {read:,}"
+
+
+def _lost_rows(table: Table) -> str:
+    """Say which rows were dropped without being asked for; empty where none was."""
+    found: dict[str, None] = {}
+    for run in table.runs:
+        for use, split in run.task.splits.items():
+            if (count := split.count) is not None and count.lost_share > 0:
+                found[f"{table.short(run.task.name)}, {use}: {count}"] = None
+    return f"Rows that could not be used: {'; '.join(found)}." if found else ""
 
 
 def _training(run: Run) -> str:

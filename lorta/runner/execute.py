@@ -19,7 +19,7 @@ from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles, find_model, most_tokens
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
-from lorta.records.sections import Failure, Status, Tracking
+from lorta.records.sections import Failure, Score, Status, Tracking
 from lorta.records.store import PROGRESS_NAME, Store, write_atomically, writing
 from lorta.runner import record_builder as describe
 from lorta.system import provenance
@@ -247,9 +247,7 @@ class _Run:
         params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, backbone, data, trainer, self.folder)
-            scores = self.task.score(predictions)
-            if self.task.primary not in scores:
-                raise ValueError(f"task={self.task.name} has no score {self.task.primary}, its primary metric")
+            scores = self._score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
             self._write_files(predictions, outcome.history)
@@ -271,6 +269,12 @@ class _Run:
             env_fingerprint=provenance.env_fingerprint(),
             reasons={**self.record.reasons, **describe.reasons(memory, outcome.best_epoch)},
         )
+
+    def _score(self, predictions: list[dict[str, Any]]) -> dict[str, Score]:
+        scores = self.task.score(predictions)
+        if self.task.primary not in scores:
+            raise ValueError(f"task={self.task.name} has no score {self.task.primary}, its primary metric")
+        return scores
 
     def _with_checkpoints(self, callbacks: list[Any]) -> list[Any]:
         """Return the callbacks and the one that makes checkpoints, unless one of them could not be restored."""

@@ -131,11 +131,16 @@ def _batch_section(spec: RunSpec) -> Batch:
 
 
 def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
-    """Return the record with the number of rows that each split really has."""
+    """Return the record with the number of rows that each split really has, and what became of the others."""
     assert record.task is not None
     rows = {"train": len(data.train), "evaluation": len(data.evaluation)}
-    splits = {use: replace(split, rows=rows[use]) for use, split in record.task.splits.items()}
+    splits = {use: replace(split, rows=rows[use], **_counted(data, use)) for use, split in record.task.splits.items()}
     return replace(record, task=replace(record.task, splits=splits))
+
+
+def _counted(data: DataSplits, use: str) -> dict[str, Any]:
+    count = data.counts.get(use)
+    return {} if count is None else {"read": count.read, "dropped": dict(count.dropped)}
 
 
 def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:

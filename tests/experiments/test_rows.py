@@ -10,7 +10,6 @@ import pytest
 from experiments.files import read_lines
 from experiments.glue import GlueTask
 from experiments.rows import cap, local_file
-from experiments.tokenised import tokenise
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.config.settings import DataSettings
@@ -73,35 +72,6 @@ def test_the_source_follows_the_root_and_the_model(tmp_path):
     assert found.plan_data(data(root=str(tmp_path)), "embedded").source == "local"
     with pytest.raises(ValueError, match="not in the local cache"):
         found.plan_data(data(source="hub"), "embedded")
-
-
-@pytest.fixture
-def tokenizer():
-    from lorta.models.locate import find_model
-    from lorta.models.tokenizer import load_tokenizer
-
-    (spec,) = make_plan(["task=glue/sst2"], False, CONF).specs
-    return load_tokenizer(find_model(spec.settings.model))
-
-
-def test_tokenised_rows_come_from_the_cache_the_second_time(tmp_path, tokenizer):
-    calls = []
-
-    def read():
-        calls.append(1)
-        return ROWS
-
-    def tokenised(fingerprint="a", max_length=8, limit=None):
-        return tokenise(read, fingerprint, ("sentence",), limit, tokenizer, max_length, False, tmp_path)
-
-    first, again = tokenised(), tokenised()
-    assert len(calls) == 1
-    assert first.to_dict() == again.to_dict()
-    assert first["labels"] == [row["label"] for row in ROWS]
-    assert max(len(row) for row in first["input_ids"]) <= 8
-    for change in ({"fingerprint": "b"}, {"max_length": 4}, {"limit": 3}):
-        tokenised(**change)
-    assert len(calls) == 4
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real GLUE files at {SHARED} (set LORTA_DATA to their folder)")

@@ -102,7 +102,7 @@ def test_the_release_keeps_no_ties_low_scores_or_gsm8k(tmp_path):
     ]
     release = task("dpo/release")
     found = plan(release, tmp_path / "preference" / "orca", rows, rows, tmp_path)
-    kept = read_texts(found, TextSource(**release.source), settings(tmp_path), "train", release)
+    kept = read_texts(found, TextSource(**release.source), settings(tmp_path), "train", release)[0]
     assert [row["idx"] for row in kept] == [0]
 
 
@@ -110,7 +110,7 @@ def test_a_row_that_the_condition_leaves_out_need_not_be_in_order(tmp_path):
     folder, tie = tmp_path / "preference" / "alpaca_eval", PAIR | {"rejected": "it"}
     dpo = task("dpo", ("task.source.keep", "chosen != rejected"))
     found = plan(dpo, folder, [PAIR, tie], [PAIR], tmp_path)
-    assert read_texts(found, TextSource(**dpo.source), settings(tmp_path), "train", dpo) == [PAIR]
+    assert read_texts(found, TextSource(**dpo.source), settings(tmp_path), "train", dpo)[0] == [PAIR]
     with pytest.raises(ValueError, match=r"train\.jsonl, line 3: column rejected must be text"):
         plan(dpo, folder, [PAIR, tie, PAIR | {"rejected": None}], [PAIR], tmp_path)
 

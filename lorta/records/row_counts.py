@@ -1,0 +1,47 @@
+"""How many rows of a split were read, how many are used, and why the rest is not: for plan, record and table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+CAPS = {"train": "data.max_train_samples", "evaluation": "data.max_eval_samples"}
+KEEP, HOLDOUT = "task.source.keep", "data.holdout"
+ASKED_FOR = (*CAPS.values(), KEEP, HOLDOUT)  # reasons that are settings; any other is a loss that nobody asked for
+MOST_LOST = 0.05  # of the rows that were read, before a sweep says so on the screen
+
+
+@dataclass(frozen=True)
+class RowCount:
+    """Rows that were read, and how many of them were dropped for which reason."""
+
+    read: int
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def used(self) -> int:
+        """The rows that are left."""
+        return self.read - sum(self.dropped.values())
+
+    @property
+    def lost_share(self) -> float:
+        """The fraction of the rows read that was dropped without being asked for, 0 to 1."""
+        lost = sum(number for reason, number in self.dropped.items() if reason not in ASKED_FOR)
+        return lost / self.read if self.read else 0.0
+
+    def without(self, reason: str, number: int) -> "RowCount":
+        """Return the count after so many more rows were dropped for a reason."""
+        if number == 0:
+            return self
+        return RowCount(self.read, {**self.dropped, reason: self.dropped.get(reason, 0) + number})
+
+    def at_most(self, most: int | None, use: str) -> "RowCount":
+        """Return the count after the cap of a split, named by its use."""
+        return self if most is None else self.without(CAPS[use], max(0, self.used - most))
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in self.dropped.items())
+        return f"{self.used:,} of {self.read:,} rows used ({reasons})" if reasons else f"{self.read:,} rows, all used"
+
+
+def lost_sentences(task: str, counts: Mapping[str, RowCount]) -> list[str]:
+    """Return a sentence for each split of which more than MOST_LOST was dropped without being asked for."""
+    return [f"{task}, {use}: {count}" for use, count in counts.items() if count.lost_share > MOST_LOST]

@@ -1,0 +1,184 @@
+"""Rows that cannot be used are counted with their reason, in the plan, the record, the table and on the screen."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from lorta.analysis.summary import summarise
+from lorta.api.holdout import load_splits
+from lorta.cli.main import main
+from lorta.config.instantiate import build
+from lorta.config.places import CONF
+from lorta.launch.progress import follow
+from lorta.models.locate import find_model
+from lorta.models.tokenizer import load_tokenizer
+from lorta.planning.planner import make_plan
+from lorta.records.row_counts import RowCount
+from lorta.records.sections import Split
+from lorta.reporting.captions import caption
+from lorta.runner.execute import execute
+from lorta.runner.record_builder import with_rows
+from tests.example_records import finished, with_section
+from tests.experiments.folding.structure_files import write_pdb
+
+LONG = "the old dog " * 60
+INSTRUCT = {"instruction": "Say it.", "output": "it"}
+PAIR = {"prompt": "Say it.", "chosen": "it " * 90 + "yes", "rejected": "it " * 90 + "no"}
+TOO_LONG = "the prompt alone fills data.max_length"
+EQUAL = "both answers are the same tokens within data.max_length"
+FOLDERS = {
+    "instruct": "instruct/alpaca",
+    "dpo": "preference/alpaca_eval",
+    "glue/sst2": "glue/sst2",
+    "gsm8k": "math/gsm8k",
+}
+
+
+def write(root: Path, name: str, train: list[dict], validation: list[dict]) -> None:
+    folder = root / FOLDERS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in (("train", train), ("validation", validation)):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def planned(root: Path, name: str, *overrides: str):
+    words = [f"task={name}", f"data.root={root}", f"runtime.runs={root / 'runs'}", f"runtime.cache={root / 'cache'}"]
+    (spec,) = make_plan([*words, "trainer=smoke", *overrides], False, CONF).specs
+    return spec
+
+
+def counts(root: Path, name: str, *overrides: str) -> dict[str, RowCount]:
+    """What the task counts of its rows when they are loaded."""
+    spec = planned(root, name, *overrides)
+    task, settings = build(spec.settings.task), spec.settings
+    tokenizer = load_tokenizer(find_model(settings.model))
+    plan = task.plan_data(settings.data, settings.model.data)
+    found = load_splits(task, plan, settings.data, tokenizer, root / "cache")
+    used = {"train": len(found.train), "evaluation": len(found.evaluation)}
+    assert {use: count.used for use, count in found.counts.items()} == used
+    return dict(found.counts)
+
+
+def test_instructions_without_room_for_an_answer_are_counted(tmp_path):
+    rows = [INSTRUCT, INSTRUCT | {"instruction": LONG}, INSTRUCT]
+    write(tmp_path, "instruct", rows, [INSTRUCT])
+    found = counts(tmp_path, "instruct", "data.max_length=64")
+    assert found == {"train": RowCount(3, {TOO_LONG: 1}), "evaluation": RowCount(1)}
+    assert counts(tmp_path, "instruct", "data.max_length=64") == found  # from the cache
+
+
+def test_pairs_that_are_equal_as_far_as_they_fit_are_no_pairs(tmp_path):
+    rows = [PAIR, PAIR | {"rejected": "never"}, PAIR | {"prompt": LONG}]
+    write(tmp_path, "dpo", rows, [PAIR, PAIR | {"rejected": "never"}])
+    found = counts(tmp_path, "dpo", "data.max_length=64")
+    assert found["train"] == RowCount(3, {EQUAL: 1, TOO_LONG: 1})
+    assert found["evaluation"] == RowCount(2, {EQUAL: 1})
+    assert counts(tmp_path, "dpo", "data.max_length=1000")["train"] == RowCount(3)
+
+
+def test_a_split_of_which_nothing_is_left_says_why(tmp_path):
+    write(tmp_path, "dpo", [PAIR], [PAIR])
+    with pytest.raises(ValueError, match=rf"data.max_length=64: no row is left, 0 of 1 rows used \(1: {EQUAL}\)"):
+        counts(tmp_path, "dpo", "data.max_length=64")
+
+
+def test_filters_and_caps_are_counted_in_their_order(tmp_path):
+    rows = [INSTRUCT | {"score": number % 2} for number in range(10)]
+    write(tmp_path, "instruct", rows, rows)
+    found = counts(tmp_path, "instruct", "task.source.keep='score == 1'", "data.max_train_samples=3")
+    assert found["train"] == RowCount(10, {"task.source.keep": 5, "data.max_train_samples": 2})
+    assert found["evaluation"] == RowCount(10, {"task.source.keep": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("glue/sst2", {"sentence": "a dog", "label": 0}), ("gsm8k", {"question": "1 and 1?", "answer": "#### 2"})],
+)
+def test_every_task_counts_what_its_caps_leave_out(name, row, tmp_path):
+    write(tmp_path, name, [row] * 9, [row] * 4)
+    found = counts(tmp_path, name, "data.max_train_samples=5")
+    assert found == {"train": RowCount(9, {"data.max_train_samples": 4}), "evaluation": RowCount(4)}
+
+
+def test_rows_that_are_held_out_are_counted_as_such(tmp_path):
+    row = {"sentence": "a dog", "label": 0}
+    write(tmp_path, "glue/sst2", [row] * 9, [row])
+    found = counts(tmp_path, "glue/sst2", "data.holdout=3")
+    assert found == {"train": RowCount(9, {"data.holdout": 3}), "evaluation": RowCount(3)}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_missing_and_broken_structures_are_counted(given, tmp_path):
+    folder = tmp_path / "protein"
+    folder.mkdir()
+    lines = ["file\tchain\tsplit" if given else "file\tchain"]
+    for name, side in (("a", "train"), ("b", "train"), ("c", "validation"), ("d", "validation"), ("e", "validation")):
+        lines.append(f"{name}.pdb\tA\t{side}" if given else f"{name}.pdb\tA")
+        write_pdb(folder / f"{name}.pdb")
+    (folder / "d.pdb").unlink()
+    (folder / "e.pdb").write_text("no structure")
+    (folder / "index.tsv").write_text("\n".join(lines) + "\n")
+    lost = {"the file is missing": 1, "the structure cannot be used, targets.csv says why": 1}
+    known = planned(tmp_path, "folding").counts
+    if given:
+        assert known == {"train": RowCount(2), "evaluation": RowCount(3, lost)}
+        assert counts(tmp_path, "folding") == known
+        assert counts(tmp_path, "folding", "data.max_train_samples=1")["train"].used == 1
+    else:
+        assert known == {"all": RowCount(5, lost)}
+
+
+def test_the_plan_says_what_is_known_before_a_run(tmp_path, capsys):
+    rows = [INSTRUCT | {"score": number} for number in range(10)]
+    write(tmp_path, "instruct", rows, rows[:2])
+    words = ["task=instruct", f"data.root={tmp_path}", "task.source.keep='score != 1'", f"runtime.runs={tmp_path}/runs"]
+    assert main(["plan", *words, "data.max_train_samples=4"]) == 0
+    shown = capsys.readouterr().out
+    dropped = "(1: task.source.keep; 5: data.max_train_samples)"
+    assert f"rows of instruct, train (before tokenisation): 4 of 10 rows used {dropped}" in shown
+    assert "rows of instruct, evaluation (before tokenisation): 1 of 2 rows used (1: task.source.keep)" in shown
+
+
+def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
+    rows = [INSTRUCT, INSTRUCT | {"instruction": LONG}] * 6
+    write(tmp_path, "instruct", rows, rows)
+    overrides = ("data.max_length=64", "adapter=lora", "trainer.max_steps=1", "runtime.checks=false")
+    spec = planned(tmp_path, "instruct", *overrides)
+    record = execute(spec)
+    assert record.status == "success", record.failure
+    split = record.task.splits["train"]
+    assert (split.read, split.rows, split.dropped) == (12, 6, {TOO_LONG: 6})
+    console = Console(file=io.StringIO(), width=300)
+    follow([spec, spec], [record, record], console)
+    line = f"instruct, train: 6 of 12 rows used (6: {TOO_LONG})"
+    assert console.file.getvalue().count(f"rows of {line}") == 1  # once a sweep
+    assert (
+        main(
+            [
+                "plan",
+                "task=instruct",
+                f"data.root={tmp_path}",
+                f"runtime.runs={tmp_path}/runs",
+                "trainer=smoke",
+                *overrides,
+            ]
+        )
+        == 0
+    )
+    assert f"rows of {line}" in capsys.readouterr().out
+    (table,) = summarise([record])
+    said = " ".join(caption(table))
+    assert "rows trained on / scored: 6 of 12 / 6 of 12" in said
+    assert line in said
+
+
+def test_a_task_that_counts_nothing_leaves_the_count_open():
+    splits = {use: Split(rows=0, fingerprint=use) for use in ("train", "evaluation")}
+    rows = SimpleNamespace(train=[1, 2], evaluation=[3], counts={})
+    found = with_rows(with_section(finished(), "task", splits=splits), rows).task.splits
+    assert found == {use: replace(split, rows=len(getattr(rows, use))) for use, split in splits.items()}
