@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
-import peft
 import torch
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -23,20 +22,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 BASE_ROWS = "__base__"  # PEFT's name, in a mixed batch, for rows that no adapter acts on
-PEFT_VERSION = "0.21.2"  # what the tuners override is not public interface, so the pin is exact
 
 
 def register_tuner(name: str, config_class: type[PeftConfig], model_class: type[BaseTuner], prefix: str) -> str:
     """Make PEFT create, save and load a tuner, and return its `peft_type`, the name in capitals.
 
     Registering the same classes again changes nothing. `prefix` begins the name of every adapter attribute.
-    Raises ImportError for a PEFT other than the pinned one, ValueError for a type or prefix that is already taken.
+    Raises ValueError for a type or prefix that is already taken.
     """
-    if peft.__version__ != PEFT_VERSION:
-        raise ImportError(
-            f"tuner '{name}' needs peft {PEFT_VERSION} exactly, found {peft.__version__}: "
-            f"install it with `pip install peft=={PEFT_VERSION}`."
-        )
     peft_type = name.upper()
     entries: list[tuple[dict[Any, Any], Any]] = [  # PEFT annotates the keys as PeftType, a str
         (PEFT_TYPE_TO_CONFIG_MAPPING, config_class),
