@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 
-.PHONY: demo test check smoke tables pages lock clean
+.PHONY: demo test check docs smoke tables pages lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,6 +23,9 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+docs: .venv/installed  ## the documentation site, in docs/_build
+	HF_HUB_OFFLINE=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
 smoke: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python run.py -m 'adapter=glob(*)' task=glue trainer=smoke runtime.name=smoke

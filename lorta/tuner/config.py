@@ -12,7 +12,41 @@ PEFT_TYPE = "LORTA"
 
 @dataclass
 class LortaConfig(ExternalConfig):
-    """LoRTA settings, with PEFT's names where PEFT has one. Raises ValueError for a value out of range."""
+    """LoRTA settings, with PEFT's names where PEFT has one.
+
+    The update of one projection is `scale * (A * C_H[h] * C_L[l] * C_M[m]) @ B.T` for each head h: A is (hidden, r),
+    B is (head_dim, r), and C_H, C_L and C_M have one row of r numbers for each head, layer and matrix.
+
+    Args:
+        r: rank, the number of columns of every factor; at least 1.
+        alpha: size of the update, above 0; see `scaling`.
+        scaling: what the update is multiplied by: "alpha/r", "alpha/sqrt(r)" or "alpha".
+        order: which modes the tensor has. "5_way" is the paper's; "4_way_per_matrix", "4_way_per_layer", "3_way_joint"
+            and "3_way_per_matrix" are its ablations.
+        target_modules: module names, or one regular expression; None: q, k, v and o of a known architecture.
+        exclude_modules: modules that are not adapted although `target_modules` names them.
+        layers_to_transform: numbers of the adapted layers; None: all.
+        modules_to_save: modules that are trained as a whole and saved; PEFT adds a classification head.
+        head_side: which side of a projection the heads divide: "natural", "input" or "output".
+        init: initialisation of the factors: "rank_neutral" or "reference" (the released code).
+        init_scale: at least 0; larger values mean smaller C factors.
+        dropout: probability of dropout on the input of adapted projections, at least 0 and below 1.
+        geometry: written when the adapter is attached; leave it unset.
+
+    Raises:
+        ValueError: a value is out of range, or not one of the choices.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from transformers import RobertaConfig, RobertaForSequenceClassification
+        >>> shape = RobertaConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+        >>> model = RobertaForSequenceClassification(shape)
+        >>> model = get_peft_model(model, LortaConfig(r=4, task_type="SEQ_CLS"))
+        >>> sum(weight.numel() for name, weight in model.named_parameters() if "lorta_" in name)
+        200
+        >>> 4 * (32 + 8 + 4 + 2 + 4)  # r * (hidden + head_dim + heads + layers + matrices)
+        200
+    """
 
     card_note: ClassVar[str] = "`lorta export FOLDER --to ANOTHER` writes it as a LoRA, which plain PEFT loads."
 

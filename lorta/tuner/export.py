@@ -38,9 +38,32 @@ CPU = torch.device("cpu")  # some accelerators have no float64
 
 
 def export_model(model: PeftModel, folder: str | Path, adapter_name: str = "default") -> LoraConfig:
-    """Write an attached LoRTA adapter as a LoRA checkpoint and return its config.
+    """Write an attached LoRTA adapter as a LoRA checkpoint.
 
-    Modules that were trained whole, a head say, go along. Raises ValueError for an adapter that is no LoRTA.
+    The update of every layer is the same to rounding; nothing is approximated. Modules that were trained as a whole,
+    such as a classification head, are written too.
+
+    Args:
+        model: a PeftModel with a LoRTA adapter.
+        folder: where to write; made if it does not exist.
+        adapter_name: which adapter of the model.
+
+    Returns:
+        The config of the LoRA. Its `lora_alpha` equals its `r`: all scalings are in the matrices.
+
+    Raises:
+        ValueError: the adapter is no LoRTA.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from lorta.tuner import LortaConfig
+        >>> shape = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+        >>> model = get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=2, task_type="CAUSAL_LM"))
+        >>> lora = export_model(model, tempfile.mkdtemp())
+        >>> lora.peft_type.value, lora.r, len(lora.target_modules)
+        ('LORA', 2, 8)
     """
     config = _lorta(model.peft_config[adapter_name], f"adapter '{adapter_name}'")
     weights = get_peft_model_state_dict(model, adapter_name=adapter_name)
@@ -48,11 +71,35 @@ def export_model(model: PeftModel, folder: str | Path, adapter_name: str = "defa
 
 
 def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | None = None) -> LoraConfig:
-    """Write a saved LoRTA adapter as a LoRA checkpoint and return its config.
+    """Write a saved LoRTA adapter as a LoRA checkpoint. The same as `lorta export`.
 
-    `base`: the base model's folder, config.json or hub name, by default the one that the adapter names; only the
-    configuration is read. Module names are those of the class that transformers' Auto class for the adapter's task
-    type chooses; an adapter without one names its class itself. Raises FileNotFoundError and ValueError.
+    Module names are those of the class that transformers' Auto class for the adapter's task type chooses; an adapter
+    without a task type names its class itself.
+
+    Args:
+        adapter: folder of the saved LoRTA adapter.
+        folder: where to write; another folder than `adapter`.
+        base: the base model's folder, config.json or hub name; None: the one that the adapter names. Only the
+            configuration is read, never weights.
+
+    Returns:
+        The config of the LoRA.
+
+    Raises:
+        FileNotFoundError: there is no saved adapter, or no safetensors file.
+        ValueError: the adapter is no LoRTA, or its base model is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from lorta.tuner import LortaConfig
+        >>> shape = LlamaConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+        >>> saved, base, exported = (tempfile.mkdtemp() for _ in range(3))
+        >>> get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=2, task_type="CAUSAL_LM")).save_pretrained(saved)
+        >>> shape.save_pretrained(base)
+        >>> export_folder(saved, exported, base).r
+        2
     """
     check_not_onto_itself(adapter, folder)
     config = _lorta(read_config(adapter), str(adapter))

@@ -50,7 +50,15 @@ CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisation
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to look for the nearest LoRTA; the numbers are explained at `cp_fit`."""
+    """How to look for the nearest LoRTA.
+
+    Args:
+        rank: rank of the LoRTA.
+        head_side: as in LortaConfig.
+        restarts: number of starts of the search; the best result is kept.
+        seed: of the random starts.
+        sweeps: at most so many passes over the five factors in each start.
+    """
 
     rank: int
     head_side: HeadSide = "natural"
@@ -67,17 +75,65 @@ class Fitted(NamedTuple):
 
 
 def fit_model(model: PeftModel, folder: str | Path, settings: FitSettings, adapter_name: str = "default") -> Fitted:
-    """Write the nearest LoRTA to an attached LoRA as a PEFT checkpoint. Raises ValueError for what is no plain LoRA."""
+    """Write the nearest LoRTA to an attached LoRA as a PEFT checkpoint.
+
+    Args:
+        model: a PeftModel with a LoRA on some or all of q, k, v and o.
+        folder: where to write; made if it does not exist.
+        settings: rank and search.
+        adapter_name: which adapter of the model.
+
+    Returns:
+        The config of the LoRTA, and the fit: `fit.residual` is the norm of what was lost, relative to the norm of the
+        LoRA's update.
+
+    Raises:
+        ValueError: the adapter is no plain LoRA (DoRA and other variants), or adapts other modules.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+        >>> lora = LoraConfig(r=1, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        >>> model = get_peft_model(LlamaForCausalLM(shape), lora)
+        >>> fitted = fit_model(model, tempfile.mkdtemp(), FitSettings(rank=4, restarts=1))
+        >>> fitted.config.r, 0 <= fitted.fit.residual <= 1
+        (4, True)
+    """
     config = _plain_lora(model.peft_config[adapter_name], f"adapter '{adapter_name}'")
     weights = get_peft_model_state_dict(model, adapter_name=adapter_name)
     return _write(config, weights, Geometry.from_config(_mapping(model.config)), settings, Path(folder))
 
 
 def fit_folder(lora: str | Path, folder: str | Path, settings: FitSettings, base: str | Path | None = None) -> Fitted:
-    """Write the nearest LoRTA to a saved LoRA as a PEFT checkpoint.
+    """Write the nearest LoRTA to a saved LoRA as a PEFT checkpoint. The same as `lorta fit`.
 
-    `base`: the base model's folder, config.json or hub name, by default the one that the LoRA names; only the
-    configuration is read. Raises FileNotFoundError, and ValueError for what is no plain LoRA.
+    Args:
+        lora: folder of the saved LoRA.
+        folder: where to write; another folder than `lora`.
+        settings: rank and search.
+        base: the base model's folder, config.json or hub name; None: the one that the LoRA names. Only the
+            configuration is read.
+
+    Returns:
+        As `fit_model`.
+
+    Raises:
+        FileNotFoundError: there is no saved adapter, or no safetensors file.
+        ValueError: the adapter is no plain LoRA, or its base model is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+        >>> lora = LoraConfig(r=1, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        >>> saved, base, fitted = (tempfile.mkdtemp() for _ in range(3))
+        >>> get_peft_model(LlamaForCausalLM(shape), lora).save_pretrained(saved)
+        >>> shape.save_pretrained(base)
+        >>> fit_folder(saved, fitted, FitSettings(rank=4, restarts=1), base).config.r
+        4
     """
     check_not_onto_itself(lora, folder)
     config = _plain_lora(read_config(lora), str(lora))

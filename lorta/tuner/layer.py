@@ -34,7 +34,26 @@ class LortaLinear(SharedFactorLinear):
     def cp_factors(
         self, adapter: str, device: torch.device | None = None, dtype: torch.dtype | None = None
     ) -> dict[str, Tensor]:
-        """Return the factors that this layer's update is made of, by their names in `factors.factor_axes`."""
+        """Return the factors that this layer's update is made of.
+
+        Args:
+            adapter: name of the adapter.
+            device: where to return them; None: where they are.
+            dtype: None: their own.
+
+        Returns:
+            Name of a factor, such as "hidden" or "layers" -> (rows, r). An order of the tensor has some of the names.
+
+        Example:
+            >>> from peft import get_peft_model
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> from lorta.tuner import LortaConfig
+            >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+            >>> model = get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=3))
+            >>> layer = model.base_model.model.model.layers[0].self_attn.q_proj
+            >>> {name: tuple(factor.shape) for name, factor in layer.cp_factors("default").items()}
+            {'hidden': (16, 3), 'head_dim': (8, 3), 'heads': (2, 3), 'layers': (2, 3), 'matrices': (4, 3)}
+        """
         own = PREFIX + ("feedforward_" if self.position[adapter].feedforward else "")
         containers = {
             name: getattr(self, (own if name in OWN else PREFIX) + name) for name in factor_axes(self.order[adapter])
@@ -44,9 +63,26 @@ class LortaLinear(SharedFactorLinear):
     def low_rank_pair(
         self, adapter: str, device: torch.device | None = None, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return (down, up) of the layer's update `up @ down.T`; the scaling is in the one that the heads divide.
+        """Return the layer's update as a product of two thin matrices: it is `up @ down.T`.
 
-        The products are taken in `dtype`, by default the factors' own.
+        Args:
+            adapter: name of the adapter.
+            device: where to compute; None: where the factors are.
+            dtype: in which the products are taken; None: the dtype of the factors.
+
+        Returns:
+            down (inputs, r) and up (outputs, r). The scaling is in the matrix that the heads divide.
+
+        Example:
+            >>> from peft import get_peft_model
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> from lorta.tuner import LortaConfig
+            >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+            >>> model = get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=3))
+            >>> layer = model.base_model.model.model.layers[0].self_attn.q_proj
+            >>> down, up = layer.low_rank_pair("default")
+            >>> down.shape, up.shape
+            (torch.Size([16, 3]), torch.Size([16, 3]))
         """
         position = self.position[adapter]
         factors = self.cp_factors(adapter, device, dtype)

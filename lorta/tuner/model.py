@@ -74,10 +74,30 @@ class LortaModel(SharedFactorModel):
     def add_weighted_adapter(
         self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str = "cat"
     ) -> None:
-        """Add an adapter whose update is the weighted sum of others' updates: exact, its rank is the sum of theirs.
+        """Add an adapter whose update is the weighted sum of the updates of others.
 
-        Modules to save are not combined. Raises ValueError for another `combination_type`, a name that is taken, and
-        adapters whose order, head side or rows differ.
+        The sum is exact; its rank is the sum of the ranks. Modules to save are not combined.
+
+        Args:
+            adapters: names of the adapters to add.
+            weights: one number for each of them.
+            adapter_name: name of the new adapter.
+            combination_type: only "cat", which joins the columns of the factors.
+
+        Raises:
+            ValueError: another `combination_type`, a name that is taken, or adapters whose order, head side or target
+                modules differ.
+
+        Example:
+            >>> from peft import get_peft_model
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> from lorta.tuner import LortaConfig
+            >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+            >>> model = get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=2), adapter_name="first")
+            >>> model.add_adapter("second", LortaConfig(r=3))
+            >>> model.add_weighted_adapter(["first", "second"], [0.5, 0.5], "both")
+            >>> model.peft_config["both"].r
+            5
         """
         configs: list[Any] = [self.peft_config[adapter] for adapter in adapters]
         if combination_type != "cat":
@@ -103,9 +123,29 @@ class LortaModel(SharedFactorModel):
                 container[adapter_name].data = torch.cat(factors, dim=-1)
 
     def share_factors(self, adapter: str, source: str, names: Sequence[str]) -> None:
-        """Let an adapter use factors of another from now on, "hidden" say: both tasks train them, when active.
+        """Let an adapter use factors of another one from now on. Both train them when they are active.
 
-        Each adapter is saved whole. Raises ValueError for factors that one of them lacks or that differ in shape.
+        Each adapter is saved with all its factors.
+
+        Args:
+            adapter: the adapter that gives up its own factors.
+            source: the adapter whose factors it uses.
+            names: which factors: "hidden" (hidden, r), "head_dim" (head_dim, r), "heads" (heads, r),
+                "layers" (layers, r), "matrices" (matrices, r).
+
+        Raises:
+            ValueError: one of the adapters does not have such a factor, or the shapes differ.
+
+        Example:
+            >>> from peft import get_peft_model
+            >>> from transformers import LlamaConfig, LlamaForCausalLM
+            >>> from lorta.tuner import LortaConfig
+            >>> shape = LlamaConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+            >>> model = get_peft_model(LlamaForCausalLM(shape), LortaConfig(r=2), adapter_name="first")
+            >>> model.add_adapter("second", LortaConfig(r=2))
+            >>> model.base_model.share_factors("second", "first", ["hidden"])
+            >>> model.base_model.lorta_hidden["second"] is model.base_model.lorta_hidden["first"]
+            True
         """
         containers = [getattr(self, PREFIX + name, {}) for name in names]
         for name, container in zip(names, containers, strict=True):
