@@ -4,7 +4,7 @@ An adapter is built while a sweep is planned, without torch or PEFT; those are i
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lorta.geometry import Geometry
 
@@ -21,7 +21,7 @@ class Adapter(Protocol):
     name: str
     rank: int | None
     identity_at_start: bool
-    reversible: ClassVar[bool]  # it can be switched off, and the backbone is there again
+    reversible: bool  # it can be switched off, and the backbone is there again
 
     def unsupported(
         self,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
@@ -68,7 +68,7 @@ class PeftAdapter:
     init_presets: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
-    reversible: ClassVar[bool] = True
+    reversible: bool = True  # switched off, it is the backbone again
 
     def __post_init__(self) -> None:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]

@@ -8,8 +8,10 @@ from test_baseline_counts import BASE, DENSE_HEADS, MODELS, ROBERTA, count
 
 NAMES = ["rslora", "pissa", "loha", "lokr", "oft", "boft", "hra", "vblora", "fourierft", "randlora", "c3a", "shira"]
 NAMES += ["ln_tuning", "prefix_tuning", "prompt_tuning", "miss", "road", "delora", "hira", "gralora", "unilora", "beft"]
-NAMES += ["psoft", "waveft"]
-NO_META = {"pissa", "shira", "psoft"}  # an SVD and a random choice of places, which the meta device cannot make
+NAMES += ["psoft", "waveft", "pvera", "lora_plus", "peanut", "deft", "glora", "velora", "bd_lora", "mica", "olora"]
+NAMES += ["adamss", "kasa", "monteclora", "lora_fa", "frod", "supertuning", "p_tuning"]
+# a decomposition or a random choice of places, which the meta device cannot make
+NO_META = {"pissa", "shira", "psoft", "mica", "olora", "adamss", "frod", "supertuning"}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,25 @@ NO_META = {"pissa", "shira", "psoft"}  # an SVD and a random choice of places, w
         ("beft", 8, "roberta-base", 9_216, None),
         ("psoft", 46, "roberta-base", 81_144, 0.08e6),
         ("waveft", 8, "roberta-base", 62_208, None),
+        ("pvera", 256, "roberta-base", 30_720, None),
+        ("pvera", 1, "roberta-base", 18_480, None),
+        ("mica", 1, "roberta-base", 18_432, None),
+        ("olora", 8, "roberta-base", 294_912, None),
+        ("lora_plus", 8, "roberta-base", 294_912, None),
+        ("peanut", 1, "roberta-base", 36_864, None),
+        ("deft", 1, "roberta-base", 36_864, None),
+        ("glora", 8, "roberta-base", 96, None),
+        ("glora", 8, "llama-2-7b", 128, None),
+        ("adamss", 13, "roberta-base", 19_992, None),
+        ("adamss", 100, "roberta-base", 30_432, None),
+        ("velora", 8, "roberta-base", 294_912, None),
+        ("bd_lora", 2, "roberta-base", 55_296, None),
+        ("kasa", 1, "roberta-base", 36_888, None),
+        ("monteclora", 1, "roberta-base", 36_864 + 24 * 9, None),
+        ("lora_fa", 1, "roberta-base", 18_432, None),
+        ("frod", 8, "roberta-base", 24 * (768 + 64), None),
+        ("supertuning", 8, "roberta-base", 24 * 256, None),
+        ("p_tuning", 8, "roberta-base", 20 * 768 + 12_304 + 272 + 13_056, None),
     ],
 )
 def test_the_closed_form_gives_the_published_count(adapter, backbone, name, rank, model_name, expected, published):
@@ -60,7 +81,7 @@ def test_a_built_layer_of_real_width_has_the_count_of_the_closed_form(adapter, b
     family, sizes = MODELS[model_name]
     method, real = adapter(name, 8), backbone(family, device="meta", **sizes | {"num_hidden_layers": 1})
     if sentence := method.unsupported(real.geometry):
-        assert (name, family) in {("beft", "llama"), ("prompt_tuning", "llama")}, sentence
+        assert (name, family) in {("beft", "llama"), ("prompt_tuning", "llama"), ("p_tuning", "llama")}, sentence
         return
     trained, norms, head = count(method.attach(real, "SEQ_CLS"))
     assert method.parameters(real.geometry) == trained + norms > 0
@@ -71,7 +92,9 @@ def test_a_built_layer_of_real_width_has_the_count_of_the_closed_form(adapter, b
 def test_what_the_meta_device_cannot_build_is_counted_on_the_cpu(adapter, backbone, name):
     sizes = ROBERTA | BASE | {"num_hidden_layers": 1, "vocab_size": 48}
     method, real = adapter(name, 8), backbone("roberta", **sizes)
-    expected = 6 * (8 * 7 // 2 + 2 * 8) if name == "psoft" else 294_912 // 12
+    few = {"psoft": 6 * (8 * 7 // 2 + 2 * 8), "mica": 2 * 8 * 768, "adamss": 2 * (5 * 8 + 768)}
+    few |= {"frod": 2 * (768 + 64), "supertuning": 2 * 256}
+    expected = few.get(name, 294_912 // 12)
     assert count(method.attach(real, "SEQ_CLS")) == (expected, 0, DENSE_HEADS["roberta-base"])
     assert method.parameters(real.geometry) == expected
 

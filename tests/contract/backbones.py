@@ -86,9 +86,11 @@ def backbone(architecture: str) -> Backbone:
         )
         model = (LlamaForCausalLM if architecture == "llama_lm" else LlamaForSequenceClassification)(config)
     with torch.no_grad():  # transformers' 0.02 is so small that differences drown in rounding
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() == 2:
                 parameter.mul_(5.0)
+            elif name.endswith("bias"):  # zero in transformers: what multiplies a bias would get no gradient
+                parameter.normal_(std=0.1)
     words: Any = SimpleNamespace(mask_token_id=2, all_special_ids=[0, 1, 2])
     return Backbone(
         model.eval(), words, Geometry.from_config(config.to_dict()), rows={"input_ids": batch()["input_ids"].tolist()}

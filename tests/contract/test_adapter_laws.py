@@ -36,6 +36,7 @@ WITHOUT_MERGE = {  # own weights, a nonlinearity between the factors, or no matr
     "loretta_adp",
     "prefix_tuning",
     "prompt_tuning",
+    "p_tuning",
 }
 WITHOUT_COUNT = {"full", "dst", "pela"}  # everything trains: vocabulary and positions are no part of the geometry
 PAIRS = [(name, architecture) for name in ADAPTERS for architecture in ARCHITECTURES]

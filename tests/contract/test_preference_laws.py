@@ -17,7 +17,7 @@ PADDING = 2
 ROWS = Dataset.from_list(
     [{"prompt_ids": [3, 4 + n], "chosen_ids": [10 + n, 11, 12], "rejected_ids": [30, 31 + n]} for n in range(4)]
 )
-NOT_REVERSIBLE = {"pela"}  # compresses the backbone for good, and begins as something else
+NOT_REVERSIBLE = {"pela", "kasa"}  # change the backbone for good and begin as something else: the plan refuses them
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,13 @@ def margins(model, untouched):
 
 
 @pytest.mark.parametrize("name", sorted(NOT_REVERSIBLE))
+def test_the_plan_knows_what_can_neither_be_switched_off_nor_begins_as_the_backbone(name):
+    method = adapter(name, task="dpo")
+    assert not method.reversible
+    assert not method.identity_at_start
+
+
+@pytest.mark.parametrize("name", ["pela"])
 def test_what_can_neither_be_switched_off_nor_begins_as_the_backbone_is_refused(name, untouched):
     with pytest.raises(ValueError, match="no reference"):
         reference_for(attach(adapter(name, task="dpo"), "llama_lm"), PADDING, ROWS, untouched, "fp32")
