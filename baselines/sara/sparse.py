@@ -57,10 +57,14 @@ class SparselyShiftedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, indices: Tensor, values: Tensor) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, indices: Tensor, values: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the product, (..., outputs) for x (..., inputs) and a weight (outputs, inputs)."""
-        ctx.save_for_backward(x, weight, indices, values)
         return functional.linear(x, shifted(weight, indices, values).to(x.dtype))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the arguments for backward; apart from `forward`, or torch.func cannot transform it."""
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None, Tensor]:

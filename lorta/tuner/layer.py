@@ -121,7 +121,9 @@ class LortaLinear(SharedFactorLinear):
         # dropout draws anew for each projection; a compiler finds common products itself and traces no weak reference
         if self.training and isinstance(self.adapter_dropout[adapter], nn.Dropout):
             return False
-        return not torch.compiler.is_compiling() and not x.is_inference() and x.numel() > 0
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # nor does torch.func
+            return False
+        return not x.is_inference() and x.numel() > 0
 
     def _fused(self, x: Tensor, adapter: str) -> Tensor:
         weight, bias = self.base_layer.weight, self.base_layer.bias
