@@ -122,6 +122,11 @@ class LortaModel(SharedFactorModel):
                     factors = [size * factor for size, factor in zip(sizes, factors, strict=True)]
                 container[adapter_name].data = torch.cat(factors, dim=-1)
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter, and what its layers shared."""
+        super().delete_adapter(adapter_name)
+        self._forget_groups(adapter_name)
+
     def share_factors(self, adapter: str, source: str, names: Sequence[str]) -> None:
         """Let an adapter use factors of another one from now on. Both train them when they are active.
 
@@ -157,7 +162,10 @@ class LortaModel(SharedFactorModel):
 
     def _create_factors(self, adapter: str, config: LortaConfig, weight: Tensor) -> None:
         super()._create_factors(adapter, config, weight)
-        for key in [key for key in self.input_groups if key[0] == adapter]:  # of a deleted adapter of the same name
+        self._forget_groups(adapter)  # of one that a base carried under the same name
+
+    def _forget_groups(self, adapter: str) -> None:
+        for key in [key for key in self.input_groups if key[0] == adapter]:
             del self.input_groups[key]
 
     def _place(self, layer: LortaLinear, adapter: str, config: LortaConfig, path: str) -> None:
