@@ -122,14 +122,16 @@ class Structured(nn.Module):
     def _multiply(self, x: Tensor) -> Tensor:
         if self.structure == "kronecker":
             return self.scaling * kronecker_product(self.zero, self.random, x)
+        wide = torch.promote_types(x.dtype, torch.float32)  # there is no Fourier transform of half precision on a CPU
+        rows, zero = x.to(wide), self.zero.to(wide)
+        random = self.random.to(wide) if hasattr(self, "random") else torch.ones_like(zero)
         if self.structure == "circulant":
-            column = self.zero * self.random if hasattr(self, "random") else self.zero
-            product = circulant_product(column[0], x)
+            product = circulant_product((zero * random)[0], rows)
         elif self.structure == "toeplitz":
-            product = symmetric_toeplitz_product(self.zero[0], symmetric_toeplitz_product(self.random[0], x))
+            product = symmetric_toeplitz_product(zero[0], symmetric_toeplitz_product(random[0], rows))
         else:
-            product = low_displacement_product(self.zero, self.random, x)
-        return self.scaling * product[..., : self.outputs]
+            product = low_displacement_product(zero, random, rows)
+        return (self.scaling * product[..., : self.outputs]).to(x.dtype)
 
     def delta_weight(self) -> Tensor:
         """Return the dense update (outputs, inputs): the structure applied to every unit vector."""

@@ -47,10 +47,11 @@ class Rotation(nn.Module):
         self.entries = nn.ParameterList(nn.Parameter(start) for start in starts)
 
     def matrices(self) -> list[Tensor]:
-        """Return the small orthogonal matrices."""
+        """Return the small orthogonal matrices, those made from other numbers in float32 at least."""
         if self.kind == "stiefel":
             return list(self.entries)
-        skew = [skew_matrix(entries, size) for entries, size in zip(self.entries, self.sizes, strict=True)]
+        wide = [entries.to(torch.promote_types(entries.dtype, torch.float32)) for entries in self.entries]
+        skew = [skew_matrix(entries, size) for entries, size in zip(wide, self.sizes, strict=True)]
         return [cayley(matrix) if self.kind == "cayley" else torch.matrix_exp(matrix) for matrix in skew]
 
     def forward(self, x: Tensor) -> Tensor:
