@@ -77,7 +77,12 @@ class DynamicSubsetLayer(nn.Module, BaseTunerLayer):
         return _split(self.base_layer, flat)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the module does with its tuned parameters."""
+        """Return what the module does with its tuned parameters. Raises ValueError for an adapter for each row."""
+        if kwargs.pop("adapter_names", None) is not None:
+            raise ValueError(
+                "adapter_names: a sparse difference replaces weights of any module for a whole batch, not for single "
+                "rows: choose one adapter with set_adapter."
+            )
         if self.disable_adapters and self.merged:
             self.unmerge()
         return torch.func.functional_call(self.base_layer, self.tuned(), args, kwargs)

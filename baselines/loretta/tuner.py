@@ -23,6 +23,7 @@ from baselines.loretta.shapes import shape_key, tensor_shape
 from baselines.loretta.tensor_train import TensorTrainLinear
 from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import AdditiveTunerLayer, register_tuner
+from lorta.peft_extension.rows import apply_by_row, check_rows
 
 INITS = ("faithful", "subtract_initial_delta", "zero_last_core")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "tanh": torch.tanh}
@@ -134,6 +135,7 @@ class LorettaRepLayer(AdditiveTunerLayer):
     def __init__(self, base_layer: nn.Linear, adapter_name: str, config: LorettaRepConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.loretta_rep_branch = nn.ModuleDict()
         self.scaling: dict[str, float] = {}
         self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
@@ -167,6 +169,7 @@ class LorettaAdpLayer(nn.Module, BaseTunerLayer):
     def __init__(self, base_layer: nn.Linear, adapter_name: str, config: LorettaAdpConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.loretta_adp_branch = nn.ModuleDict()
         self.activation: dict[str, Callable[[Tensor], Tensor]] = {}
         self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
@@ -182,10 +185,18 @@ class LorettaAdpLayer(nn.Module, BaseTunerLayer):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer's output after the active adapters' bottlenecks."""
+        names = kwargs.pop("adapter_names", None)
         result = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result
-        for name in self.active_adapters:
+        if names is not None:
+            check_rows(self, x, names)
+            return apply_by_row(result, names, self._behind)
+        return self._behind(result, self.active_adapters)
+
+    def _behind(self, result: Tensor, adapters: list[str]) -> Tensor:
+        """Return the base layer's output after the bottlenecks of these adapters."""
+        for name in adapters:
             if name in self.loretta_adp_branch:
                 result = result + self.loretta_adp_branch[name](result, self.activation[name]).to(result.dtype)
         return result

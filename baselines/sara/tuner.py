@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from baselines.sara.sparse import SparselyShiftedLinear, nuclear_gradient, shifted, smallest_magnitudes
 from lorta.peft_extension.config import ExternalConfig
 from lorta.peft_extension.registry import AdditiveTunerLayer, ExternalTuner, register_tuner
+from lorta.peft_extension.rows import apply_by_row, check_rows
 
 
 @dataclass
@@ -63,6 +64,7 @@ class SaraLinear(AdditiveTunerLayer):
     def __init__(self, base_layer: nn.Linear, adapter_name: str) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.sara_values = nn.ParameterDict()
         self.sara_indices: Any = BufferDict(persistent=True)
         self.sara_frozen_indices: Any = BufferDict(persistent=True)
@@ -89,10 +91,18 @@ class SaraLinear(AdditiveTunerLayer):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the layer's output with the active adapters' entries in its weight."""
+        names = kwargs.pop("adapter_names", None)
         if self.disable_adapters and self.merged:
             self.unmerge()
-        names = [name for name in self.active_adapters if name in self.sara_values]
-        if self.disable_adapters or self.merged or not names:
+        if names is not None and not self.disable_adapters:
+            check_rows(self, x, names)
+            return apply_by_row(x, names, lambda rows, adapters: self._with(adapters, rows, *args, **kwargs))
+        return self._with([] if self.disable_adapters or self.merged else self.active_adapters, x, *args, **kwargs)
+
+    def _with(self, adapters: list[str], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the layer's output with the entries of these adapters."""
+        names = [name for name in adapters if name in self.sara_values]
+        if not names:
             return self.base_layer(x, *args, **kwargs)
         parts = [self.entries(name) for name in names]
         indices, values = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])

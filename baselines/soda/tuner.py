@@ -19,6 +19,7 @@ from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.soda.factors import rotation_sizes
 from baselines.soda.rotation import ROTATIONS, Rotation
 from lorta.peft_extension.registry import register_tuner
+from lorta.peft_extension.rows import apply_by_row, check_rows
 
 VARIANTS = ("svd", "qr")
 SPECTRUM_TOLERANCE = 1e-3  # of the largest value; decompositions on two devices agree much better
@@ -86,8 +87,8 @@ class Spectral(nn.Module):
 
     def shifted(self, x: Tensor) -> Tensor:
         """Return left diag(change) right x for rows x (..., inputs), rotated already."""
-        hidden = functional.linear(x, self.get_buffer("right")) * self.spectral_change()
-        return functional.linear(hidden, self.get_buffer("left"))
+        hidden = functional.linear(x, self.get_buffer("right").to(x.dtype)) * self.spectral_change().to(x.dtype)
+        return functional.linear(hidden, self.get_buffer("left").to(x.dtype))
 
     def shift_weight(self) -> Tensor:
         """Return left diag(change) right, (outputs, inputs)."""
@@ -113,13 +114,23 @@ class SodaLayer(BranchLayer):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer of the rotated input plus the shift's part. Raises ValueError for two adapters."""
-        active = [name for name in self.active_adapters if name in self._get_available_adapters()]
-        if self.disable_adapters or self.merged or not active:
+        names = kwargs.pop("adapter_names", None)
+        if names is not None and not self.disable_adapters:
+            check_rows(self, x, names)
+            return apply_by_row(x, names, lambda rows, adapters: self._with(adapters, rows, *args, **kwargs))
+        if self.disable_adapters or self.merged:
             return super().forward(x, *args, **kwargs)
+        return self._with(self.active_adapters, x, *args, **kwargs)
+
+    def _with(self, adapters: list[str], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the layer's output with one of these adapters, the one that acts on this layer."""
+        active = [name for name in adapters if name in self._get_available_adapters()]
+        if not active:
+            return self.base_layer(x, *args, **kwargs)
         if len(active) > 1:
             raise ValueError(f"SODA adapters act one at a time, but {', '.join(active)} are active: set one of them.")
         branch = self.branch(active[0])
-        turned = branch.rotation(x.to(branch.shift.dtype))
+        turned = branch.rotation(x.to(torch.promote_types(branch.shift.dtype, torch.float32)))
         result = self.base_layer(turned.to(x.dtype), *args, **kwargs)
         return result + branch.shifted(turned).to(result.dtype)
 
@@ -143,7 +154,7 @@ class SodaLayer(BranchLayer):
     def _turned_base_weight(self, adapter: str, sign: int) -> Tensor:
         """Return (W0 + shift) R^T of the base weight W0, or with sign -1 the base weight of a merged W: W R - shift."""
         branch: Spectral = self.branch(adapter)
-        weight = self.get_base_weight().to(branch.shift.dtype)
+        weight = self.get_base_weight().to(torch.promote_types(branch.shift.dtype, torch.float32))
         if sign > 0:
             return branch.rotation.back(weight + branch.shift_weight())
         return branch.rotation(weight) - branch.shift_weight()

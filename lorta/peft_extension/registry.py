@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from peft import PeftConfig
@@ -21,7 +21,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-BASE_ROWS = "__base__"  # PEFT's name, in a mixed batch, for rows that no adapter acts on
+from lorta.peft_extension.rows import BASE_ROWS, check_rows, rows_of
 
 
 def register_tuner(name: str, config_class: type[PeftConfig], model_class: type[BaseTuner], prefix: str) -> str:
@@ -117,6 +117,16 @@ class ExternalTuner(BaseTuner):
             if name.startswith(self.prefix) and not on_meta:
                 module.to(weight.device)
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Raise weights to float32, as PEFT does, or when told not to, give them the dtype of their base layer."""
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        layers = [] if autocast_adapter_dtype else self.model.modules()
+        for layer in layers:
+            if isinstance(layer, self.tuner_layer_cls) and adapter_name in layer._get_available_adapters():
+                dtype = cast(torch.Tensor, layer.weight).dtype
+                if dtype.is_floating_point:  # a quantised weight's is none
+                    cast_weights(layer, adapter_name, dtype)
+
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
         """Hand `adapter_names`, one name per row of the batch, to every layer for the length of one call.
@@ -155,6 +165,14 @@ def forget_adapter(layer: BaseTunerLayer, adapter: str) -> None:
         container = getattr(layer, name)
         if adapter in container:
             del container[adapter]
+
+
+def cast_weights(layer: BaseTunerLayer, adapter: str, dtype: torch.dtype) -> None:
+    """Cast what a layer trains of an adapter; its buffers, part of what the method is, keep their precision."""
+    for name in layer.adapter_layer_names:
+        entry = getattr(layer, name)[adapter]
+        for weight in [entry] if isinstance(entry, nn.Parameter) else entry.parameters():
+            weight.data = weight.data.to(dtype)
 
 
 def keep_4_bit_weights_readable(model: nn.Module) -> None:
@@ -208,13 +226,10 @@ class AdditiveTunerLayer(nn.Module, BaseTunerLayer):
         return result.to(base_dtype)
 
     def _update_rows(self, result: torch.Tensor, x: torch.Tensor, names: list[str]) -> torch.Tensor:
-        if self.merged:
-            raise ValueError("adapter_names cannot be used while an adapter is merged: call unmerge_adapter first.")
-        if len(names) != len(x):
-            raise ValueError(f"adapter_names must name each of the {len(x)} rows of the batch, got {len(names)} names.")
+        check_rows(self, x, names)
         result = result.clone()
         for adapter in sorted(set(names) & self._get_available_adapters()):
-            rows = torch.tensor([row for row, name in enumerate(names) if name == adapter], device=x.device)
+            rows = rows_of(names, adapter, x.device)
             update = self.update(x[rows], adapter)
             result[rows] = (result[rows] + update).to(result.dtype)
         return result

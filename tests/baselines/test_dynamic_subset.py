@@ -221,3 +221,10 @@ def test_rounded_weights_are_refused_with_the_remedy(adapter, backbone):
 def test_settings_without_meaning_are_refused(adapter, settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         replace(adapter("dst"), **settings)
+
+
+@pytest.mark.parametrize("saved", ["roberta"], indirect=True)
+def test_an_adapter_for_each_row_is_refused_with_the_remedy(saved, backbone, tokens):
+    model = peft.PeftModel.from_pretrained(backbone("roberta").model, str(saved[3])).eval()
+    with pytest.raises(ValueError, match="choose one adapter with set_adapter"):
+        model(tokens, adapter_names=["default"] * len(tokens))
