@@ -185,7 +185,8 @@ def _refuse_mixed_data(task: str, runs: Sequence[Run]) -> None:
         examples = ", ".join(found[0].record.run_id for found in mixed.values())
         raise ValueError(
             f"the records of {task} come from different data and cannot share a table: runs {examples} "
-            "differ in revision, split, metric or fingerprint; keep one set of them and move the others away."
+            "differ in revision, split, metric or fingerprint; keep one set of them and move the others away, or give "
+            "each data set a store of its own (data.root=A runtime.runs=runs-A)."
         )
 
 

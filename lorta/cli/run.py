@@ -181,7 +181,11 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
         runtime = plan.specs[0].settings.runtime
         results = Path(runtime.results)
         figure = plot or not (results / "figures" / f"{runtime.name}.png").is_file()
-        console.print(write_report(records, runtime.name, results, figure), markup=False)
+        try:
+            text = write_report(records, runtime.name, results, figure)
+        except ValueError as error:  # records that must not share a table, which are kept all the same
+            text = f"no report: {error}"
+        console.print(text, markup=False)
     for record in failed:
         console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
     return 1 if failed else 0

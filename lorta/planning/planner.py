@@ -76,9 +76,23 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         unsupported=unsupported,
         duplicates=len(specs) - len(unique),
         launcher=launcher,
-        notes=tuple(problems.notes),
+        notes=(*problems.notes, *_several_data_sets(unique)),
     )
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+
+
+def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
+    """Return a sentence for each task that is planned, for one model, on several data sets: no table can show both."""
+    found: dict[tuple[str, str], set[str | None]] = {}
+    for spec in specs:
+        key = str(spec.settings.task["name"]), spec.settings.model.name
+        found.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
+    return [
+        f"task={name} is planned on {len(data)} data sets, whose scores cannot share a table: give each a store of its "
+        "own (data.root=A runtime.runs=runs-A)"
+        for (name, _), data in found.items()
+        if len(data) > 1
+    ]
 
 
 def _tuned(plan: Plan) -> Plan:

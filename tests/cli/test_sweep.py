@@ -1,5 +1,6 @@
 """`lorta plan|status|retry|collect`: what they say about a store, without torch and in time."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lorta.cli.main import main
+from lorta.cli.run import run_plan
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.planning.spec import RunSpec
@@ -187,3 +190,22 @@ def test_a_plan_of_120_cells_takes_a_second_of_work(tmp_path):
     assert "108 runs" in done.stdout
     assert torch == "False"
     assert float(seconds) < 1.5  # about 0.8 alone on a core; other processes' caches cost the rest
+
+
+def test_a_sweep_over_data_sets_is_said_in_the_plan_and_ends_without_a_traceback(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name / "glue" / "rte").mkdir(parents=True)
+        row = {"sentence1": name, "sentence2": "ball", "label": 0}
+        for split in ("train", "validation"):
+            (tmp_path / name / "glue" / "rte" / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["task=glue/rte", "adapter=lora", f"data.root={tmp_path}/a,{tmp_path}/b", f"runtime.runs={tmp_path}/runs"]
+    plan = make_plan(words, True, CONF)
+    assert "task=glue/rte is planned on 2 data sets, whose scores cannot share a table" in " ".join(plan.notes)
+    store = Store(tmp_path / "runs")
+    for spec, print_ in zip(plan.specs, ("x", "y"), strict=True):
+        record = record_of(spec, "success")
+        splits = {use: replace(split, fingerprint=print_) for use, split in record.task.splits.items()}
+        store.write(replace(record, task=replace(record.task, splits=splits)))
+    console = Console(file=io.StringIO(), width=400)
+    assert run_plan(plan, console, parallel=True) == 0
+    assert "no report: the records of glue/rte come from different data" in console.file.getvalue()

@@ -111,6 +111,9 @@ TASKS = {
 }
 
 
+EVERY = ("classes of RoBERTa, whose loss takes no count", "instructions", "preferences", "folds")  # in 2, 4, 8 parts
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_loss_gradient_and_steps_are_those_of_the_whole_batch(name, tokenizer, tmp_path):
     def series(parts: int):
@@ -120,7 +123,7 @@ def test_loss_gradient_and_steps_are_those_of_the_whole_batch(name, tokenizer, t
 
     whole = series(1)
     assert len(whole) == (2 if name == "folds" else 3)
-    for parts in PARTS:
+    for parts in PARTS if name in EVERY else (4,):
         found = series(parts)
         assert found == [pytest.approx(step, rel=1e-4) for step in whole], f"in {parts} parts"
 
