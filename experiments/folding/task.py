@@ -77,6 +77,11 @@ class FoldingTask(Task):
             )
 
     @property
+    def supports_quantization(self) -> bool:
+        """ESMFold's trunk computes in float32."""
+        return False
+
+    @property
     def predicts_with_base(self) -> bool:
         """The backbone's own structures stand beside the adapted model's."""
         return True
@@ -97,12 +102,10 @@ class FoldingTask(Task):
         return plan(self.name, data, model_default, self.identity, self.validation_share)
 
     def load_backbone(self, files: ModelFiles, dtype: str) -> Backbone:
-        """Return ESMFold, frozen; `dtype` is its language model's. Raises ValueError for a quantised one."""
+        """Return ESMFold, frozen; `dtype` is its language model's."""
         from experiments.folding.model import load_folding_model
         from lorta.models.tokenizer import load_tokenizer
 
-        if files.quantization is not None:
-            raise ValueError(f"task={self.name} has no {files.quantization} models: set model.quantization=null")
         model = load_folding_model(files, dtype)
         model.config.adapted_part = self.adapted  # read by methods that look at the model's geometry themselves
         return Backbone(model, load_tokenizer(files), self.geometry(files.config), files)

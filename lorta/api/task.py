@@ -69,6 +69,11 @@ class Task(Protocol):
         return False
 
     @property
+    def supports_quantization(self) -> bool:
+        """Whether the backbone can be loaded in 8 or 4 bits."""
+        return True
+
+    @property
     def predicts_with_base(self) -> bool:
         """Whether `predict_untouched` is to be called."""
         return False

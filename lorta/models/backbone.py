@@ -35,27 +35,36 @@ def padding_id(backbone: Backbone) -> int:
     return int(found)
 
 
+def _torch_dtype(dtype: str) -> Any:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+
+
 def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
     """Return the model as a sequence classifier with a fresh head (drawn from torch's generator: seed it first).
 
-    `labels` = 1 makes it a regression; `dtype` is fp32 or bf16.
+    `labels` = 1 makes it a regression; `dtype` (fp32 or bf16) is also what a quantised base computes in.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification
 
-    tokenizer = load_tokenizer(files)
+    from lorta.peft_extension.registry import keep_4_bit_weights_readable
+
+    tokenizer, geometry = load_tokenizer(files), Geometry.from_config(files.config)
     model = AutoModelForSequenceClassification.from_pretrained(
         files.location,
         revision=files.revision or "main",
         num_labels=labels,
         problem_type="regression" if labels == 1 else "single_label_classification",
-        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[dtype],
+        quantization_config=quantization_settings(files.quantization, _torch_dtype(dtype), geometry.architecture.head),
+        dtype=_torch_dtype(dtype),
         trust_remote_code=False,
     )
+    keep_4_bit_weights_readable(model)
     if model.config.pad_token_id is None:  # decoders: the classifier must know where a row ends
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
-    return Backbone(model, tokenizer, Geometry.from_config(files.config), files)
+    return Backbone(model, tokenizer, geometry, files)
 
 
 def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", "right"] = "right") -> Backbone:
@@ -64,19 +73,17 @@ def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", 
     `padding_side` is "right" for training and scoring, "left" for generation in batches. A tokenizer without a padding
     token pads with its end-of-text token: attention and losses go by position, never by this id.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     from lorta.peft_extension.registry import keep_4_bit_weights_readable
 
     tokenizer = load_tokenizer(files)
     tokenizer.padding_side = padding_side
-    torch_dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     model = AutoModelForCausalLM.from_pretrained(
         files.location,
         revision=files.revision or "main",
-        quantization_config=quantization_settings(files.quantization, torch_dtype),
-        dtype=torch_dtype,
+        quantization_config=quantization_settings(files.quantization, _torch_dtype(dtype)),
+        dtype=_torch_dtype(dtype),
         trust_remote_code=False,
     )
     keep_4_bit_weights_readable(model)  # no method could train behind weights that an evaluation has packed

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     pass
 
 MEBIBYTE = 2**20
+TOKENIZERS = (  # files of which one group is enough
+    *(("tokenizer.json",), ("tokenizer.model",), ("vocab.txt",), ("vocab.json", "merges.txt")),
+    *(("spiece.model",), ("spm.model",), ("sentencepiece.bpe.model",), ("tekken.json",)),
+)
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,26 @@ def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
         raise ValueError(f"model={settings.name}: {folder} has no config.json")
     if not list(folder.glob("*.safetensors")):
         raise ValueError(f"model={settings.name}: {folder} has no *.safetensors (pickled weights are never loaded)")
+    if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
+        raise ValueError(
+            f"model={settings.name}: {folder} has no tokenizer (tokenizer.json, vocab.txt or the like): "
+            "save the model's tokenizer beside it, tokenizer.save_pretrained(FOLDER)"
+        )
     try:
         config = json.loads(config_file.read_text())
     except ValueError as error:
         raise ValueError(f"model={settings.name}: {config_file} is not JSON ({error})") from error
+    _require_plain_weights(settings, config)
     return ModelFiles(str(folder), None, _fingerprint(folder), config, settings.quantization)
+
+
+def _require_plain_weights(settings: ModelSettings, config: Mapping[str, Any]) -> None:
+    if isinstance(held := config.get("quantization_config"), Mapping):
+        method = held.get("quant_method", "unknown method")
+        raise ValueError(
+            f"model={settings.name}: the checkpoint itself is quantised ({method}), which model.quantization="
+            f"{settings.quantization or 'null'} does not say: use the original weights, and model.quantization"
+        )
 
 
 def _fingerprint(folder: Path) -> str:
@@ -112,6 +131,7 @@ def _hub_files(settings: ModelSettings) -> ModelFiles:
         require_hub(f"model={settings.name}", f"hf download {settings.hub_id} --revision {settings.revision}")
         cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
     config = json.loads(Path(cached).read_text())
+    _require_plain_weights(settings, config)
     fingerprint = f"{settings.hub_id}@{settings.revision}"
     return ModelFiles(settings.hub_id, settings.revision, fingerprint, config, settings.quantization)
 

@@ -9,16 +9,29 @@ if TYPE_CHECKING:
 
 from lorta.models.locate import ModelFiles
 
+FEWEST_TOKENS = 10  # of a vocabulary, special ones excluded; ESM-2's, one for each amino acid, has 28
 _kept: dict[tuple[str, str | None], "PreTrainedTokenizerBase"] = {}  # each is handed out once: users change tokenizers
 
 
 def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
-    """Return the model's fast tokenizer, without running code from its repository."""
+    """Return the model's fast tokenizer, without running code from its repository.
+
+    Raises ValueError for the empty one that transformers 5 makes of a folder without its files.
+    """
     from transformers import AutoTokenizer
 
     if (files.location, files.revision) in _kept:
         return _kept.pop((files.location, files.revision))
-    return AutoTokenizer.from_pretrained(files.location, revision=files.revision or "main", trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(
+        files.location, revision=files.revision or "main", trust_remote_code=False
+    )
+    own = len(tokenizer) - len(tokenizer.all_special_tokens)
+    if own < FEWEST_TOKENS:
+        raise ValueError(
+            f"{files.location}: its tokenizer knows {own} tokens besides the special ones, as transformers makes one "
+            "where files are missing: save the model's tokenizer beside it"
+        )
+    return tokenizer
 
 
 def keep_tokenizer(files: ModelFiles) -> None:

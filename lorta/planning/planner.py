@@ -194,6 +194,8 @@ class _Planner:
         geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
+        if model.quantization is not None and not task.supports_quantization:
+            return f"task={task.name} has no {model.quantization} models: set model.quantization=null."
         if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
         try:

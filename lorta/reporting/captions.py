@@ -102,7 +102,8 @@ def _by_task(table: Table, text: Callable[[Run], str]) -> str:
 def _model(table: Table) -> str:
     model = table.runs[0].model
     revision = f" at revision {model.revision[:12]}" if model.revision else ""
-    return f"Model: {model.name} ({model.id}{revision}), {model.dtype}."
+    held = f", frozen weights in {model.quantization[0]} bits" if model.quantization else ""
+    return f"Model: {model.name} ({model.id}{revision}), {model.dtype}{held}."
 
 
 def _data(table: Table) -> str:

@@ -14,6 +14,7 @@ from lorta.config.instantiate import build
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles
+from lorta.models.quantization import dtype_of, quantization_of
 from lorta.models.tokenizer import tokenizer_sha256
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
@@ -144,20 +145,25 @@ def _counted(data: DataSplits, use: str) -> dict[str, Any]:
 
 
 def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:
-    """Return the section of the backbone before an adapter is attached, its head included."""
+    """Return the section of the backbone before an adapter is attached, its head included; read from the loaded model.
+
+    Raises ValueError when its weights are not held as the settings say.
+    """
     model = spec.settings.model
+    if (held := quantization_of(backbone.model)) != model.quantization:
+        raise ValueError(f"model.quantization={model.quantization or 'null'}, and the loaded model has {held}")
     tokenizer: Any = backbone.tokenizer
     return ModelSection(
         name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
         id=model.hub_id or model.name,
         revision=model.revision or files.fingerprint,
-        dtype=model.dtype,
+        dtype=dtype_of(backbone.model),
         parameters_total=sum(weights_in(weight) for weight in backbone.model.parameters()),
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         padding_side=tokenizer.padding_side,
         pad_token_id=tokenizer.pad_token_id,
         pad_token=tokenizer.pad_token,
-        quantization=model.quantization,
+        quantization=held,
         weights_sha256=None,
     )
 

@@ -64,6 +64,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("model=custom model.path={tmp}/empty", ("config.json",)),
     ("model=custom model.path={tmp}/pickled", ("safetensors",)),
     ("model=custom model.path={tmp}/strange", ("model_type 'strange'", "ARCHITECTURES")),
+    ("model=custom model.path={tmp}/mute", ("mute has no tokenizer", "tokenizer.save_pretrained")),
+    ("model=custom model.path={tmp}/packed", ("quantised (gptq)", "use the original weights")),
     ("trainer=fast", ("trainer=fast", "standard")),
     ("trainer.learning_rate=-1", ("trainer.learning_rate=-1",)),
     ("trainer.learning_rate=nan", ("trainer.learning_rate=nan",)),
@@ -124,12 +126,18 @@ def files(tmp_path_factory) -> Path:
             write_rows(root / name, "train", train)
     (root / "not_gzip/glue/rte/train.jsonl.gz").write_bytes(b"not an archive")
     (root / "not_utf8/glue/rte/train.jsonl").write_bytes(b'{"sentence1": "\xff\xfe"}\n')
-    for name in ("empty", "pickled", "strange"):
+    for name in ("empty", "pickled", "strange", "mute", "packed"):
         (root / name).mkdir()
     (root / "pickled/config.json").write_text('{"model_type": "roberta"}')
     (root / "pickled/pytorch_model.bin").write_bytes(b"")
     (root / "strange/config.json").write_text('{"model_type": "strange"}')
-    (root / "strange/model.safetensors").write_bytes(b"")
+    for name in ("strange", "mute", "packed"):
+        (root / name / "model.safetensors").write_bytes(b"")
+    for name in ("strange", "packed"):
+        (root / name / "tokenizer.json").write_text("{}")
+    (root / "mute/config.json").write_text('{"model_type": "gpt2"}')
+    (root / "mute/vocab.json").write_text("{}")  # without its merges it is no tokenizer
+    (root / "packed/config.json").write_text('{"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}')
     return root
 
 

@@ -10,8 +10,10 @@ from lorta.config.places import CONF
 from lorta.config.settings import ModelSettings
 from lorta.embedded import tasks
 from lorta.models import locate
-from lorta.models.backbone import load_causal_lm
-from lorta.models.locate import find_model, most_tokens
+from lorta.models.backbone import load_causal_lm, load_classifier
+from lorta.models.locate import ModelFiles, find_model, most_tokens
+from lorta.models.quantization import dtype_of, quantization_of
+from lorta.models.tokenizer import load_tokenizer
 from lorta.planning.planner import make_plan
 from lorta.runner.execute import execute
 from lorta.training.metering import weights_in
@@ -71,6 +73,43 @@ def test_projections_are_quantised_and_still_counted_one_by_one(folder, bits, ki
     assert type(held.model.layers[0].self_attn.q_proj).__name__ == kind
     counts = [sum(weights_in(weight) for weight in model.parameters()) for model in (plain, held)]
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(("bits", "kind"), [("8bit", "Linear8bitLt"), ("4bit", "Linear4bit")])
+def test_a_classifier_is_quantised_too_but_for_its_head(folder, bits, kind):
+    model = load_classifier(find_model(settings(folder, bits)), 2, "bf16").model
+    assert (quantization_of(model), dtype_of(model)) == (bits, "bf16")
+    assert type(model.model.layers[0].mlp.up_proj).__name__ == kind
+    assert type(model.score).__name__ == "Linear"
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_glue_run_is_quantised_as_asked_and_its_record_says_what_was_loaded(tmp_path, bits, monkeypatch):
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    words = ["adapter=lora", "task=glue/cola", "trainer=smoke", "trainer.max_steps=2", *places]
+    plain, held = (
+        execute(make_plan([*words, *more], False, CONF).specs[0]) for more in ([], [f"model.quantization={bits}"])
+    )
+    assert (plain.model.quantization, held.model.quantization) == (None, bits), held.failure
+    assert plain.predictions_file != held.predictions_file
+    monkeypatch.setattr("lorta.models.backbone.quantization_settings", lambda *_: None)  # a loader that does not look
+    ignored = execute(make_plan([*words, f"model.quantization={bits}", "seed=1"], False, CONF).specs[0])
+    assert (ignored.status, ignored.failure.kind) == ("failed", "config")
+    assert ignored.failure.message == f"model.quantization={bits}, and the loaded model has None"
+
+
+def test_the_dtype_of_a_model_is_read_from_its_weights():
+    layers = torch.nn.ModuleList([torch.nn.Linear(8, 8), torch.nn.Linear(2, 2).bfloat16()])
+    assert dtype_of(layers) == "fp32+bf16"
+    assert dtype_of(layers[1]) == "bf16"
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert", "deberta-v2", "gpt2", "qwen3", "t5"])
+def test_an_empty_tokenizer_is_none(tmp_path, kind):
+    """transformers 5 makes one of a folder without its files, and rows of [UNK] train without a word."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=r"knows . tokens besides the special ones"):
+        load_tokenizer(ModelFiles(str(tmp_path), None, "", {}))
 
 
 def test_quantisation_without_bitsandbytes_is_refused_before_anything_is_loaded(folder, monkeypatch):

@@ -34,6 +34,11 @@ def sentence(*overrides):
     return found
 
 
+def test_a_quantised_trunk_is_refused_in_the_plan():
+    refused = sentence("adapter=lora", "model=tiny_esmfold", "model.quantization=8bit")
+    assert refused == "task=folding has no 8bit models: set model.quantization=null."
+
+
 def test_a_plan_needs_no_torch():
     code = (
         "import sys; from lorta.config.places import CONF; from lorta.planning.planner import make_plan\n"
