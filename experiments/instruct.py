@@ -171,7 +171,7 @@ class InstructTask(Task):
         for prefix in ("", "base_"):
             sums = [row[f"{prefix}log_probability"] for row in predictions]
             if None in sums or not tokens:
-                reason = "the backbone was not asked" if tokens else "no answer token"
+                reason = "the backbone was not evaluated" if tokens else "no answer token"
                 found = dict.fromkeys(("loss", "perplexity", "token_accuracy"), Score(value=None, n=n, reason=reason))
             else:
                 right = sum(row[f"{prefix}correct"] for row in predictions)

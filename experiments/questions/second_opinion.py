@@ -26,7 +26,7 @@ def wrapped(run: Reloaded) -> Any:
     try:
         from lm_eval.models import huggingface
     except ImportError as error:
-        raise ValueError("a second opinion needs lm-evaluation-harness: pip install 'lorta[dev]'") from error
+        raise ValueError("the check with lm_eval needs lm-evaluation-harness: pip install 'lorta[dev]'") from error
     make: Any = huggingface.HFLM  # decorated, which hides its parameters
     return make(
         pretrained=run.model,

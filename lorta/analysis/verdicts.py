@@ -103,7 +103,7 @@ def judge(line: Line, column: str, evidence: Evidence) -> Verdict:
     if published is None:
         return Verdict("no published value", "; ".join(reasons) if measured else "", measured)
     if reasons or measured is None:
-        return Verdict("not comparable", "; ".join(reasons) or "a run has no value", measured)
+        return Verdict("not comparable", "; ".join(reasons) or "the metric of a run has no value", measured)
     return _decide(line, setting, measured, published.value, published.spread)
 
 

@@ -14,14 +14,23 @@ BASE_KEY = "base_model_name_or_path"  # of PEFT's adapter_config.json: a path of
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Take where canaries are, and what to do with them."""
-    parser.add_argument("--canaries", type=Path, default=Path("results/canary"), help="(default: results/canary)")
-    parser.add_argument("--if-changed", action="store_true", help="only where versions or hardware differ")
-    parser.add_argument("--record", action="store_true", help="record them anew, in place of those that are there")
+    """Take where the reference runs are, and what to do with them."""
+    parser.add_argument(
+        *("--reference-runs", "--canaries"),
+        dest="canaries",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("results/canary"),
+        help="(default: results/canary)",
+    )
+    parser.add_argument("--if-changed", action="store_true", help="check only if versions or hardware have changed")
+    parser.add_argument(
+        "--record", action="store_true", help="record the reference runs again and replace the present ones"
+    )
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Print what became of every canary; 1 when one of them drifted."""
+    """Print how each reference run came out; 1 when one of them drifted."""
     be_quiet()
     if parsed.record:
         for folder in record(parsed.canaries):
@@ -29,7 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
         return 0
     found = canaries(parsed.canaries)
     if not found:
-        raise ValueError(f"{parsed.canaries} has no canary: lorta drift --record makes them")
+        raise ValueError(f"{parsed.canaries} has no reference run: create them with lorta drift --record")
     return _check(found, parsed.if_changed)
 
 
@@ -50,11 +59,11 @@ def _check(found: list[Path], if_changed: bool) -> int:
         canary = Store(folder.parent).read(folder.name)
         assert canary is not None
         if if_changed and not changes_since(canary):
-            print(f"{folder.name}: the versions and the hardware are the canary's, nothing was run")
+            print(f"{folder.name}: versions and hardware have not changed, nothing was run")
             continue
         drifted = check(folder, CONF)
         changed = ", ".join(drifted.changes)
-        print(f"{drifted.title}; {f'changed: {changed}' if changed else 'nothing changed: equality is expected'}")
+        print(f"{drifted.title}; {f'changed: {changed}' if changed else 'nothing changed: equal numbers are expected'}")
         for look in drifted.looks:
             allowed = f"{TOLERANCES[look.name]:g} allowed" if changed else "none allowed"
             verdict = "DRIFT" if look.drifted(not changed) else "ok"
@@ -78,7 +87,9 @@ def record(place: Path) -> Iterator[Path]:
         specs = make_plan(words, True, CONF).specs
         records = [execute(spec) for spec in specs]
         if failed := [found for found in records if found.status != "success"]:
-            raise ValueError(f"{len(failed)} canaries did not run: {failed[0].failure and failed[0].failure.message}")
+            raise ValueError(
+                f"{len(failed)} reference runs did not succeed: {failed[0].failure and failed[0].failure.message}"
+            )
         for folder in canaries(place):
             shutil.rmtree(folder)
         for spec in specs:

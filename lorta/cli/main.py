@@ -54,7 +54,7 @@ COMMANDS = {
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", "table"),
     "report": Command("Make one HTML page of tables, plots and records.", "report"),
     "recipes": Command("List the tables of the paper with their recipes.", "recipes"),
-    "drift": Command("Check whether canaries come out as recorded.", "drift"),
+    "drift": Command("Check whether reference runs still give the recorded numbers.", "drift"),
     "export": Command(
         "Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", "adapters", "export", "declare_export", False
     ),

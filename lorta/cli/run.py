@@ -32,15 +32,15 @@ HELP = """usage: {command} [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
   {command}                                                one run of the embedded default, offline
   {command} -m adapter=lorta rank=4,8,16 task=glue         a sweep: every combination is a run of its own
-  {command} -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes, and equal searches of the rates
+  {command} -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes and equal learning-rate searches
   {command} -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
 groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
         hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
 The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
-failed, 2 for a wrong command line, 75 when asked to leave (SIGTERM, SIGUSR1) before all was done.
-`lorta plan|status|retry|collect` take the same words."""
+failed, 2 for a wrong command line, 75 when stopped by SIGTERM or SIGUSR1 before all was done.
+`lorta plan|status|retry|collect` take the same overrides."""
 
 
 def main(arguments: Sequence[str] | None = None, command: str = "python run.py") -> int:
@@ -160,7 +160,7 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
         except Preempted:
             records = []
         if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):
-            console.print(f"asked to leave; the same command continues with what is not finished ({EXIT_STATUS})")
+            console.print(f"stopped by a signal; the same command continues with what is not finished ({EXIT_STATUS})")
             return EXIT_STATUS
     return 0
 

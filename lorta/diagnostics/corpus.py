@@ -59,7 +59,7 @@ def read_base_text(settings: RunSettings, tokenizer: Any, objective: Objective) 
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise NotMeasured(
-            f"model={settings.model.name}: no text like that of its pre-training is at hand; "
+            f"model={settings.model.name}: there is no text similar to its pre-training data; "
             f"put {LOCAL_FILE} with a column `text` under data.root"
         )
     rows = tokenizer(_texts(file), truncation=True, max_length=LENGTH)["input_ids"]

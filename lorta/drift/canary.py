@@ -144,7 +144,9 @@ def _trained_again(found: Reloaded, store: Store, folder: Path, place: Path) -> 
     settings = found.settings.model_copy(update={"runtime": found.settings.runtime.model_copy(update=places)})
     spec = RunSpec(settings, before.config["fingerprints"], before.overrides, before.choices)
     if spec.signature != identity.run_id(before.config):
-        raise ValueError(f"{folder}: its settings now mean run {spec.signature}: record the canary again")
+        raise ValueError(
+            f"{folder}: its settings now mean run {spec.signature}: record it again (lorta drift --record)"
+        )
     after = execute(spec)
     if after.status != "success" or after.history_file is None or before.history_file is None:
         why = after.failure.message if after.failure else after.status

@@ -69,7 +69,9 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
     for spec in plan.specs:
         if sentence := plan.unsupported.get(spec.run_id):
             skip(spec, sentence)
-    console.print(f"submitted as Slurm job {job}; `lorta status` with the same words follows it", markup=False)
+    console.print(
+        f"submitted as Slurm job {job}; `lorta status` with the same overrides shows its progress", markup=False
+    )
     return 0
 
 
@@ -185,9 +187,9 @@ def _requeue(spec: RunSpec) -> str:
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
     if done.returncode != 0:  # it may be in the queue nevertheless, by Slurm's own doing: squeue tells
         write_job(spec.folder, before)
-        print(f"{title(spec)}: asked to leave; {done.stderr}")
+        print(f"{title(spec)}: stopped by a signal; {done.stderr}")
         raise SystemExit(EXIT_STATUS)
-    print(f"{title(spec)}: asked to leave, requeued as Slurm job {name}")
+    print(f"{title(spec)}: stopped by a signal, requeued as Slurm job {name}")
     return "requeued"
 
 

@@ -40,11 +40,11 @@ class Search:
         """Return the choice, from the records of the trials, or a sentence why there is none yet."""
         records = {spec.run_id: Store(spec.settings.runtime.runs).last(spec.run_id) for spec in self.runs}
         if open_ones := sum(not settled(record) for record in records.values()):
-            return f"{open_ones} of {len(records)} trials of its rate have no result yet"
+            return f"{open_ones} of {len(records)} learning-rate trials have no result yet"
         found = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
         scored = {rate: score for rate, score in zip(self.trials, found, strict=True) if score is not None}
         if not scored:
-            return "no trial of its rate has a score"
+            return "no learning-rate trial has a score"
         return self._tuning(found, self._best(scored, records))
 
     def _best(self, scored: Mapping[float, float], records: Mapping[str, RunRecord | None]) -> float:
@@ -83,7 +83,7 @@ def check_rate(settings: RunSettings, overrides: Sequence[str]) -> None:
     """Raise ValueError where the command line sets the rate that is searched."""
     key = f"trainer.{searched_key(settings)}"
     if any(override.startswith(f"{key}=") for override in overrides):
-        raise ValueError(f"tune=lr and {key} contradict: the trials decide the rate, leave one out")
+        raise ValueError(f"tune=lr and {key} contradict: the trials choose the learning rate, so leave one of them out")
 
 
 def search(spec: RunSpec) -> Search:

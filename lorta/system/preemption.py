@@ -21,7 +21,7 @@ class Preempted(BaseException):
     """
 
     def __init__(self, step: int | None = None) -> None:
-        super().__init__(f"asked to leave{'' if step is None else f', behind a checkpoint at step {step}'}")
+        super().__init__(f"stopped by a signal{'' if step is None else f', behind a checkpoint at step {step}'}")
         self.step, self.signal = step, _listener.asked
 
 

@@ -101,7 +101,7 @@ def parameter_groups(model: nn.Module, architecture: Architecture, settings: Tra
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     if settings.learning_rate is None and any(not is_head(name, architecture) for name, _ in named):
-        raise ValueError("trainer.learning_rate is null but the adapter has weights to train: give it a rate")
+        raise ValueError("trainer.learning_rate is null but the adapter has weights to train: set a learning rate")
     method = [(name, weight) for name, weight in named if not is_head(name, architecture)]
     head = [weight for name, weight in named if is_head(name, architecture)]
     groups = [

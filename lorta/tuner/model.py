@@ -107,8 +107,8 @@ class LortaModel(SharedFactorModel):
         for config in configs[1:]:
             if any(getattr(config, name) != getattr(configs[0], name) for name in ("order", "head_side", "geometry")):
                 raise ValueError(
-                    f"adapters {', '.join(adapters)} differ in order, head_side or target modules, so that their sum "
-                    f"is no adapter: activate them together, or merge one after the other."
+                    f"adapters {', '.join(adapters)} differ in order, head_side or target modules, so their sum is "
+                    f"not a LoRTA adapter: activate them together, or merge one after the other."
                 )
         rank = sum(config.r for config in configs)
         self.peft_config[adapter_name] = replace(configs[0], r=rank, alpha=1.0, scaling="alpha", modules_to_save=None)

@@ -127,7 +127,7 @@ def test_published_number_without_a_spread_is_taken_as_exact_and_that_is_said():
         (run(), {"parameters": None}, {}, "it is unknown which parameters the published count includes"),
         (run(), {"not_comparable": {"rte": "it starts from MNLI"}}, {}, "it starts from MNLI"),
         (run(), {"not_comparable": {"all": "another split"}}, {}, "another split"),
-        (run(None), {}, {}, "a run has no value"),
+        (run(None), {}, {}, "the metric of a run has no value"),
     ],
 )
 def test_what_forbids_a_comparison_is_named(record, row, table, reason):

@@ -99,7 +99,7 @@ def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(en
     assert "nothing was run" in capsys.readouterr().out
     look = Look("training", "weights", 0.5, "trained again: weights")
     monkeypatch.setattr(canary, "check", lambda folder, conf: Drift("a canary", (), (look,)))
-    assert main(["drift", "--canaries", str(encoder.parent)]) == 1
+    assert main(["drift", "--reference-runs", str(encoder.parent)]) == 1
     assert "DRIFT training: trained again: weights" in capsys.readouterr().out
 
 

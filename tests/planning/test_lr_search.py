@@ -121,14 +121,14 @@ def test_a_trial_that_broke_otherwise_leaves_its_cell_waiting(plan):
     again, _ = plan("adapter=lora", "task=glue/rte")
     assert again.specs == ()
     assert waiting_sentences(again) == [
-        "waiting: 1 run of lora r=8 glue/rte: 1 of 4 trials of its rate have no result yet"
+        "waiting: 1 run of lora r=8 glue/rte: 1 of 4 learning-rate trials have no result yet"
     ]
 
 
 def test_no_rate_is_chosen_from_trials_without_a_score(plan):
     found, _ = plan("adapter=lora", "task=glue/stsb")
     end_all(found, [None] * 4)
-    assert "no trial of its rate has a score" in waiting_sentences(plan("adapter=lora", "task=glue/stsb")[0])[0]
+    assert "no learning-rate trial has a score" in waiting_sentences(plan("adapter=lora", "task=glue/stsb")[0])[0]
 
 
 def test_a_budget_is_solved_before_its_rate_is_searched(plan):
@@ -140,7 +140,7 @@ def test_a_budget_is_solved_before_its_rate_is_searched(plan):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("trainer.learning_rate=0.1", "the trials decide the rate"),
+        ("trainer.learning_rate=0.1", "the trials choose the learning rate"),
         ("adapter=head_only trainer.head_learning_rate=0.1", "trainer.head_learning_rate contradict"),
         ("data.holdout=9", "leave one out"),
         ("task=folding", "task=folding cannot score rows of its training split"),

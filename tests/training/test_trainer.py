@@ -103,7 +103,7 @@ def test_a_rate_for_no_weight_is_refused():
 def test_an_adapter_with_weights_needs_a_rate():
     base = backbone("roberta")
     model = adapter("lora").attach(base, "SEQ_CLS")
-    with pytest.raises(ValueError, match="give it a rate"):
+    with pytest.raises(ValueError, match="set a learning rate"):
         parameter_groups(model, base.geometry.architecture, settings(learning_rate=None))
 
 
