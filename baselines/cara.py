@@ -18,7 +18,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
+from baselines.bias_settings import declare, settings_with
 from baselines.tensor_family import Factors, Pair, TensorConfig, TensorLinear, TensorModel
 from baselines.tensor_places import (
     READERS,
@@ -132,6 +134,35 @@ class CaraModel(TensorModel):
     tuner_layer_cls = CaraLinear
     title = "CaRA"
     default_roles = ROLES
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **settings: Any) -> nn.Module:
+        """Unload as PEFT does; a merged model is saved and loaded with the biases that it gained.
+
+        Raises ValueError for an architecture whose configuration has no setting for them.
+        """
+        biases = self._new_biases(settings.get("adapter_names")) if merge else []
+        if not biases or not isinstance(self.model, PreTrainedModel):
+            return super()._unload_and_optionally_merge(merge=merge, **settings)  # pyright: ignore[reportReturnType]
+        chosen = settings_with(self.model, biases)
+        if chosen is None:
+            raise ValueError(
+                f"CaRA adds a bias to {biases[0].removesuffix('.bias')}, and no setting of a "
+                f"{type(self.model).__name__} gives it one, so that a merged model would be loaded without it: keep "
+                f"the adapter, or adapt q, k and v only. merge_adapter merges in memory."
+            )
+        model = cast(PreTrainedModel, super()._unload_and_optionally_merge(merge=merge, **settings))
+        declare(model, chosen)
+        return model
+
+    def _new_biases(self, adapters: list[str] | None) -> list[str]:
+        """Return the paths of biases that merging adapters, by default the active ones, adds to the model."""
+        layers = [(path, layer) for path, layer in self.model.named_modules() if isinstance(layer, CaraLinear)]
+        return [
+            f"{path}.bias"
+            for path, layer in layers
+            for adapter in {*(adapters or self.active_adapters), *layer.merged_adapters}
+            if not layer.base_has_bias and adapter in layer.position and layer.bias(adapter) is not None
+        ]
 
     @staticmethod
     def check(config: CaraConfig, described: Mapping[str, Any]) -> None:

@@ -1,13 +1,19 @@
 """CaRA's two tensors against float64 sums, its biases and its dropout."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_oracles import ORDER, draw, geometry, slots, update
 from torch.nn import functional
+from torch.testing import assert_close
+from transformers import LlamaForSequenceClassification, MistralConfig, MistralForCausalLM
 
 from baselines.cara import CaraConfig, CaraModel
+from lorta.geometry import Geometry
 
 FULL = ("q", "k", "v", "o", "up", "down")
 ROLES = st.sets(st.sampled_from(ORDER), min_size=1).map(lambda roles: tuple(sorted(roles)))
@@ -101,3 +107,40 @@ def test_weights_of_the_components_start_at_their_mean():
     assert CaraModel.initial(config)["weights"].tolist() == [1.5] * 4
     config.weights_std = 0.1
     assert 0 < CaraModel.initial(config)["block_weights"].std() < 1
+
+
+@pytest.mark.parametrize("roles", [("q", "k", "v", "o"), ("up", "down"), ("q", "o", "up", "down"), ("q", "v")])
+def test_a_merged_llama_is_saved_and_loaded_with_the_biases_it_gained(adapter, backbone, tokens, tmp_path, roles):
+    method = dataclasses.replace(adapter("cara"), projections=roles)
+    model = method.attach(backbone("llama", intermediate_size=64, head_dim=8), "SEQ_CLS")
+    generator = torch.Generator().manual_seed(1)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = 0.3 * torch.randn(weight.shape, generator=generator)
+    merged = model.eval().merge_and_unload()
+    expected = merged(tokens).logits
+    merged.save_pretrained(tmp_path)
+    again, report = LlamaForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert_close(again.eval()(tokens).logits, expected)
+
+
+def test_a_model_that_cannot_be_saved_with_its_biases_is_not_merged(adapter):
+    config = MistralConfig(
+        vocab_size=48,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    plain = MistralForCausalLM(config)
+    backbone = SimpleNamespace(model=plain, tokenizer=None, geometry=Geometry.from_config(config.to_dict()))
+    model = dataclasses.replace(adapter("cara"), projections=("q", "o")).attach(backbone, "CAUSAL_LM")
+    with pytest.raises(ValueError, match=r"no setting of a MistralForCausalLM gives it one.*keep the adapter"):
+        model.merge_and_unload()
+    model.merge_adapter()  # in memory all is well
+    model.unmerge_adapter()
+    narrow = dataclasses.replace(adapter("cara"), projections=("q", "v"))
+    backbone = SimpleNamespace(model=MistralForCausalLM(config), tokenizer=None, geometry=backbone.geometry)
+    assert isinstance(narrow.attach(backbone, "CAUSAL_LM").merge_and_unload(), MistralForCausalLM)
