@@ -1,5 +1,6 @@
 """LoRTA as a PEFT tuner: finds the projections, owns the factors and hands every layer its place in the tensor."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,8 +86,8 @@ class LortaModel(SharedFactorModel):
             combination_type: only "cat", which joins the columns of the factors.
 
         Raises:
-            ValueError: another `combination_type`, a name that is taken, or adapters whose order, head side or target
-                modules differ.
+            ValueError: another `combination_type`, a name that is taken or unknown, not one number for each adapter,
+                or adapters whose order, head side or target modules differ. Nothing is added then.
 
         Example:
             >>> from peft import get_peft_model
@@ -99,17 +100,8 @@ class LortaModel(SharedFactorModel):
             >>> model.peft_config["both"].r
             5
         """
+        self._check_sum(adapters, weights, adapter_name, combination_type)
         configs: list[Any] = [self.peft_config[adapter] for adapter in adapters]
-        if combination_type != "cat":
-            raise ValueError(f"LoRTA adds adapters exactly: use combination_type='cat', got {combination_type!r}.")
-        if adapter_name in self.peft_config:
-            raise ValueError(f"adapter '{adapter_name}' exists already: choose another name or delete it first.")
-        for config in configs[1:]:
-            if any(getattr(config, name) != getattr(configs[0], name) for name in ("order", "head_side", "geometry")):
-                raise ValueError(
-                    f"adapters {', '.join(adapters)} differ in order, head_side or target modules, so their sum is "
-                    f"not a LoRTA adapter: activate them together, or merge one after the other."
-                )
         rank = sum(config.r for config in configs)
         self.peft_config[adapter_name] = replace(configs[0], r=rank, alpha=1.0, scaling="alpha", modules_to_save=None)
         self.inject_adapter(self.model, adapter_name)
@@ -121,6 +113,31 @@ class LortaModel(SharedFactorModel):
                 if name == PREFIX + "hidden":  # the update is linear in it
                     factors = [size * factor for size, factor in zip(sizes, factors, strict=True)]
                 container[adapter_name].data = torch.cat(factors, dim=-1)
+
+    def _check_sum(
+        self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str
+    ) -> None:
+        """Raise ValueError for another kind of sum, numbers or names that do not fit, and adapters that differ."""
+        if combination_type != "cat":
+            raise ValueError(f"LoRTA adds adapters exactly: use combination_type='cat', got {combination_type!r}.")
+        if adapter_name in self.peft_config:
+            raise ValueError(f"adapter '{adapter_name}' exists already: choose another name or delete it first.")
+        if not adapters or len(adapters) != len(weights):
+            raise ValueError(
+                f"add_weighted_adapter takes one weight for each adapter, got {len(adapters)} adapters and "
+                f"{len(weights)} weights."
+            )
+        if unknown := [adapter for adapter in adapters if adapter not in self.peft_config]:
+            raise ValueError(f"there is no adapter {', '.join(unknown)}; loaded: {', '.join(self.peft_config)}.")
+        if infinite := [weight for weight in weights if not math.isfinite(weight)]:
+            raise ValueError(f"weights of add_weighted_adapter must be finite numbers, got {infinite[0]}.")
+        first, *others = [self.peft_config[adapter] for adapter in adapters]
+        for config in others:
+            if any(getattr(config, name) != getattr(first, name) for name in ("order", "head_side", "geometry")):
+                raise ValueError(
+                    f"adapters {', '.join(adapters)} differ in order, head_side or target modules, so their sum is "
+                    f"not a LoRTA adapter: activate them together, or merge one after the other."
+                )
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter, and what its layers shared."""

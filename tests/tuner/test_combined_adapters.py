@@ -26,14 +26,21 @@ def test_a_weighted_adapter_is_saved_like_any_other(adapted, backbone, tokens, t
         ({"layers_to_transform": [0]}, {}, "differ in order, head_side or target modules"),
         ({}, {"combination_type": "svd"}, "use combination_type='cat', got 'svd'"),
         ({}, {"adapter_name": "second"}, "'second' exists already"),
+        ({}, {"weights": [1.0]}, "one weight for each adapter, got 2 adapters and 1 weights"),
+        ({}, {"adapters": [], "weights": []}, "one weight for each adapter, got 0 adapters"),
+        ({}, {"adapters": ["default", "third"]}, "there is no adapter third; loaded: default, second"),
+        ({}, {"weights": [1.0, float("nan")]}, "must be finite numbers, got nan"),
     ],
 )
 def test_add_weighted_adapter_refuses_what_it_cannot_add(adapted, changes, arguments, sentence):
     model = adapted()
     model.add_adapter("second", LortaConfig(r=2, **changes))
     with pytest.raises(ValueError, match=sentence):
-        model.add_weighted_adapter(["default", "second"], [1.0, 1.0], **({"adapter_name": "sum"} | arguments))
-    assert "sum" not in model.peft_config
+        model.add_weighted_adapter(
+            **({"adapters": ["default", "second"], "weights": [1.0, 1.0], "adapter_name": "sum"} | arguments)
+        )
+    assert list(model.peft_config) == ["default", "second"]
+    assert not [path for path in model.state_dict() if "sum" in path]
 
 
 def test_shared_factors_are_saved_with_each_adapter(adapted, backbone, tokens, randomise, tmp_path):
