@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import lorta
@@ -93,3 +94,10 @@ def test_the_version_is_said_once(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"lorta {lorta.__version__}\n"
+
+
+def test_the_pythons_of_the_metadata_are_those_that_are_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [line.rpartition(" ")[2] for line in project["classifiers"] if " :: Python :: 3" in line]
+    allowed = SpecifierSet(project["requires-python"])
+    assert [version for version in (f"3.{minor}" for minor in range(8, 20)) if version in allowed] == named
