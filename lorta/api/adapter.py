@@ -16,7 +16,24 @@ if TYPE_CHECKING:
 
 
 class Adapter(Protocol):
-    """One method of fine-tuning. Weights it adds start so that the model's output is unchanged, unless it says not."""
+    """One method of fine-tuning: what a class named by `_target_` in conf/adapter has to offer.
+
+    Weights that a method adds do not change the model's output at the start, unless `identity_at_start` is False.
+
+    Example:
+        >>> from lorta.api.peft_adapter import PeftAdapter
+        >>> adapter: Adapter = PeftAdapter(
+        ...     name="lora",
+        ...     rank=8,
+        ...     learning_rate=1e-3,
+        ...     head_learning_rate=1e-3,
+        ...     projections=["q", "v"],
+        ...     config={"_target_": "peft.LoraConfig", "r": 8},
+        ...     param_count={"per_module": "r * (inputs + outputs)"},
+        ... )
+        >>> adapter.name, adapter.rank, adapter.identity_at_start, adapter.reversible
+        ('lora', 8, True, True)
+    """
 
     name: str
     rank: int | None
@@ -34,25 +51,65 @@ class Adapter(Protocol):
         ...
 
     def parameters(self, geometry: Geometry) -> int | None:
-        """Return the closed-form count of adapter weights, head and norms excluded; None where there is no form."""
+        """Compute the number of adapter parameters from a closed form, without building the model.
+
+        Args:
+            geometry: shapes of the model.
+
+        Returns:
+            The number, without head and normalisation layers; None if there is no closed form.
+        """
         ...
 
     def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
-        """Return the model to train: exactly the method's weights and the head require a gradient."""
+        """Attach the method to a backbone.
+
+        Args:
+            backbone: the pretrained model with its head, tokenizer and geometry; its model may be changed.
+            task_type: PEFT's name, for example SEQ_CLS or CAUSAL_LM.
+
+        Returns:
+            The model to train. Exactly the method's weights and the head require a gradient.
+        """
         ...
 
     def callbacks(self) -> "list[TrainerCallback]":
-        """Return what the method must do between training steps."""
+        """Return the work of the method between training steps.
+
+        Returns:
+            Callbacks of transformers. One that keeps state has `state_dict(model)` and `load_state_dict(state, model)`.
+        """
         ...
 
     def changed_weights(self, model: "nn.Module") -> int | None:
-        """Return how many base weights differ from the backbone's, None for a method that does not count them."""
+        """Count the base weights that training has changed.
+
+        Args:
+            model: the trained model.
+
+        Returns:
+            The number of weights; None for a method that changes none in place.
+        """
         ...
 
     def save(self, model: "nn.Module", folder: Path) -> None:
-        """Write what was trained, as safetensors."""
+        """Write everything that was trained, as safetensors.
+
+        Args:
+            model: the trained model.
+            folder: where to write.
+        """
         ...
 
     def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
-        """Return the trained model: a fresh backbone and what `save` wrote."""
+        """Build the trained model again.
+
+        Args:
+            backbone: a fresh backbone.
+            task_type: as for `attach`.
+            folder: where `save` wrote.
+
+        Returns:
+            The trained model.
+        """
         ...

@@ -10,9 +10,36 @@ from lorta.records.row_counts import HOLDOUT, RowCount
 
 
 def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, cache: Path) -> DataSplits:
-    """Return a task's splits; with `data.holdout`, both are of its training rows, drawn without the run's seed.
+    """Load the splits of a task. With `data.holdout`, both are training rows, and the evaluation split is not read.
 
-    A cap on training rows is kept where there are enough. Raises ValueError when more would be held out than is left.
+    The held-out rows depend on the name of the task, not on the run's seed.
+
+    Args:
+        task: the task.
+        plan: what its `plan_data` returned.
+        data: the settings `data`. `max_train_samples` still holds for the rows that are trained on.
+        tokenizer: the backbone's.
+        cache: folder of tokenised rows.
+
+    Returns:
+        Training rows and rows that are scored.
+
+    Raises:
+        ValueError: more than half of the training rows would be held out.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> class Ten:
+        ...     name = "ten"
+        ...     def load_data(self, plan, data, tokenizer, cache):
+        ...         rows = Dataset.from_dict({"row": range(10)})
+        ...         return DataSplits(train=rows, evaluation=rows)
+        >>> settings = DataSettings(
+        ...     source="local", root=None, max_train_samples=None, max_eval_samples=None, max_length=8, holdout=4
+        ... )
+        >>> splits = load_splits(Ten(), None, settings, None, None)
+        >>> len(splits.train), len(splits.evaluation)
+        (6, 4)
     """
     if data.holdout is None:
         return task.load_data(plan, data, tokenizer, cache)

@@ -35,17 +35,26 @@ FUNCTIONS = {  # of the expressions in conf/adapter
 class PeftAdapter:
     """A PEFT tuner, PEFT's own or registered from outside.
 
-    `projections` are roles of `lorta.geometry`; `config` is the node of a PeftConfig, built when a model is at hand.
-    `param_count` is the closed form: `per_module` is summed over the adapted matrices, `shared` is added once. Or
-    `call`: the dotted path of a function (geometry, config, projections) -> int that imports no torch; its ValueError
-    says why the method cannot attach. There is no form where `unless` names a value that is set. `rate_factors` maps a
-    part of a weight's name to the factor of its learning rate.
+    The arguments are the keys of a file in conf/adapter; docs/adapters.md explains each, and the names that expressions
+    in `param_count`, `derived` and `unsupported_if` may use.
 
-    Names in all expressions: the numbers of `config`, the fields of Geometry, the yes-or-no fields of its Architecture,
-    `matrices` (adapted ones in a layer), min, max, ceil, gcd(list), and divisor(number, at_most), the largest up to a
-    bound. In `per_module`, `inputs` and `outputs` are those of the matrix; elsewhere they are lists over the adapted
-    roles, and `sizes` is both lists together. `unsupported_if` also knows task_type (PEFT's), quantization (None,
-    "8bit", "4bit") and gradient_checkpointing.
+    Raises:
+        ValueError: `projections` or `feedforward` names an unknown role.
+
+    Example:
+        >>> adapter = PeftAdapter(
+        ...     name="lora",
+        ...     rank=8,
+        ...     learning_rate=1e-3,
+        ...     head_learning_rate=1e-3,
+        ...     projections=["q", "v"],
+        ...     config={"_target_": "peft.LoraConfig", "r": 8},
+        ...     param_count={"per_module": "r * (inputs + outputs)"},
+        ... )
+        >>> roberta_base = {"model_type": "roberta", "hidden_size": 768, "num_hidden_layers": 12}
+        >>> geometry = Geometry.from_config(roberta_base | {"num_attention_heads": 12, "intermediate_size": 3072})
+        >>> adapter.parameters(geometry)
+        294912
     """
 
     name: str
@@ -101,12 +110,32 @@ class PeftAdapter:
         return None
 
     def fitted(self, geometry: Geometry) -> dict[str, Any]:
-        """Return `config` with its `derived` values for a model. Raises ValueError for a broken formula."""
+        """Compute the PEFT settings for a model.
+
+        Args:
+            geometry: shapes of the model.
+
+        Returns:
+            `config` with its `derived` values.
+
+        Raises:
+            ValueError: an expression cannot be evaluated.
+        """
         names = self._names(geometry, self.config)
         return {**self.config, **{key: self._evaluate(formula, names) for key, formula in self.derived.items()}}
 
     def parameters(self, geometry: Geometry) -> int | None:
-        """Return the closed-form count; None where `param_count` is empty. Raises ValueError for a broken formula."""
+        """Compute the number of adapter parameters from `param_count`.
+
+        Args:
+            geometry: shapes of the model.
+
+        Returns:
+            The number, without the head; None if `param_count` is empty or does not hold for these settings.
+
+        Raises:
+            ValueError: an expression cannot be evaluated, or the model does not have the projections.
+        """
         roles, config = geometry.roles(tuple(self.projections)), self.fitted(geometry)
         if "call" in self.param_count:
             return int(resolve(self.param_count["call"])(geometry, config, roles))
@@ -134,7 +163,15 @@ class PeftAdapter:
             raise ValueError(f"conf/adapter/{self.name}.yaml, '{expression}': {error}") from error
 
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
-        """Return the PeftConfig with its targets for this model."""
+        """Build PEFT's configuration for a model.
+
+        Args:
+            backbone: the model with its geometry.
+            task_type: PEFT's name, for example SEQ_CLS.
+
+        Returns:
+            An object of the class that `config` names, with `target_modules` and `modules_to_save`.
+        """
         geometry = backbone.geometry
         saved = list(geometry.architecture.head) if task_type in ("SEQ_CLS", "FEATURE_EXTRACTION") else []
         saved += norm_paths(backbone) if self.norms else []
@@ -186,6 +223,21 @@ class PeftAdapter:
 
 
 def norm_paths(backbone: "Backbone") -> list[str]:
-    """Return the full paths of all normalisation layers of a model, in its own order."""
+    """Find the normalisation layers of a model.
+
+    Args:
+        backbone: the model with its geometry.
+
+    Returns:
+        Full module paths, in the order of the model.
+
+    Example:
+        >>> from transformers import RobertaConfig, RobertaForSequenceClassification
+        >>> from lorta.models.backbone import Backbone
+        >>> shape = RobertaConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64)
+        >>> model = RobertaForSequenceClassification(shape)
+        >>> len(norm_paths(Backbone(model, None, Geometry.from_config(shape.to_dict()))))
+        3
+    """
     pattern = re.compile(backbone.geometry.architecture.norms)
     return [path for path, _ in backbone.model.named_modules() if pattern.fullmatch(path)]

@@ -1,4 +1,4 @@
-"""The protocol of a problem: what a file under `experiments/` has to offer. Data, training, prediction, score.
+"""The interface of a task: what a class in `experiments/` has to offer. Data, training, prediction, score.
 
 A task is built while a sweep is planned, without torch: heavy imports belong inside the methods that need them.
 """
@@ -27,7 +27,18 @@ Source = Literal["embedded", "local", "hub"]
 
 @dataclass(frozen=True)
 class DataPlan:
-    """Where a task's rows will come from, and what fixes them; known before anything heavy is imported."""
+    """Where the rows of a task come from, and what fixes their content; known before torch is imported.
+
+    Args:
+        source: "embedded", "local" or "hub".
+        revision: of the hub data set or of the embedded language; "sha256" for local files.
+        fingerprints: "train" and "evaluation" -> hash of the content, or revision and split.
+        counts: split -> rows, as far as they are known before tokenisation.
+
+    Example:
+        >>> DataPlan("hub", "bcdcba7", {"train": "bcdcba7 train", "evaluation": "bcdcba7 validation"}).source
+        'hub'
+    """
 
     source: Source
     revision: str  # of the hub dataset or the embedded language; for local files "sha256"
@@ -46,9 +57,18 @@ class DataSplits:
 
 
 class Task(Protocol):
-    """One task: classes under `experiments/` inherit it, with answers to what most tasks need not say.
+    """One task. Classes in `experiments/` inherit it; methods that are not abstract suit most tasks.
 
-    `protocol` is raised when a change of a task's code moves the numbers.
+    `protocol` is increased when a change of the task's code changes numbers.
+
+    Example:
+        >>> from experiments.glue import GlueTask
+        >>> columns, splits = ["sentence1", "sentence2"], {"train_split": "train", "evaluation_split": "validation"}
+        >>> rte = {"name": "glue/rte", "protocol": 1, "columns": columns, "labels": 2, "primary": "accuracy"} | splits
+        >>> task = GlueTask(**rte, test_is_validation=True, hub_id="nyu-mll/glue", revision="bcdcba7")
+        >>> rows = [{"id": 0, "reference": 1, "prediction": 1}, {"id": 1, "reference": 0, "prediction": 1}]
+        >>> task.score(rows)["accuracy"].value
+        0.5
     """
 
     name: str
@@ -79,22 +99,61 @@ class Task(Protocol):
         return False
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
-        """Return the part of a model that is adapted, as its Backbone has it. Raises ValueError for other models."""
+        """Describe the part of a model that is adapted.
+
+        Args:
+            config: the content of the model's config.json.
+
+        Returns:
+            Shapes and module names, as the task's backbone has them.
+
+        Raises:
+            ValueError: the architecture is not known.
+        """
         return Geometry.from_config(config)
 
     @abstractmethod
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
-        """Choose the source and check every file. Raises ValueError, one problem a line."""
+        """Choose the source of the data and check every file.
+
+        Args:
+            data: the settings `data`.
+            model_default: the source that the model was made for, used for `data.source=auto`.
+
+        Returns:
+            The source with its fingerprints.
+
+        Raises:
+            ValueError: data is missing or unusable; one problem per line.
+        """
 
     @abstractmethod
     def load_backbone(self, files: "ModelFiles", dtype: str) -> "Backbone":
-        """Return model and tokenizer, with this task's head."""
+        """Load the model and its tokenizer.
+
+        Args:
+            files: where the model is.
+            dtype: "fp32" or "bf16", of the frozen weights.
+
+        Returns:
+            The model with this task's head, the tokenizer and the geometry.
+        """
 
     @abstractmethod
     def load_data(
         self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
     ) -> DataSplits:
-        """Return tokenised rows, from the cache where they are there."""
+        """Tokenise the rows, or read them from the cache.
+
+        Args:
+            plan: what `plan_data` returned.
+            data: the settings `data`, with caps and the maximal length in tokens.
+            tokenizer: the backbone's.
+            cache: folder of tokenised rows.
+
+        Returns:
+            The training rows and the rows that are scored.
+        """
 
     def predict_untouched(self, backbone: "Backbone", data: DataSplits, settings: TrainerSettings) -> Any:
         """Return what predictions shall hold of the backbone itself, before an adapter comes: `backbone.untouched`."""
@@ -123,4 +182,11 @@ class Task(Protocol):
 
     @abstractmethod
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-        """Return metric -> score. Pure: predictions from a file can be scored again."""
+        """Score predictions. Nothing else is read, so predictions from a file can be scored again.
+
+        Args:
+            predictions: the rows that `predict` returned.
+
+        Returns:
+            Name of a metric -> score, on the metric's own scale.
+        """
