@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from lorta.peft_extension.config import ExternalConfig
 from lorta.tuner.factors import HeadSide, Init, OrderName, Scaling
 
 PEFT_TYPE = "LORTA"
+Bias = Literal["none", "all", "lorta_only"]
+CHOICES: dict[str, Any] = {"head_side": HeadSide, "init": Init, "scaling": Scaling, "order": OrderName, "bias": Bias}
 
 
 @dataclass
@@ -26,7 +28,14 @@ class LortaConfig(ExternalConfig):
         target_modules: module names, or one regular expression; None: q, k, v and o of a known architecture.
         exclude_modules: modules that are not adapted although `target_modules` names them.
         layers_to_transform: numbers of the adapted layers; None: all.
+        layers_pattern: name of the list of layers in a module's path, "layers" say, where there are several numbers;
+            only together with `layers_to_transform`.
         modules_to_save: modules that are trained as a whole and saved; PEFT adds a classification head.
+        trainable_token_indices: numbers of tokens whose embeddings are trained too, or a mapping from the names of
+            embedding modules to such numbers.
+        bias: which biases of the model are trained too: "none", "all", or "lorta_only", those of adapted projections.
+        rank_pattern: not possible, all projections share one tensor of one rank; leave it unset.
+        alpha_pattern: not possible, as `rank_pattern`.
         head_side: which side of a projection the heads divide: "natural", "input" or "output".
         init: initialisation of the factors: "rank_neutral" or "reference" (the released code).
         init_scale: at least 0; larger values mean smaller C factors.
@@ -71,9 +80,18 @@ class LortaConfig(ExternalConfig):
     layers_to_transform: list[int] | None = field(
         default=None, metadata={"help": "Numbers of the layers to adapt, all by default; only they get a row of C_L."}
     )
+    layers_pattern: str | list[str] | None = field(
+        default=None, metadata={"help": "Name of the list of layers, beside layers_to_transform."}
+    )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Modules to train whole and save; a classification head is added by PEFT."}
     )
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = field(
+        default=None, metadata={"help": "Tokens whose embeddings are trained too, or such lists by embedding module."}
+    )
+    bias: Bias = field(default="none", metadata={"help": "Biases to train too: 'none', 'all' or 'lorta_only'."})
+    rank_pattern: dict[str, int] | None = field(default=None, metadata={"help": "Not possible: leave it unset."})
+    alpha_pattern: dict[str, float] | None = field(default=None, metadata={"help": "Not possible: leave it unset."})
     head_side: HeadSide = field(
         default="natural",
         metadata={
@@ -111,7 +129,20 @@ class LortaConfig(ExternalConfig):
             raise ValueError(f"LortaConfig.init_scale must be a number of at least 0, got {self.init_scale!r}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"LortaConfig.dropout must be at least 0 and below 1, got {self.dropout!r}.")
-        for name, literal in (("head_side", HeadSide), ("init", Init), ("scaling", Scaling), ("order", OrderName)):
+        for name, literal in CHOICES.items():
             value, choices = getattr(self, name), get_args(literal)
             if value not in choices:
                 raise ValueError(f"LortaConfig.{name} must be one of {', '.join(choices)}; got {value!r}.")
+        self._refuse_what_cannot_be()
+
+    def _refuse_what_cannot_be(self) -> None:
+        """Raise ValueError for settings of LoRA that LoRTA cannot have."""
+        for name in ("rank_pattern", "alpha_pattern"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"LortaConfig.{name} must stay unset: all projections share the factors of one tensor, which has "
+                    f"one rank and one alpha. Choose the projections with target_modules, or add a second adapter "
+                    f"with another rank on other projections and activate both."
+                )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError("LortaConfig.layers_pattern says where layers_to_transform counts: set both or neither.")

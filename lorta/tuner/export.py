@@ -209,6 +209,8 @@ def _lora_config(config: Any, ranks: Mapping[str, int], transposed: bool) -> Lor
         lora_dropout=config.dropout,
         fan_in_fan_out=transposed,  # true of a Conv1D
         modules_to_save=config.modules_to_save,
+        trainable_token_indices=config.trainable_token_indices,
+        bias="lora_only" if config.bias == "lorta_only" else config.bias,
         task_type=config.task_type,
         base_model_name_or_path=config.base_model_name_or_path,
         revision=config.revision,

@@ -50,7 +50,10 @@ class LortaModel(SharedFactorModel):
         matches = SharedFactorModel._check_target_module_exists(peft_config, key)
         if not matches or peft_config.layers_to_transform is None:
             return matches
-        number = re.search(r"\.(\d+)\.", key)  # PEFT ignores layers_to_transform when target_modules is an expression
+        names = peft_config.layers_pattern or r"[^.]+"
+        names = names if isinstance(names, str) else "|".join(names)
+        # PEFT ignores both settings when target_modules is an expression
+        number = re.search(rf"(?:^|\.)(?:{names})\.(\d+)\.", key)
         return number is not None and int(number.group(1)) in peft_config.layers_to_transform
 
     def initial_factors(self, config: LortaConfig, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -77,7 +80,7 @@ class LortaModel(SharedFactorModel):
     ) -> None:
         """Add an adapter whose update is the weighted sum of the updates of others.
 
-        The sum is exact; its rank is the sum of the ranks. Modules to save are not combined.
+        The sum is exact; its rank is the sum of the ranks. Modules to save, tokens and biases are not combined.
 
         Args:
             adapters: names of the adapters to add.
@@ -103,7 +106,8 @@ class LortaModel(SharedFactorModel):
         self._check_sum(adapters, weights, adapter_name, combination_type)
         configs: list[Any] = [self.peft_config[adapter] for adapter in adapters]
         rank = sum(config.r for config in configs)
-        self.peft_config[adapter_name] = replace(configs[0], r=rank, alpha=1.0, scaling="alpha", modules_to_save=None)
+        whole = {"modules_to_save": None, "trainable_token_indices": None, "bias": "none"}
+        self.peft_config[adapter_name] = replace(configs[0], r=rank, alpha=1.0, scaling="alpha", **whole)
         self.inject_adapter(self.model, adapter_name)
         sizes = [weight * self.scaling_of(config) for weight, config in zip(weights, configs, strict=True)]
         for name in self.tuner_layer_cls.adapter_layer_names:
