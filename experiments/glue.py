@@ -144,3 +144,7 @@ class GlueTask(Task):
         task = self.name.rpartition("/")[2]
         columns = ([row[name] for row in predictions] for name in ("prediction", "reference"))
         return score(task, *columns, metrics=self._metrics())
+
+    def try_scoring(self) -> None:
+        """Score two rows."""
+        self.score([{"prediction": value, "reference": value} for value in (0, 1)])

@@ -1,6 +1,6 @@
-"""Scores of predictions: our own `evaluate` modules, with a reason where a metric is undefined.
+"""Scores of predictions, with a reason where a metric is undefined; `glue.py` offers them to `evaluate`.
 
-`evaluate` takes seconds to import, so it is imported by the first score.
+scikit-learn and SciPy take a second to import, so the first score does that.
 """
 
 import math
@@ -55,7 +55,7 @@ def score(
     count = len(references)
     if problem := _unusable(predictions):
         return {name: Score(value=None, n=count, reason=problem) for name in names}
-    from experiments.metrics.glue import values_of
+    from experiments.metrics.functions import values_of
 
     values = values_of(names, predictions, references)
     return {name: _score(values[name], predictions, references) for name in names}

@@ -1,60 +1,15 @@
 """GLUE's metrics as an `evaluate` module, for `evaluate.load(<this file>, <task>)` without a hub.
 
 Which task has which metric: Wang et al. 2018, arXiv:1804.07461, and the hub's own `glue` module. The numbers are those
-of scikit-learn and SciPy; a correlation that they leave undefined is NaN here, never an exception.
+of `experiments.metrics.functions`.
 Keep `import` to one module per line: evaluate 0.4.6 scans these lines with a regular expression and trips over two.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import datasets
 import evaluate
-import numpy as np
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from experiments.metrics import GLUE_METRICS
-
-
-def _accuracy(predictions, references) -> float:
-    return accuracy_score(references, predictions)
-
-
-def _f1(predictions, references) -> float:
-    return f1_score(references, predictions, zero_division=0.0)  # pyright: ignore[reportArgumentType]
-
-
-def _matthews(predictions, references) -> float:
-    return matthews_corrcoef(references, predictions)
-
-
-def _pearson(predictions, references) -> float:
-    return _correlation(pearsonr, predictions, references)
-
-
-def _spearman(predictions, references) -> float:
-    return _correlation(spearmanr, predictions, references)
-
-
-def _correlation(function: Callable[..., Any], predictions, references) -> float:
-    if any(np.unique(values).size < 2 for values in (predictions, references)):
-        return float("nan")
-    return function(predictions, references).statistic
-
-
-FUNCTIONS = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "matthews_correlation": _matthews,
-    "pearson": _pearson,
-    "spearmanr": _spearman,
-}
-
-
-def values_of(names: Sequence[str], predictions, references) -> dict[str, float]:
-    """Return these metrics without the Arrow table of `compute`: that takes 6 ms, and jackknives score 1,500 times."""
-    return {name: float(FUNCTIONS[name](np.asarray(predictions), np.asarray(references))) for name in names}
+from experiments.metrics.functions import values_of
 
 
 class Glue(evaluate.Metric):

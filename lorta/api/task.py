@@ -190,3 +190,7 @@ class Task(Protocol):
         Returns:
             Name of a metric -> score, on the metric's own scale.
         """
+
+    def try_scoring(self) -> None:
+        """Score made-up rows, so that what scoring lacks stops a run before it trains. Raises what it raises."""
+        self.score([])

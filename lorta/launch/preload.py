@@ -27,7 +27,6 @@ OF_ALL = (
     "transformers",
     "peft",
     "datasets",
-    "evaluate",
     "scipy.stats",
     "sklearn.metrics",  # what is imported after the fork is in memory once a worker, and takes time once a run
     "lorta.training.trainer",

@@ -180,6 +180,7 @@ class _Run:
         """Do all steps. Raises what they raise."""
         with self.watch.phase("setup"):
             files = self._prepare()
+            self.task.try_scoring()
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
             data = self._load_data(backbone, files)

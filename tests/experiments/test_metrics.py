@@ -13,6 +13,8 @@ from scipy import stats
 from sklearn import metrics
 
 from experiments.metrics import GLUE_METRICS, metrics_of, score
+from lorta.runner.execute import execute
+from tests.faults.sweeps import plan
 
 ROOT = Path(__file__).parents[2]
 labels = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
@@ -166,3 +168,25 @@ def test_scores_need_no_network_and_import_evaluate_only_when_used(tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert (done.stdout.strip(), done.returncode) == ("1.0", 0), done.stderr
+
+
+def test_scoring_imports_nothing_that_writes_to_a_cache(tmp_path):
+    """`evaluate` makes a folder in HF_HOME: where that is read-only, runs were lost when the score was taken."""
+    code = (
+        "import sys; from experiments.metrics import score\n"
+        "assert score('stsb', [0.0, 1.0], [0.0, 1.0])['pearson'].value == 1\n"
+        "assert not {'evaluate', 'datasets', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | {"HF_HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_that_do_not_work_stop_a_run_before_it_trains(tmp_path, monkeypatch):
+    def broken(*_: object) -> dict[str, float]:
+        raise ImportError("no scikit-learn")
+
+    (spec,) = plan(tmp_path / "a", "adapter=head_only")
+    monkeypatch.setattr("experiments.metrics.functions.values_of", broken)
+    record = execute(spec)
+    assert (record.status, record.failure.phase, record.failure.message) == ("failed", "setup", "no scikit-learn")
+    assert not (spec.folder / "adapter").exists()

@@ -1,0 +1,51 @@
+"""GLUE's metrics: the numbers of scikit-learn and SciPy; a correlation that they leave undefined is NaN.
+
+A run scores with these, not through `evaluate`, which writes to the cache of its user: a read-only one cost whole runs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+
+def _accuracy(predictions, references) -> float:
+    return accuracy_score(references, predictions)
+
+
+def _f1(predictions, references) -> float:
+    return f1_score(references, predictions, zero_division=0.0)  # pyright: ignore[reportArgumentType]
+
+
+def _matthews(predictions, references) -> float:
+    return matthews_corrcoef(references, predictions)
+
+
+def _pearson(predictions, references) -> float:
+    return _correlation(pearsonr, predictions, references)
+
+
+def _spearman(predictions, references) -> float:
+    return _correlation(spearmanr, predictions, references)
+
+
+def _correlation(function: Callable[..., Any], predictions, references) -> float:
+    if any(np.unique(values).size < 2 for values in (predictions, references)):
+        return float("nan")
+    return function(predictions, references).statistic
+
+
+FUNCTIONS = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews_correlation": _matthews,
+    "pearson": _pearson,
+    "spearmanr": _spearman,
+}
+
+
+def values_of(names: Sequence[str], predictions, references) -> dict[str, float]:
+    """Return these metrics. Without the Arrow table of `evaluate`, which takes 6 ms: jackknives score 1,500 times."""
+    return {name: float(FUNCTIONS[name](np.asarray(predictions), np.asarray(references))) for name in names}
