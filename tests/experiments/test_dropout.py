@@ -24,7 +24,7 @@ from experiments.dropout import without_dropout
 from experiments.preference import Reference, train_preference
 from lorta.embedded import tasks
 from tests.contract.backbones import adapter, backbone
-from tests.harness.test_training import settings
+from tests.training.test_trainer import settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
