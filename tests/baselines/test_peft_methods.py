@@ -62,7 +62,9 @@ def test_no_setting_is_adjusted_behind_the_configuration(adapter, backbone, name
     ] == []
     fitted = adapter(name).fitted(base.geometry)
     config = model.peft_config["default"]
-    assert {key: getattr(config, key) for key in adapter(name).fit} == {key: fitted[key] for key in adapter(name).fit}
+    assert {key: getattr(config, key) for key in adapter(name).derived} == {
+        key: fitted[key] for key in adapter(name).derived
+    }
 
 
 @pytest.mark.parametrize(
