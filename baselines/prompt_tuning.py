@@ -3,12 +3,19 @@
 PEFT 0.21.2 puts the prompt before the text. The heads of RoBERTa, BERT and DeBERTa take what stands first, which would
 be a virtual token; and learned positions, which Lester's T5 does not have, would move the text to places that the model
 may never have seen in pre-training. Source: Lester et al. 2021, arXiv:2104.08691; both remedies are ours.
+
+And PEFT's `disable_adapter` ends in UnboundLocalError on every model that does not generate, with any kind of prompt.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+OFF = "prompt_is_off"
 
 
 def read_behind_prompt(model: Any) -> None:
@@ -21,9 +28,10 @@ def read_behind_prompt(model: Any) -> None:
         return
     length = model.active_peft_config.num_virtual_tokens
     base = model.get_base_model()
-    pooling_layer(base).register_forward_pre_hook(lambda _, arguments: (arguments[0][:, length:], *arguments[1:]))
+    _hook(pooling_layer(base), lambda _, arguments, options: ((arguments[0][:, length:], *arguments[1:]), options))
     for module in _with_positions(base):
-        module.register_forward_pre_hook(_text_first(length), with_kwargs=True)
+        _hook(module, _text_first(length))
+    model.disable_adapter = partial(disabled, model)
 
 
 def number_from_the_text(model: Any) -> None:
@@ -33,7 +41,42 @@ def number_from_the_text(model: Any) -> None:
         return arguments, options | ({"past_key_values_length": 0} if "past_key_values_length" in options else {})
 
     for module in _with_positions(model.get_base_model()):
-        module.register_forward_pre_hook(forget, with_kwargs=True)
+        _hook(module, forget)
+    if model.active_peft_config.task_type != "CAUSAL_LM":
+        model.disable_adapter = partial(disabled, model)
+
+
+@contextmanager
+def disabled(model: Any) -> Iterator[None]:
+    """Let a model that does not generate be the base model for the length of a `with`.
+
+    PEFT 0.21.2's own context wants to exchange `prepare_inputs_for_generation`, which such a model lacks.
+    """
+    before = {"forward": vars(model).get("forward"), "_adapters_disabled": model._adapters_disabled}
+    hooked = [module for module in model.get_base_model().modules() if hasattr(module, OFF)]
+    model.forward, model._adapters_disabled = model.base_model.forward, True
+    for module in hooked:
+        setattr(module, OFF, True)
+    try:
+        yield
+    finally:
+        for module in hooked:
+            setattr(module, OFF, before["_adapters_disabled"])
+        model._adapters_disabled = before["_adapters_disabled"]
+        if before["forward"] is None:
+            del model.forward
+        else:
+            model.forward = before["forward"]
+
+
+def _hook(module: nn.Module, change: Callable[..., Any]) -> None:
+    """Let `change(module, arguments, options)` give a module's arguments, unless the prompt is switched off."""
+
+    def apply(hooked: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return None if getattr(hooked, OFF) else change(hooked, arguments, options)
+
+    setattr(module, OFF, False)  # on the module, so that a copy of the model has a switch of its own
+    module.register_forward_pre_hook(apply, with_kwargs=True)
 
 
 def _with_positions(model: nn.Module) -> list[Any]:
