@@ -7,8 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lorta.peft_extension.shared_factors import SharedFactorLinear
-from lorta.tuner.factors import FACTORS, OWN, Order, Position, factor_axes, joint_slices, low_rank_pair, slice_of
-from lorta.tuner.products import HeadsOnInput, HeadsOnOutput, InputGroup, InputProduct
+from lorta.tuner.factors import (
+    FACTORS,
+    OWN,
+    Order,
+    Position,
+    Slice,
+    factor_axes,
+    joint_slices,
+    low_rank_pair,
+    slice_of,
+    wide,
+)
+from lorta.tuner.products import (
+    HeadsOnInput,
+    HeadsOnOutput,
+    InputGroup,
+    InputProduct,
+    is_transformed,
+    product_dtype,
+)
 
 PREFIX = "lorta_"
 HIDDEN = PREFIX + "hidden"
@@ -84,10 +102,11 @@ class LortaLinear(SharedFactorLinear):
             >>> down.shape, up.shape
             (torch.Size([16, 3]), torch.Size([16, 3]))
         """
-        position = self.position[adapter]
+        return low_rank_pair(self._slice(adapter, device, dtype), self.position[adapter].heads_on_output)
+
+    def _slice(self, adapter: str, device: torch.device | None, dtype: torch.dtype | None = None) -> Slice:
         factors = self.cp_factors(adapter, device, dtype)
-        part = slice_of(factors, self.order[adapter], position, self.scaling[adapter])
-        return low_rank_pair(part, position.heads_on_output)
+        return slice_of(factors, self.order[adapter], self.position[adapter], self.scaling[adapter])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return the base layer's output plus the updates of the active adapters, in the base output's dtype."""
@@ -98,8 +117,9 @@ class LortaLinear(SharedFactorLinear):
         """Return one adapter's update of the output, factored: the dense matrix is never built."""
         if adapter not in self.group or not self._may_share(x, adapter):
             return super().update(x, adapter)
-        product, wide, _ = self._shared(x, adapter)
-        return functional.linear(product[..., :-1], wide)
+        part, (_, product) = self._shared(x, adapter)
+        update = functional.linear(product.T, wide(part.blocks, part.head_dim))
+        return update.view(*x.shape[:-1], -1)
 
     def _fusible(self, x: Tensor) -> str | None:
         """Return the one adapter to apply when it and the base layer can run as one operation, else None."""
@@ -113,42 +133,40 @@ class LortaLinear(SharedFactorLinear):
         hooked = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks
         if hooked or "forward" in vars(base):  # accelerate's hooks replace the method
             return None
-        alike = x.dtype == weight.dtype == vars(self)[HIDDEN][active[0]].dtype
-        ready = alike and self._may_share(x, active[0]) and not torch.is_autocast_enabled(x.device.type)
-        return active[0] if ready else None
+        dtype = product_dtype(x, weight, vars(self)[HIDDEN][active[0]])
+        return active[0] if dtype is not None and self._may_share(x, active[0]) else None
 
     def _may_share(self, x: Tensor, adapter: str) -> bool:
         # dropout draws anew for each projection; a compiler finds common products itself and traces no weak reference
         if self.training and isinstance(self.adapter_dropout[adapter], nn.Dropout):
             return False
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():  # nor does torch.func
+        if torch.compiler.is_compiling() or is_transformed():
             return False
         return not x.is_inference() and x.numel() > 0
 
     def _fused(self, x: Tensor, adapter: str) -> Tensor:
-        weight, bias = self.base_layer.weight, self.base_layer.bias
+        base = self.base_layer.weight, self.base_layer.bias
         if adapter in self.group:
-            product, wide, alias = self._shared(x, adapter)
-            output, alias[0] = HeadsOnOutput.apply(alias[0], weight, bias, product, wide)
+            part, reading = self._shared(x, adapter)
+            output, *reading[:] = HeadsOnOutput.apply(*reading, *base, part.blocks, part.head_dim)
             return output
-        down, up = self.low_rank_pair(adapter, x.device)
+        part = self._slice(adapter, x.device)
+        x = x.to(product_dtype(x, part.hidden))
         if self.position[adapter].heads_on_output:
-            product, alias = InputProduct.apply(x, down)
-            return HeadsOnOutput.apply(alias, weight, bias, product, up)[0]
-        return HeadsOnInput.apply(x, weight, bias, down, up)
+            product, alias = InputProduct.apply(x, part.hidden)
+            return HeadsOnOutput.apply(alias, product, *base, part.blocks, part.head_dim)[0]
+        return HeadsOnInput.apply(x, *base, part.blocks, part.head_dim, part.hidden)
 
-    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return (x @ A and ones, this layer's wide matrix, an alias to read x through), made by the first to ask."""
+    def _shared(self, x: Tensor, adapter: str) -> tuple[Slice, list[Tensor]]:
+        """Return (this layer's slice, aliases to read x and (x @ A).T through), made by the first to ask."""
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
             factors = self.cp_factors(adapter, x.device)
-            hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
-            if x.dtype == hidden.dtype and not torch.is_autocast_enabled(x.device.type):
-                product, alias = InputProduct.apply(x, hidden)
-            else:
-                product, alias = functional.linear(self._cast_input_dtype(x, hidden.dtype), hidden.T), x
-                product = functional.pad(product, (0, 1), value=1.0)
-            shared = product, wide[member], [alias]
-            group.keep(x, member, product, wide, shared[2])
+            slices = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
+            hidden, dtype = slices[0].hidden, product_dtype(x, slices[0].hidden)
+            cast = self._cast_input_dtype(x, hidden.dtype) if dtype is None else x.to(dtype)
+            product, alias = InputProduct.apply(cast, hidden)
+            shared = slices[member], [alias, product]
+            group.keep(x, member, slices, shared[1])
         return shared

@@ -1,19 +1,30 @@
 """The products of LoRTA's forward and backward pass, written so that a training step costs less than LoRA's.
 
-Two things are shared. Projections that read the same input (q, k and v) share x @ A, and their wide matrices are built
-together: the first of them does both, the others find the results in `InputGroup`. And a frozen `nn.Linear` and its
-update share one autograd node: the base layer's product is added into the update's, and their gradients for the input
-into one another, so that no further tensor of that size is made, forward or backward. For that, the members of a group
-read the input through one another: each hands an alias of it to the next, and adds its own gradient to the next one's.
+Two things are shared. Projections that read the same input (q, k and v) share x @ A, and the rows of the factors that
+differ between them are multiplied together: the first of them does both, the others find the results in `InputGroup`.
+And a frozen `nn.Linear` and its update share one autograd node: the update is added into the base layer's output, and
+their gradients for the input into one another, so that no further tensor of that size is made, forward or backward. For
+that, the members of a group read the input and x @ A through one another: each hands aliases of both to the next, and
+adds its own gradients to the next one's.
+
+Every product takes the dtype of its input, which autocast has cast, once for all members of a group. Gradients of
+factors leave each layer in the factors' dtype, so that their sum over the layers is as exact as they are.
+
+Thin matrices stand rank-major, as (rank, rows): on a CPU that makes their products up to three times faster.
 """
 
+import functools
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from lorta.tuner.factors import Position
+from lorta.tuner.factors import Position, Slice, wide
+
+Gradients = tuple[Tensor | None, ...]
 
 
 class Pass(NamedTuple):
@@ -21,9 +32,8 @@ class Pass(NamedTuple):
 
     input: "weakref.ref[Tensor]"
     state: tuple[Any, ...]  # of autograd and of the input, then
-    product: Tensor  # x @ A and ones behind it, (*batch, rank + 1)
-    wide: list[Tensor]  # of each member, (outputs, rank)
-    alias: list[Tensor]  # of the input, for the next member to read it through; one entry
+    slices: list[Slice]  # of each member
+    reading: list[Tensor]  # aliases of the input, cast, and of (x @ A).T, for the next member
     waiting: set[int]  # members that have not asked yet
 
 
@@ -38,19 +48,19 @@ class InputGroup:
         self.position = position  # of all members as if they were one module
         self._pass: Pass | None = None  # read and replaced as a whole: requests in other threads come in between
 
-    def find(self, x: Tensor, member: int) -> tuple[Tensor, Tensor, list[Tensor]] | None:
-        """Return (x @ A and ones, the wide matrix, the alias) of the pass that this input belongs to, or None."""
+    def find(self, x: Tensor, member: int) -> tuple[Slice, list[Tensor]] | None:
+        """Return (this member's slice, what to read) of the pass that this input belongs to, or None."""
         known = self._pass
         if known is None or known.input() is not x or known.state != _state(x) or member not in known.waiting:
             return None
         known.waiting.discard(member)
         if not known.waiting:
             self._pass = None  # nothing of a pass outlives it
-        return known.product, known.wide[member], known.alias
+        return known.slices[member], known.reading
 
-    def keep(self, x: Tensor, member: int, product: Tensor, wide: list[Tensor], alias: list[Tensor]) -> None:
+    def keep(self, x: Tensor, member: int, slices: list[Slice], reading: list[Tensor]) -> None:
         """Keep what the first member computed for the others."""
-        self._pass = Pass(weakref.ref(x), _state(x), product, wide, alias, set(range(len(wide))) - {member})
+        self._pass = Pass(weakref.ref(x), _state(x), slices, reading, set(range(len(slices))) - {member})
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(type(self)(self.position))
@@ -58,117 +68,166 @@ class InputGroup:
 
 def _state(x: Tensor) -> tuple[Any, ...]:
     """What must not have changed since the first member, beside the input's identity."""
-    return x._version, torch.is_grad_enabled(), torch.is_autocast_enabled(x.device.type)
+    return x._version, torch.is_grad_enabled(), autocast_dtype(x)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """Return the dtype that autocast gives to products of x now, or None without autocast."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def product_dtype(x: Tensor, *others: Tensor) -> torch.dtype | None:
+    """Return the dtype that these tensors are multiplied in, or None where it is not the same for all of them."""
+    dtypes, cast = {x.dtype, *(other.dtype for other in others)}, autocast_dtype(x)
+    if cast is not None and torch.float64 not in dtypes and all(dtype.is_floating_point for dtype in dtypes):
+        return cast  # autocast leaves float64 alone
+    return x.dtype if len(dtypes) == 1 else None
+
+
+def is_transformed() -> bool:
+    """Return whether grad, vmap, jvp or another of `torch.func`, or forward-mode differentiation, is going on.
+
+    They take a function apart into PyTorch's own operations; those below have nothing but a backward pass.
+    """
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def _thin(left: Tensor, right: Tensor) -> Tensor:
-    """Return left.T @ right for a right with few columns, as a transpose: up to three times faster on a CPU."""
-    return (right.T @ left).T
-
-
-def _alias(ctx: Any, x: Tensor) -> Tensor:
-    """Return the input for the next reader; a gradient comes back through it if the input wants one."""
-    ctx.set_materialize_grads(False)
-    alias = x.view_as(x)
-    if not ctx.needs_input_grad[0]:
-        ctx.mark_non_differentiable(alias)
-    return alias
-
-
 def _accumulated(gradient: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """Return gradient + left @ right, in the gradient's memory: only the reader before it gets to see it."""
     if gradient is None:
         return left @ right
-    flat = _rows(gradient)
-    return flat.addmm(left, right) if torch.is_grad_enabled() else flat.addmm_(left, right)
+    in_place = not torch.is_grad_enabled() and not is_transformed()
+    return gradient.addmm_(left, right) if in_place else gradient.addmm(left, right)
+
+
+def _as_forward(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+    """Let a backward pass that is called under autocast keep the dtypes of its forward pass."""
+
+    @functools.wraps(backward)
+    def keep(ctx: Any, *gradients: Tensor | None) -> Gradients:
+        if not torch.is_autocast_enabled(ctx.device_type):
+            return backward(ctx, *gradients)
+        with torch.autocast(ctx.device_type, enabled=False):
+            return backward(ctx, *gradients)
+
+    return keep
 
 
 class InputProduct(torch.autograd.Function):
-    """(x @ hidden and ones behind it, an alias of x): (*batch, inputs) and (inputs, rank) to (*batch, rank + 1).
-
-    The ones take the bias of a projection along, which saves two passes over its output.
-    """
+    """((x @ hidden).T, an alias of x): (*batch, inputs) and (inputs, rank) to (rank, rows), in the dtype of x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the product, rank-major in memory, and the alias."""
+    def forward(ctx: Any, x: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+        """Return the product and the alias; a gradient comes back through the alias if the input wants one."""
         ctx.save_for_backward(x, hidden)
-        return _with_ones(_rows(x), hidden).view(*x.shape[:-1], -1), _alias(ctx, x)
+        return _product(x, hidden), *_aliases(ctx, x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @_as_forward
+    def backward(ctx: Any, *gradients: Tensor | None) -> Gradients:
         """Return the gradients of x and hidden; made of differentiable operations."""
         x, hidden = ctx.saved_tensors
-        gradient, to_alias = gradients
-        if gradient is None:
-            return to_alias, None
-        flat, to_input = _rows(gradient)[:, :-1], None
+        to_product, to_input = gradients
+        if to_product is None:
+            return to_input, None
         if ctx.needs_input_grad[0]:
-            to_input = _accumulated(to_alias, flat, hidden.T).view(x.shape)
-        return to_input, _thin(_rows(x), flat)
+            to_input = _to_input(ctx, to_input, to_product.T, hidden.to(x.dtype).T)
+        return to_input, (to_product @ _rows(x)).T.to(hidden.dtype)
 
 
 class HeadsOnOutput(torch.autograd.Function):
-    """(linear(x, weight, bias) + x @ A @ wide.T, an alias of x), for a frozen weight."""
+    """(linear(x, weight, bias) + x @ A @ wide.T, an alias of x, one of (x @ A).T), for a frozen weight.
+
+    The wide matrix is made of `blocks` (heads, rank) and `head_dim` (size of a head, rank). Dtypes are those of x.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> tuple[Tensor, Tensor]:
-        """`update`: product (*batch, rank + 1), as `InputProduct` makes it, and wide (outputs, rank)."""
-        product, wide = update
-        ctx.save_for_backward(weight, product, wide)
-        return _added_linear(x, weight, bias, _rows(product), wide), _alias(ctx, x)
+    def forward(
+        ctx: Any, x: Tensor, product: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`product`: (x @ A).T as `InputProduct` makes it; `update`: blocks and head_dim."""
+        weight = weight.to(x.dtype)
+        ctx.save_for_backward(weight, product, *update)
+        return _added_linear(x, weight, bias, product, wide(*update)), *_aliases(ctx, x, product)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @_as_forward
+    def backward(ctx: Any, *gradients: Tensor | None) -> Gradients:
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        weight, product, wide = ctx.saved_tensors
-        gradient, to_alias = gradients
+        weight, product, blocks, head_dim = ctx.saved_tensors
+        gradient, to_input, to_product = gradients
         if gradient is None:
-            return to_alias, None, None, None, None
-        flat, to_input = _rows(gradient), None
+            return to_input, to_product, None, None, None, None
+        flat = _rows(gradient)
         if ctx.needs_input_grad[0]:
-            to_input = _accumulated(to_alias, flat, weight).view(*gradient.shape[:-1], -1)
-        padded = torch.cat((wide, wide.new_zeros(len(wide), 1)), dim=1)  # nothing wants a gradient of the ones
-        to_product = _thin(flat.T, padded).view(product.shape)
-        return to_input, None, None, to_product, _thin(flat, _rows(product)[:, :-1])
+            to_input = _to_input(ctx, to_input, flat, weight)
+        if ctx.needs_input_grad[1]:
+            to_product = _accumulated(to_product, wide(blocks, head_dim).to(flat.dtype).T, flat.T)
+        return to_input, to_product, None, None, *_wide_gradients(product @ flat, blocks, head_dim)
 
 
 class HeadsOnInput(torch.autograd.Function):
-    """linear(x, weight, bias) + (x @ wide) @ hidden.T, for a frozen weight."""
+    """linear(x, weight, bias) + (x @ wide) @ hidden.T, for a frozen weight; wide as in `HeadsOnOutput`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
-        """`update`: wide (inputs, rank) and hidden (outputs, rank)."""
-        wide, hidden = update
-        product = _with_ones(_rows(x), wide)
-        ctx.save_for_backward(x, weight, product[:, :-1], wide, hidden)
+        """`update`: blocks, head_dim and hidden (outputs, rank)."""
+        *parts, hidden = update
+        weight, product = weight.to(x.dtype), _product(x, wide(*parts))
+        ctx.save_for_backward(x, weight, product, *update)
+        ctx.device_type = x.device.type
         return _added_linear(x, weight, bias, product, hidden)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @_as_forward
+    def backward(ctx: Any, *gradients: Tensor | None) -> Gradients:
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        x, weight, product, wide, hidden = ctx.saved_tensors
-        flat, to_input = _rows(gradient), None
+        x, weight, product, blocks, head_dim, hidden = ctx.saved_tensors
+        (gradient,) = gradients
+        assert gradient is not None  # of the only output
+        flat, across, to_input = _rows(gradient), wide(blocks, head_dim), None
         if torch.is_grad_enabled():  # create_graph: second derivatives go through it, and what is kept has no graph
-            product = _rows(x) @ wide
-        to_product = _thin(flat.T, hidden)
+            product = _product(x, across)
+        to_product = hidden.to(x.dtype).T @ flat.T
         if ctx.needs_input_grad[0]:
-            to_input = _accumulated(flat @ weight, to_product, wide.T).view(x.shape)
-        return to_input, None, None, _thin(_rows(x), to_product), _thin(flat, product)
+            to_input = _accumulated(flat @ weight, to_product.T, across.to(x.dtype).T).view(x.shape)
+        to_parts = _wide_gradients(to_product @ _rows(x), blocks, head_dim)
+        return to_input, None, None, *to_parts, (product @ flat).T.to(hidden.dtype)
 
 
-def _with_ones(x: Tensor, right: Tensor) -> Tensor:
-    """Return x @ right with a column of ones behind it, column-major in memory."""
-    columns = x.new_ones(right.shape[1] + 1, len(x))
-    torch.mm(right.T, x.T, out=columns[:-1])
-    return columns.T
+def _product(x: Tensor, thin: Tensor) -> Tensor:
+    """Return (x @ thin).T in the dtype of x."""
+    return thin.to(x.dtype).T @ _rows(x).T
 
 
 def _added_linear(x: Tensor, weight: Tensor, bias: Tensor | None, product: Tensor, up: Tensor) -> Tensor:
-    """Return linear(x, weight, bias) + product @ up.T, for a product with ones behind it."""
-    output = product[:, :-1] @ up.T if bias is None else product @ torch.cat((up, bias[:, None]), dim=1).T
-    return output.addmm_(_rows(x), weight.T).view(*x.shape[:-1], -1)
+    """Return linear(x, weight, bias) + product.T @ up.T in the dtype of x, which is the weight's."""
+    output = functional.linear(_rows(x), weight, None if bias is None else bias.to(x.dtype))
+    return output.addmm_(product.T, up.to(x.dtype).T).view(*x.shape[:-1], -1)
+
+
+def _aliases(ctx: Any, *values: Tensor) -> tuple[Tensor, ...]:
+    """Return the first arguments of an operation for the next reader, and remember what its backward pass needs."""
+    ctx.set_materialize_grads(False)
+    ctx.device_type, ctx.shape = values[0].device.type, values[0].shape
+    aliases = tuple(value.view_as(value) for value in values)
+    wanted = zip(aliases, ctx.needs_input_grad, strict=False)
+    ctx.mark_non_differentiable(*(alias for alias, needs_gradient in wanted if not needs_gradient))
+    return aliases
+
+
+def _to_input(ctx: Any, gradient: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Return gradient + left @ right, of the input's shape."""
+    return _accumulated(None if gradient is None else _rows(gradient), left, right).view(ctx.shape)
+
+
+def _wide_gradients(to_wide: Tensor, blocks: Tensor, head_dim: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of blocks and head_dim from the wide matrix's, (rank, heads * size of a head)."""
+    by_head = to_wide.to(blocks.dtype).view(-1, len(blocks), len(head_dim))  # (rank, heads, size)
+    to_blocks = (by_head * head_dim.T.contiguous().unsqueeze(1)).sum(2)
+    return to_blocks.T, (by_head * blocks.T.contiguous().unsqueeze(2)).sum(1).T

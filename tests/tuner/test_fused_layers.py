@@ -39,6 +39,38 @@ def gradients_of(member, x):
     return [factor.grad for factor in member.factors("default").values()]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("half_base", [False, True])
+def test_autocast_runs_the_same_operations_in_its_dtype(layers, dtype, given, half_base):
+    model, members = layers()
+    output = model.base_model.model.roberta.encoder.layer[0].attention.output.dense  # heads on its input
+    if half_base:
+        for layer in (*members, output):
+            layer.base_layer.to(dtype)
+    x = torch.randn(2, 24).to(given)
+    for layer in (*members, output):
+        with torch.autocast("cpu", dtype=dtype):
+            assert layer._fusible(x) == "default"
+            found = layer(x)
+        assert found.dtype == dtype
+        weight = layer.weight.float() + layer.get_delta_weight("default")
+        plain = nn.functional.linear(x.float(), weight, layer.base_layer.bias.float())
+        assert (found - plain).norm() < 0.01 * plain.norm()
+    with torch.autocast("cpu", dtype=dtype), torch.autocast("cpu", enabled=False):
+        assert members[0]._fusible(torch.randn(2, 24)) == (None if half_base else "default")
+
+
+def test_members_that_autocast_treats_differently_share_nothing(layers):
+    _, members = layers()
+    x = torch.randn(2, 24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        members[0](x)
+        with torch.autocast("cpu", dtype=torch.float16):
+            assert members[1](x).dtype == torch.float16
+    assert members[2](x).dtype == torch.float32
+
+
 def hooked(layer):
     layer.base_layer.register_forward_hook(lambda *_: None)
 

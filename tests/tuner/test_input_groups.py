@@ -198,6 +198,25 @@ def test_gradients_through_shared_products_equal_those_of_single_layers(layers):
     assert_close(*gradients)
 
 
+@pytest.mark.parametrize("apart", [0, 1, 2])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_member_whose_base_layer_runs_itself_adds_up_with_the_others(layers, apart, autocast):
+    gradients = []
+    for shared in (True, False):
+        _, members = layers()
+        members[apart].base_layer.register_forward_hook(lambda *_: None)
+        if not shared:
+            for member in members:
+                member.group.clear()
+        x = torch.randn(2, 24, generator=torch.Generator().manual_seed(3)).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            outputs = [member(x) for member in members]
+        sum(output.float().tanh() for output in outputs).square().sum().backward()
+        gradients.append([x.grad, *(value.grad for value in members[0].factors("default").values())])
+    for found, expected in zip(*gradients, strict=True):
+        assert (found - expected).norm() < (0.02 if autocast else 1e-5) * expected.norm()
+
+
 def copied(model):
     return copy.deepcopy(model)
 
