@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,15 +41,10 @@ class SelectedParameters:
         if self.selects not in SELECTIONS:
             raise ValueError(f"{self.name}: selects must be one of {', '.join(SELECTIONS)}, got '{self.selects}'.")
 
-    def unsupported(
-        self,
-        geometry: Geometry,
-        task_type: str = "SEQ_CLS",
-        quantization: str | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> str | None:
+    def unsupported(self, context: ModelContext) -> str | None:
         """Return why the selection is empty on such a model, or cannot be trained there, or None."""
-        if self.selects == "nothing" and (task_type == "CAUSAL_LM" or not geometry.architecture.head):
+        geometry, quantization = context.geometry, context.quantization
+        if self.selects == "nothing" and (context.task_type == "CAUSAL_LM" or not geometry.architecture.head):
             return f"{self.name} trains a classification head, and this task has none: choose another adapter."
         if self.selects != "nothing" and quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
@@ -63,7 +58,7 @@ class SelectedParameters:
         "everything" depends on the sizes of the vocabulary and of the position table; the biases of some architectures
         on settings that geometry does not hold (deberta-v2: whether relative positions have weights and a norm).
         """
-        if self.selects == "nothing" or self.unsupported(geometry):
+        if self.selects == "nothing" or self.unsupported(ModelContext(geometry)):
             return 0
         if self.selects == "everything" or geometry.architecture.biases is None:
             return None

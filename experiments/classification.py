@@ -1,15 +1,13 @@
 """A sequence classifier over tokenised rows: training with transformers.Trainer, and logits."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from lorta.config.settings import TrainerSettings
-from lorta.models.backbone import Backbone
+from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
@@ -17,21 +15,17 @@ MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 
 def train_classifier(
     model: nn.Module,
-    backbone: Backbone,
+    context: TrainingContext,
     rows: Any,
-    settings: TrainerSettings,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
     score: Callable[[], float],
-    folder: Path,
 ) -> TrainingOutcome:
     """Train on rows of input_ids, attention_mask and labels, padded to the longest of a batch."""
 
     def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
         return OwnDataOrder(args=TrainingArguments(**arguments), train_dataset=rows, **parts)
 
-    architecture, collate = backbone.geometry.architecture, DataCollatorWithPadding(backbone.tokenizer)
-    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+    collate = DataCollatorWithPadding(context.backbone.tokenizer)
+    return train_model(model, context, make_trainer, collate, score)
 
 
 @torch.no_grad()

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 from experiments.prompts import Encoded, Request, Template, common_prefix, encode
 from experiments.rows import Row, capped, identities
 from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
-from lorta.api.task import DataPlan, DataSplits, Task
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.api.task import DataPlan, Task
+from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
-    from experiments.preference import Untouched
+    from experiments.preference import BaseScores
     from experiments.tokenised import Tokenised
     from lorta.training.trainer import TrainingOutcome
 
@@ -115,47 +116,32 @@ class DpoTask(Task):
         request = Request(question, system=row.get("system") or "")
         return [encode(self.template, request, row[answer], self.answer_end, tokenizer) for answer in ANSWERS]
 
-    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "Untouched":
+    def predict_base(self, context: TrainingContext) -> "BaseScores":
         """Return how the backbone takes both answers of every held-out pair: the reference of all scores."""
-        from experiments.preference import untouched_scores
+        from experiments.preference import base_scores
 
-        size, precision = settings.per_device_eval_batch_size, settings.precision
-        return untouched_scores(backbone.model, padding_id(backbone), data.evaluation, size, precision)
+        size, precision = context.settings.per_device_eval_batch_size, context.settings.precision
+        backbone = context.backbone
+        return base_scores(backbone.model, padding_id(backbone), context.data.evaluation, size, precision)
 
-    def _scores(self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> Any:
+    def _scores(self, model: "nn.Module", context: TrainingContext) -> Any:
         from experiments.preference import pair_scores
 
-        size, precision = settings.per_device_eval_batch_size, settings.precision
-        return pair_scores(model, padding_id(backbone), data.evaluation, size, precision)
+        size, precision = context.settings.per_device_eval_batch_size, context.settings.precision
+        return pair_scores(model, padding_id(context.backbone), context.data.evaluation, size, precision)
 
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: Backbone,
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with trl.DPOTrainer; the best epoch is that with the best primary metric on the held-out pairs."""
         from experiments.preference import reference_for, train_preference
 
-        def epoch_score() -> float:
-            value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
-            return float("-inf") if value is None else value
+        padding, precision = padding_id(context.backbone), context.settings.precision
+        reference = reference_for(model, padding, context.data.evaluation, context.base_predictions, precision)
+        return train_preference(model, reference, context, lambda: self.epoch_score(model, context), self.beta)
 
-        rows, known = data.evaluation, backbone.untouched
-        reference = reference_for(model, padding_id(backbone), rows, known, settings.precision)
-        return train_preference(
-            model, reference, backbone, data.train, settings, seed, callbacks, epoch_score, folder, self.beta
-        )
-
-    def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return the log-probabilities of both answers of every held-out pair, by the model and by the backbone."""
-        found = self._scores(model, backbone, data, settings)
+        pairs = self._scores(model, context)
+        base_pairs = context.base_predictions.pairs
         return [
             {
                 "idx": idx,
@@ -164,7 +150,7 @@ class DpoTask(Task):
                 **{f"base_{answer}_log_probability": getattr(base, answer).log_probability for answer in ANSWERS},
                 "beta": self.beta,
             }
-            for idx, pair, base in zip(data.evaluation["idx"], found, backbone.untouched.pairs, strict=True)
+            for idx, pair, base in zip(context.data.evaluation["idx"], pairs, base_pairs, strict=True)
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import metrics_of, score
 from experiments.rows import Columns, Row, capped, choose_source, plan_embedded, plan_hub, plan_local, read_rows
-from lorta.api.task import DataPlan, DataSplits, Task
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.api.task import DataPlan, Task
+from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_classifier
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from experiments.tokenised import Tokenised
     from lorta.training.trainer import TrainingOutcome
@@ -105,34 +106,20 @@ class GlueTask(Task):
                 raise ValueError(f"task={self.name}, {split} row {number}: {problem}")
         return rows
 
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: Backbone,
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation split."""
         from experiments.classification import train_classifier
 
-        def epoch_score() -> float:
-            value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
-            return float("-inf") if value is None else value
+        rows = context.data.train.remove_columns(["idx"])
+        return train_classifier(model, context, rows, lambda: self.epoch_score(model, context))
 
-        rows = data.train.remove_columns(["idx"])
-        return train_classifier(model, backbone, rows, settings, seed, callbacks, epoch_score, folder)
-
-    def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return idx, reference, prediction (class or score) and logits of every evaluation row, in order."""
         from experiments.classification import logits
 
-        rows = data.evaluation
-        outputs = logits(model, backbone.tokenizer, rows, settings.per_device_eval_batch_size, settings.precision)
+        rows, settings = context.data.evaluation, context.settings
+        size, precision = settings.per_device_eval_batch_size, settings.precision
+        outputs = logits(model, context.backbone.tokenizer, rows, size, precision)
         predictions = [row[0] for row in outputs] if self.labels == 1 else [row.index(max(row)) for row in outputs]
         return [
             {"idx": idx, "reference": reference, "prediction": prediction, "logits": row}

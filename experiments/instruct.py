@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.prompts import Request, Template, encode
 from experiments.rows import Row, capped, identities
 from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
-from lorta.api.task import DataPlan, DataSplits, Task
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.api.task import DataPlan, Task
+from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from experiments.supervised import AnswerScore
     from experiments.tokenised import Tokenised
@@ -115,53 +116,39 @@ class InstructTask(Task):
                     values.append(found[name])
         return columns
 
-    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> "list[AnswerScore]":
+    def predict_base(self, context: TrainingContext) -> "list[AnswerScore]":
         """Return how the backbone takes the held-out answers."""
-        return self._scores(backbone.model, backbone, data, settings)
+        return self._scores(context.backbone.model, context)
 
-    def _scores(self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> Any:
+    def _scores(self, model: "nn.Module", context: TrainingContext) -> Any:
         from experiments.supervised import answer_scores
 
-        size, precision = settings.per_device_eval_batch_size, settings.precision
-        return answer_scores(model, padding_id(backbone), data.evaluation, size, precision)
+        size, precision = context.settings.per_device_eval_batch_size, context.settings.precision
+        return answer_scores(model, padding_id(context.backbone), context.data.evaluation, size, precision)
 
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: Backbone,
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with trl.SFTTrainer; the best epoch is that with the lowest loss on the held-out rows."""
         from experiments.supervised import train_supervised
 
-        def epoch_score() -> float:
-            loss = self.score(self._rows(model, backbone, data, settings))[self.primary].value
-            return float("-inf") if loss is None else -loss
+        return train_supervised(model, context, lambda: self.epoch_score(model, context))
 
-        return train_supervised(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
-
-    def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return the log-probability of every held-out answer; write the first answers to generations.jsonl."""
         from experiments.answers import write_answers
 
-        rows = data.evaluation.select(range(min(self.generations, len(data.evaluation))))
-        write_answers(model, backbone, rows, settings, self.max_new_tokens, folder / GENERATIONS)
-        return self._rows(model, backbone, data, settings)
+        held_out = context.data.evaluation
+        rows = held_out.select(range(min(self.generations, len(held_out))))
+        file = context.folder / GENERATIONS
+        write_answers(model, context.backbone, rows, context.settings, self.max_new_tokens, file)
+        return self.epoch_rows(model, context)
 
-    def _rows(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings
-    ) -> list[dict[str, Any]]:
-        found = self._scores(model, backbone, data, settings)
-        untouched = backbone.untouched or [None] * len(found)
+    def epoch_rows(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
+        """Return the log-probability of every held-out answer, by the model and by the backbone."""
+        scores = self._scores(model, context)
+        base_scores = context.base_predictions or [None] * len(scores)
         return [
             {"idx": idx, **asdict(score), **_base(base)}
-            for idx, score, base in zip(data.evaluation["idx"], found, untouched, strict=True)
+            for idx, score, base in zip(context.data.evaluation["idx"], scores, base_scores, strict=True)
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

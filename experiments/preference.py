@@ -8,19 +8,18 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from experiments.dropout import without_dropout
 from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
-from lorta.config.settings import TrainerSettings
-from lorta.models.backbone import Backbone, padding_id
+from lorta.models.backbone import padding_id
+from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 PROBE_ROWS = 4  # held-out rows on which a reference is compared with the backbone
@@ -37,7 +36,7 @@ class PairScore:
 
 
 @dataclass(frozen=True)
-class Untouched:
+class BaseScores:
     """How the backbone takes the held-out pairs before an adapter is attached."""
 
     pairs: list[PairScore]
@@ -121,17 +120,17 @@ class _Columns(dict[str, list[list[int]]]):
         return len(self["input_ids"])
 
 
-def untouched_scores(model: nn.Module, padding: int, rows: Any, batch_size: int, precision: str) -> Untouched:
+def base_scores(model: nn.Module, padding: int, rows: Any, batch_size: int, precision: str) -> BaseScores:
     """Return what the backbone says of the held-out rows."""
     pairs = pair_scores(model, padding, rows, batch_size, precision)
-    return Untouched(pairs, pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
+    return BaseScores(pairs, pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
 
 
 def _probe(rows: Any) -> Any:
     return rows.select(range(min(PROBE_ROWS, len(rows))))
 
 
-def reference_for(model: nn.Module, padding: int, rows: Any, untouched: Untouched, precision: str) -> Reference:
+def reference_for(model: nn.Module, padding: int, rows: Any, base: BaseScores, precision: str) -> Reference:
     """Return the model itself where switching the adapter off gives the backbone, else a frozen copy as it begins.
 
     Both are compared with what the backbone said of the first rows (PiSSA, for example, leaves a residual behind, and
@@ -142,7 +141,7 @@ def reference_for(model: nn.Module, padding: int, rows: Any, untouched: Untouche
         return _sums(pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
 
     def is_backbone(found: torch.Tensor) -> bool:
-        return torch.allclose(found, _sums(untouched.probe), rtol=TOLERANCE, atol=TOLERANCE)
+        return torch.allclose(found, _sums(base.probe), rtol=TOLERANCE, atol=TOLERANCE)
 
     disable: Any = getattr(model, "disable_adapter", None)
     with disable() if disable else nullcontext():
@@ -165,24 +164,19 @@ def _sums(pairs: Sequence[PairScore]) -> torch.Tensor:
 def train_preference(
     model: nn.Module,
     reference: Reference,
-    backbone: Backbone,
-    rows: Any,
-    settings: TrainerSettings,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
+    context: TrainingContext,
     score: Callable[[], float],
-    folder: Path,
     beta: float,
 ) -> TrainingOutcome:
     """Train on rows of prompt_ids, chosen_ids and rejected_ids with the sigmoid loss; dropout is off, in every form."""
 
     def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
         config = DPOConfig(**arguments, **quiet(model), beta=beta, loss_type=["sigmoid"], max_length=None)
-        rest = {**parts, "args": config, "train_dataset": rows, "processing_class": backbone.tokenizer}
+        rest = {**parts, "args": config, "train_dataset": context.data.train}
+        rest |= {"processing_class": context.backbone.tokenizer}
         rest.pop("model")
         return keep_precision(model, lambda: PreferenceTrainer(model, reference, **rest))
 
-    collate = DataCollatorForPreference(padding_id(backbone), max_length=None)
-    architecture = backbone.geometry.architecture
+    collate = DataCollatorForPreference(padding_id(context.backbone), max_length=None)
     with without_dropout(model, *([] if reference.model is None else [reference.model])):
-        return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+        return train_model(model, context, make_trainer, collate, score)

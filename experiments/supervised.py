@@ -1,19 +1,18 @@
 """Supervised fine-tuning of a decoder with trl.SFTTrainer, and the log-probabilities of answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from experiments.prompts import Encoded
-from lorta.config.settings import TrainerSettings
-from lorta.models.backbone import Backbone, padding_id
+from lorta.models.backbone import padding_id
+from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 IGNORED = -100  # a label that counts for nothing
@@ -69,27 +68,21 @@ def keep_precision(model: nn.Module, make: Callable[[], Trainer]) -> Trainer:
 
 def train_supervised(
     model: nn.Module,
-    backbone: Backbone,
-    rows: Any,
-    settings: TrainerSettings,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
+    context: TrainingContext,
     score: Callable[[], float],
-    folder: Path,
 ) -> TrainingOutcome:
     """Train on rows of input_ids and labels; the loss is the mean over the labels of an optimiser step that count."""
 
     def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
         prepared = {"dataset_kwargs": {"skip_prepare_dataset": True}, "packing": False, "max_length": None}
         config = SFTConfig(**arguments, **quiet(model), **prepared)
-        tokenizer = backbone.tokenizer
+        rows, tokenizer = context.data.train, context.backbone.tokenizer
         return keep_precision(
             model, lambda: SupervisedTrainer(args=config, train_dataset=rows, processing_class=tokenizer, **parts)
         )
 
-    collate = DataCollatorForLanguageModeling(padding_id(backbone))
-    architecture = backbone.geometry.architecture
-    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+    collate = DataCollatorForLanguageModeling(padding_id(context.backbone))
+    return train_model(model, context, make_trainer, collate, score)
 
 
 @torch.no_grad()

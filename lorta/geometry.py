@@ -298,3 +298,20 @@ def largest_divisor(number: int, at_most: float) -> int:
     if at_most < 1:
         raise ValueError(f"no divisor of {number:g} is at most {at_most:g}")
     return max(size for size in range(1, int(at_most) + 1) if number % size == 0)
+
+
+@dataclass(frozen=True)
+class ModelContext:
+    """What a method is told of the model that it shall attach to.
+
+    Attributes:
+        geometry: the shapes of the adapted part.
+        task_type: PEFT's, such as SEQ_CLS or CAUSAL_LM.
+        quantization: how the frozen weights are held: None, "8bit" or "4bit".
+        gradient_checkpointing: whether activations are computed again in the backward pass.
+    """
+
+    geometry: Geometry
+    task_type: str = "SEQ_CLS"
+    quantization: str | None = None
+    gradient_checkpointing: bool = False

@@ -2,7 +2,7 @@
 
 DATA=data/instruct/mt_bench                       # with FastChat's question.jsonl
 python scripts/mt_bench.py runs/SIGNATURE --data $DATA --template alpaca        # into runs/SIGNATURE/mt_bench.jsonl
-python scripts/mt_bench.py runs/SIGNATURE --data $DATA --untouched              # the same model without its adapter
+python scripts/mt_bench.py runs/SIGNATURE --data $DATA --base-only              # the same model without its adapter
 python scripts/mt_bench.py runs/SIGNATURE --questions validation.jsonl          # other questions, of one turn or two
 
 Questions may be preference rows with a column `prompt`, such as the held-out pairs of task=dpo. Words such as
@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("."), help="folder with question.jsonl")
     parser.add_argument("--questions", type=Path, help="a file of questions, instead")
     parser.add_argument("--template", default="alpaca", help="a name of conf/mt_bench/")
-    parser.add_argument("--untouched", action="store_true", help="leave the adapter out")
+    parser.add_argument("--base-only", action="store_true", help="leave the adapter out")
     return parser.parse_intermixed_args()
 
 
@@ -36,12 +36,12 @@ def main() -> int:
     arguments = parse_arguments()
     ours = [word for word in arguments.words if word.startswith("mt_bench.")]
     words = [word for word in arguments.words if "=" in word and word not in ours]
-    suffix = "-untouched" if arguments.untouched else ""
+    suffix = "-base" if arguments.base_only else ""
     try:
         questions = load_questions(arguments.questions or arguments.data / "question.jsonl")
         settings = answer_settings(arguments.template, CONF / "mt_bench", ours)
         for folder in (Path(word) for word in arguments.words if "=" not in word):
-            run = reload_run(folder, CONF, words, arguments.untouched)
+            run = reload_run(folder, CONF, words, arguments.base_only)
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"
             count = answer_all(run.model, run.backbone.tokenizer, questions, settings, file, folder.name + suffix)
             print(f"{file}: {count} answers written, {len(questions) - count} were there")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,16 +52,10 @@ class DynamicSubset:
             if getattr(self, key) not in known:
                 raise ValueError(f"{self.name}: {key} must be one of {', '.join(known)}, got '{getattr(self, key)}'.")
 
-    def unsupported(
-        self,
-        geometry: Geometry,
-        task_type: str = "SEQ_CLS",
-        quantization: str | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> str | None:
+    def unsupported(self, context: ModelContext) -> str | None:
         """Return the sentence for weights that are frozen, or None: every other model has some to train."""
-        if quantization is not None:
-            return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
+        if context.quantization is not None:
+            return f"{self.name} trains the model's own weights, and those of {context.quantization} bases are frozen."
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:

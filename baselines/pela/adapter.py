@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,19 +59,13 @@ class Pela:
         if not self.ratio > 0:
             raise ValueError(f"{self.name}: ratio must be above 0, got {self.ratio}.")
 
-    def unsupported(
-        self,
-        geometry: Geometry,
-        task_type: str = "SEQ_CLS",
-        quantization: str | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> str | None:
+    def unsupported(self, context: ModelContext) -> str | None:
         """Return the sentence for a ratio that leaves a projection no rank, or for frozen weights, or None."""
-        if quantization is not None:
-            return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
-        if task_type == "FEATURE_EXTRACTION":
+        if context.quantization is not None:
+            return f"{self.name} trains the model's own weights, and those of {context.quantization} bases are frozen."
+        if context.task_type == "FEATURE_EXTRACTION":
             return f"{self.name} pre-trains a language model, and here that is only a part of the model."
-        empty = [role for role, rank in ranks(geometry, self.ratio).items() if rank < 1]
+        empty = [role for role, rank in ranks(context.geometry, self.ratio).items() if rank < 1]
         if empty:
             return f"{self.name} at ratio {self.ratio} leaves {', '.join(empty)} no rank: lower adapter.ratio."
         return None

@@ -14,16 +14,17 @@ from experiments.folding import metrics
 from experiments.folding.settings import LossWeights
 from experiments.folding.sources import plan, read
 from experiments.folding.writing import prediction_row, write_structure, write_table
-from lorta.api.task import DataPlan, DataSplits, Task
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.api.task import DataPlan, Task
+from lorta.config.settings import DataSettings
 from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from experiments.folding.training import Folded
     from lorta.training.trainer import TrainingOutcome
@@ -116,57 +117,33 @@ class FoldingTask(Task):
         """Return both splits as `TargetRows`. The model numbers residues itself, so the tokenizer is not asked."""
         return read(self.name, plan, data, self.identity, self.validation_share)
 
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: Backbone,
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation chains."""
         from experiments.folding.batches import TrainingBatches
         from experiments.folding.training import train_folding
 
-        def epoch_score() -> float:
-            value = self.score(self._rows(self._fold(model, data, settings), data))[self.primary].value
-            return float("-inf") if value is None else value
-
-        parts = settings.gradient_accumulation_steps, ceil(len(data.train) / settings.per_device_train_batch_size)
-        batches = TrainingBatches(self.crop, self.recycles, self.sampled_recycles, seed, *parts)
+        settings, rows = context.settings, len(context.data.train)
+        parts = settings.gradient_accumulation_steps, ceil(rows / settings.per_device_train_batch_size)
+        batches = TrainingBatches(self.crop, self.recycles, self.sampled_recycles, context.seed, *parts)
         weights = LossWeights(**self.losses)
         return train_folding(
-            model,
-            backbone,
-            data.train,
-            batches,
-            weights,
-            self.clamped_share,
-            settings,
-            seed,
-            callbacks,
-            epoch_score,
-            folder,
+            model, context, batches, weights, self.clamped_share, lambda: self.epoch_score(model, context)
         )
 
-    def predict_untouched(self, backbone: Backbone, data: DataSplits, settings: TrainerSettings) -> dict[str, Any]:
+    def predict_base(self, context: TrainingContext) -> dict[str, Any]:
         """Return where ESMFold puts the CA before an adapter is attached: name -> (L, 3), angstrom."""
-        rows = self._rows(self._fold(backbone.model, data, settings), data)
+        rows = self.epoch_rows(context.backbone.model, context)
         return {row["name"]: row["predicted_ca"] for row in rows}
 
-    def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return a row per chain: `prediction_row`'s, the losses, and where the model alone, frozen, puts the CA.
 
         Writes structures/NAME.pdb with confidence as B-factors, and targets.csv, which also names refused files.
         """
-        folded = self._fold(model, data, settings)
+        folded, data, folder = self._fold(model, context), context.data, context.folder
         rows = self._rows(folded, data)
-        if backbone.untouched is not None:
-            rows = [row | {"base_ca": backbone.untouched[row["name"]]} for row in rows]
+        if context.base_predictions is not None:
+            rows = [row | {"base_ca": context.base_predictions[row["name"]]} for row in rows]
         remarks = [*data.evaluation.remarks]
         for row, made in zip(rows, folded, strict=True):
             file = folder / STRUCTURES / f"{row['name']}.pdb"
@@ -189,11 +166,15 @@ class FoldingTask(Task):
             scores[f"base_{self.primary}"] = metrics.score(base)[self.primary]
         return scores
 
-    def _fold(self, model: "nn.Module", data: DataSplits, settings: TrainerSettings) -> "list[Folded]":
+    def epoch_rows(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
+        """Return a row per chain, without files beside them."""
+        return self._rows(self._fold(model, context), context.data)
+
+    def _fold(self, model: "nn.Module", context: TrainingContext) -> "list[Folded]":
         from experiments.folding.training import fold
 
-        size = settings.per_device_eval_batch_size
-        return fold(model, data.evaluation.targets, size, self.recycles, self.clamped_share)
+        size = context.settings.per_device_eval_batch_size
+        return fold(model, context.data.evaluation.targets, size, self.recycles, self.clamped_share)
 
     def _rows(self, folded: "Sequence[Folded]", data: DataSplits) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []

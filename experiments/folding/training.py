@@ -1,23 +1,21 @@
 """Training and folding of chains: transformers.Trainer with the folding loss, and predictions chain by chain."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.models.esm.openfold_utils.data_transforms import make_atom14_masks
 from transformers.models.esm.openfold_utils.feats import atom14_to_atom37
 
-from experiments.folding.batches import TargetRows, TrainingBatches, collate
+from experiments.folding.batches import TrainingBatches, collate
 from experiments.folding.frames import CA
 from experiments.folding.losses import loss_terms, total_loss
 from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
-from lorta.config.settings import TrainerSettings
-from lorta.models.backbone import Backbone
+from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "num_recycles")
@@ -48,26 +46,20 @@ class FoldingTrainer(OwnDataOrder):
 
 def train_folding(
     model: nn.Module,
-    backbone: Backbone,
-    rows: TargetRows,
+    context: TrainingContext,
     batches: TrainingBatches,
     weights: LossWeights,
     clamped_share: float,
-    settings: TrainerSettings,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
     score: Callable[[], float],
-    folder: Path,
 ) -> TrainingOutcome:
     """Train what requires a gradient on crops of `rows`."""
 
     def make_trainer(arguments: dict[str, Any], parts: dict[str, Any]) -> Trainer:
-        train: Any = rows
+        train: Any = context.data.train
         loss = {"weights": weights, "clamped_share": clamped_share}
         return FoldingTrainer(args=TrainingArguments(**arguments), train_dataset=train, **loss, **parts)
 
-    architecture, collate = backbone.geometry.architecture, cast(Any, batches)
-    return train_model(model, architecture, make_trainer, collate, settings, seed, callbacks, score, folder)
+    return train_model(model, context, make_trainer, cast(Any, batches), score)
 
 
 class Folded:

@@ -51,7 +51,7 @@ def own_questions(run: Reloaded, folder: Path) -> dict[str, dict[str, float]]:
         raise ValueError(f"task={task.name}: the evaluation rows are no longer those of run {run.record.run_id}")
     data = task.load_data(plan, run.settings.data, run.backbone.tokenizer, folder)
     ours = replace(task, normalise="sum")
-    predictions = ours.predict(run.model, run.backbone, data, run.settings.trainer, folder)
+    predictions = ours.predict(run.model, run.context(data, folder))
     found = ours.score(predictions)
     _write_task(task, run, plan.source, folder)
     result = _evaluate(run, [NAME], folder)

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.generation import Generation
 from experiments.questions.scores import METRICS, likeliest, named_option, score
 from experiments.questions.sources import RowSource, plan_questions
-from lorta.api.task import DataPlan, DataSplits, Source, Task
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.api.task import DataPlan, Source, Task
+from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from experiments.questions.formats import Question
     from lorta.training.trainer import TrainingOutcome
@@ -94,41 +95,25 @@ class QuestionTask(Task):
         """Return idx and question of every row that is scored."""
         return self._uses()["evaluation"].questions(source, data, self.name, "evaluation")[0]
 
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: Backbone,
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with TRL's SFTTrainer; the epoch's score is the primary metric on the evaluation questions."""
         from experiments.supervised import train_supervised
 
-        def epoch_score() -> float:
-            value = self.score(self.predict(model, backbone, data, settings, folder))[self.primary].value
-            return float("-inf") if value is None else value
+        return train_supervised(model, context, lambda: self.epoch_score(model, context))
 
-        return train_supervised(model, backbone, data.train, settings, seed, callbacks, epoch_score, folder)
-
-    def predict(
-        self, model: "nn.Module", backbone: Backbone, data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return idx, references, and what was written or each option's log-probability, in the rows' order."""
         if self.scoring == "likelihood":
-            return self._choose(model, backbone, data.evaluation, settings)
-        return self._write(model, backbone, data.evaluation, settings)
+            return self._choose(model, context)
+        return self._write(model, context)
 
-    def _choose(
-        self, model: "nn.Module", backbone: Backbone, rows: Sequence[Any], settings: TrainerSettings
-    ) -> list[dict[str, Any]]:
+    def _choose(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         from experiments.questions.likelihood import option_scores
 
-        found = option_scores(
+        rows, settings = context.data.evaluation, context.settings
+        option_sums = option_scores(
             model,
-            backbone.tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
+            context.backbone.tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
             [row.option_tokens for row in rows],
             settings.per_device_eval_batch_size,
             self.normalise,
@@ -136,16 +121,15 @@ class QuestionTask(Task):
         )
         return [
             row.told | {"prediction": likeliest(scores), "scores": scores}
-            for row, scores in zip(rows, found, strict=True)
+            for row, scores in zip(rows, option_sums, strict=True)
         ]
 
-    def _write(
-        self, model: "nn.Module", backbone: Backbone, rows: Sequence[Any], settings: TrainerSettings
-    ) -> list[dict[str, Any]]:
+    def _write(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         from experiments.generation import write
 
-        how = Generation(**self.generation)
-        written = write(model, backbone.tokenizer, [row.prompt_tokens for row in rows], how, settings.precision)
+        how, rows = Generation(**self.generation), context.data.evaluation
+        prompts = [row.prompt_tokens for row in rows]
+        written = write(model, context.backbone.tokenizer, prompts, how, context.settings.precision)
         predictions = [
             row.told | {"text": one.text, "tokens": one.tokens, "stopped": one.stopped, "mark": self.mark}
             for row, one in zip(rows, written, strict=True)

@@ -6,7 +6,7 @@ An adapter is built while a sweep is planned, without torch or PEFT; those are i
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,13 +40,7 @@ class Adapter(Protocol):
     identity_at_start: bool
     reversible: bool  # it can be switched off, and the backbone is there again
 
-    def unsupported(
-        self,
-        geometry: Geometry,
-        task_type: str = "SEQ_CLS",
-        quantization: str | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> str | None:
+    def unsupported(self, context: ModelContext) -> str | None:
         """Return why the method cannot attach to such a model for such a task, one sentence, or None."""
         ...
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from simpleeval import InvalidExpression, simple_eval
 
 from lorta.config.instantiate import build, resolve
-from lorta.geometry import ROLES, Geometry, largest_divisor
+from lorta.geometry import ROLES, Geometry, ModelContext, largest_divisor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,14 +84,9 @@ class PeftAdapter:
         if unknown:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
 
-    def unsupported(
-        self,
-        geometry: Geometry,
-        task_type: str = "SEQ_CLS",
-        quantization: str | None = None,
-        gradient_checkpointing: bool = False,
-    ) -> str | None:
+    def unsupported(self, context: ModelContext) -> str | None:
         """Return the sentence for a projection that is missing, or that `call` or `unsupported_if` excludes."""
+        geometry = context.geometry
         try:
             roles = geometry.roles(tuple(self.projections))
             if "call" in self.param_count:
@@ -100,9 +95,9 @@ class PeftAdapter:
             return f"{self.name} cannot attach: {error}"
         names = self._names(geometry, self.fitted(geometry))
         names |= {
-            "task_type": task_type,
-            "quantization": quantization,
-            "gradient_checkpointing": gradient_checkpointing,
+            "task_type": context.task_type,
+            "quantization": context.quantization,
+            "gradient_checkpointing": context.gradient_checkpointing,
         }
         for condition, sentence in self.unsupported_if.items():
             if self._evaluate(condition, names):
@@ -218,7 +213,6 @@ class PeftAdapter:
     def _finish(self, model: "nn.Module") -> "nn.Module":
         if self.finish:
             resolve(self.finish)(model)
-        cast(Any, model).rate_factors = dict(self.rate_factors)  # read by parameter_groups
         return model
 
 

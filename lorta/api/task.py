@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lorta.config.settings import DataSettings, TrainerSettings
+from lorta.config.settings import DataSettings
 from lorta.geometry import Geometry
 from lorta.records.row_counts import RowCount
 from lorta.records.sections import Score
+from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedTokenizerBase
 
     from lorta.models.backbone import Backbone
     from lorta.models.locate import ModelFiles
@@ -45,15 +46,6 @@ class DataPlan:
     fingerprints: Mapping[str, str]  # "train", "evaluation" -> content hash, or revision and split
     # split -> rows as far as they are known before anything is tokenised; "all" where the split is not known yet
     counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])
-
-
-@dataclass(frozen=True)
-class DataSplits:
-    """Tokenised rows: two sequences of mappings with input_ids, attention_mask and labels."""
-
-    train: Any
-    evaluation: Any
-    counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])  # "train", "evaluation" -> rows
 
 
 class Task(Protocol):
@@ -95,7 +87,7 @@ class Task(Protocol):
 
     @property
     def predicts_with_base(self) -> bool:
-        """Whether `predict_untouched` is to be called."""
+        """Whether `predict_base` is to be called."""
         return False
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
@@ -155,30 +147,30 @@ class Task(Protocol):
             The training rows and the rows that are scored.
         """
 
-    def predict_untouched(self, backbone: "Backbone", data: DataSplits, settings: TrainerSettings) -> Any:
-        """Return what predictions shall hold of the backbone itself, before an adapter comes: `backbone.untouched`."""
+    def predict_base(self, context: TrainingContext) -> Any:
+        """Return what predictions shall hold of the backbone itself: `context.base_predictions` of later calls."""
 
     @abstractmethod
-    def train(
-        self,
-        model: "nn.Module",
-        backbone: "Backbone",
-        data: DataSplits,
-        settings: TrainerSettings,
-        seed: int,
-        callbacks: "Sequence[TrainerCallback]",
-        folder: Path,
-    ) -> "TrainingOutcome":
+    def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train what requires a gradient."""
 
     @abstractmethod
-    def predict(
-        self, model: "nn.Module", backbone: "Backbone", data: DataSplits, settings: TrainerSettings, folder: Path
-    ) -> list[dict[str, Any]]:
+    def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         """Return one row per evaluation item: id, reference, prediction and what scoring needs.
 
         The rows become predictions.jsonl in the run's folder; what is no such row (structures) a task writes there.
         """
+
+    def epoch_rows(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
+        """Return the rows of `predict` after an epoch, without files beside them."""
+        return self.predict(model, context)
+
+    def epoch_score(self, model: "nn.Module", context: TrainingContext) -> float:
+        """Return what the best epoch has most of: the primary metric, negated where less of it is better."""
+        value = self.score(self.epoch_rows(model, context))[self.primary].value
+        if value is None:
+            return float("-inf")
+        return value if self.higher_is_better else -value
 
     @abstractmethod
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

@@ -230,7 +230,6 @@ def _counts(states: "Iterable[RunState]") -> str:
 
 
 def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
-    from lorta.planning.planner import cell_parameters
     from lorta.planning.titles import task_title
 
     cells: dict[str, list[RunSpec]] = {}
@@ -243,7 +242,7 @@ def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, 
         rank, cost = adapter.get("rank"), costs[specs[0].run_id]
         task = task_title(specs[0])
         done = sum(states[spec.run_id].state == "done" for spec in specs)
-        size = "-" if specs[0].run_id in found.unsupported else _number(cell_parameters(specs[0]))
+        size = "-" if specs[0].run_id in found.unsupported else _number(specs[0].parameters)
         yield (
             f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "

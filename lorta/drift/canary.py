@@ -124,10 +124,11 @@ def _predicted_again(
     settings, task = found.settings, found.task
     plan = task.plan_data(settings.data, settings.model.data)
     data = load_splits(task, plan, settings.data, found.backbone.tokenizer, place / "cache")
+    base_predictions = None
     if task.predicts_with_base:
-        backbone = reload_run(folder, conf, untouched=True).backbone
-        found.backbone.untouched = task.predict_untouched(backbone, data, settings.trainer)
-    rows = task.predict(found.model, found.backbone, data, settings.trainer, place)
+        base = reload_run(folder, conf, base_only=True)
+        base_predictions = task.predict_base(base.context(data, place))
+    rows = task.predict(found.model, found.context(data, place, base_predictions))
     difference = _difference(stored, rows)
     differing = abs(len(rows) - len(stored)) + sum(before != now for before, now in zip(stored, rows, strict=False))
     detail = f"predicted again by the stored adapter: {differing} of {len(stored)} rows differ"
@@ -142,7 +143,9 @@ def _trained_again(found: Reloaded, store: Store, folder: Path, place: Path) -> 
     again = Store(place / "runs")
     places = {"runs": str(again.root), "cache": str(place / "cache"), "force": True}
     settings = found.settings.model_copy(update={"runtime": found.settings.runtime.model_copy(update=places)})
-    spec = RunSpec(settings, before.config["fingerprints"], before.overrides, before.choices)
+    task, files = found.task, found.files
+    data, geometry = task.plan_data(settings.data, settings.model.data), task.geometry(files.config)
+    spec = RunSpec(settings, found.adapter, task, data, files, geometry, before.overrides, before.choices)
     if spec.signature != identity.run_id(before.config):
         raise ValueError(
             f"{folder}: its settings now mean run {spec.signature}: record it again (lorta drift --record)"

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from pebble import ProcessExpired, ProcessPool
 
-from lorta.launch import preload as rehearsal
+from lorta.launch import preload
 from lorta.planning.spec import RunSpec
 from lorta.records.locks import holder, on_this_machine
 from lorta.records.record import RunRecord
@@ -74,19 +74,19 @@ def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
         context.set_forkserver_preload([])
     else:
-        os.environ[rehearsal.VARIABLE] = rehearsal.programme(specs)
+        os.environ[preload.VARIABLE] = preload.program(specs)
         context.set_forkserver_preload(["lorta.launch.preload_server"])
         with allocator.preferred(specs[0].settings.runtime.allocator):
             multiprocessing.forkserver.ensure_running()
-        rehearsal.import_all(AT_THE_END)  # in the time that the server takes
-    modules = rehearsal.modules(specs)
+        preload.import_all(AT_THE_END)  # in the time that the server takes
+    modules = preload.modules(specs)
     spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
     return ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
 
 
 def _get_ready(modules: Sequence[str]) -> None:
     leave_with_parent()
-    rehearsal.import_all(modules)
+    preload.import_all(modules)
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:

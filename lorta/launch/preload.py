@@ -4,23 +4,21 @@ What is imported, cached and parsed by then is shared by all workers and costs n
 being pages of their file.
 """
 
+import base64
 import gc
-import json
+import pickle
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from lorta.api.task import Task
-from lorta.config.instantiate import build
-from lorta.config.settings import ModelSettings
-from lorta.models.locate import find_model
+from lorta.models.locate import ModelFiles
 from lorta.models.tokenizer import keep_tokenizer
 from lorta.planning.spec import RunSpec
 from lorta.system.quiet import be_quiet
 
-VARIABLE = "LORTA_REHEARSAL"  # of the environment: the server of workers imports modules, it takes no arguments
+VARIABLE = "LORTA_PRELOAD"  # of the environment: the server of workers imports modules, it takes no arguments
 MOST_BYTES = 2**30  # of weights; beside loading more, the rest of a start is nothing
 OF_ALL = (
     "torch",
@@ -38,13 +36,11 @@ OF_ALL = (
 
 def modules(specs: Sequence[RunSpec]) -> list[str]:
     """Return the modules that these runs import: those of all runs, of their models and of the classes they name."""
-    settings = {spec.settings.model.model_dump_json(): spec.settings.model for spec in specs}
-    kinds = {find_model(model).config.get("model_type") for model in settings.values()}
+    kinds = {spec.model.config.get("model_type") for spec in specs}
     of_models = sorted(f"transformers.models.{kind}.modeling_{kind}" for kind in kinds if kind)
-    nodes: list[Any] = [part for spec in specs for part in (spec.settings.task, spec.settings.adapter)]
-    nodes += [spec.settings.adapter.get("config") or {} for spec in specs]
-    targets = {str(node["_target_"]).rpartition(".")[0] for node in nodes if "_target_" in node}
-    return [*OF_ALL, *of_models, *sorted(targets)]
+    classes = {type(part).__module__ for spec in specs for part in (spec.task, spec.adapter)}
+    configs = {str((spec.settings.adapter.get("config") or {}).get("_target_", "")) for spec in specs}
+    return [*OF_ALL, *of_models, *sorted(classes | {name.rpartition(".")[0] for name in configs if name})]
 
 
 def import_all(names: Iterable[str]) -> None:
@@ -60,32 +56,32 @@ def import_all(names: Iterable[str]) -> None:
             gc.enable()
 
 
-def programme(specs: Sequence[RunSpec]) -> str:
-    """Return the modules of these runs and their pairs of task and model, for `rehearse`."""
-    pairs = {spec.settings.model.model_dump_json(): spec for spec in specs}
-    models = [[spec.settings.task, json.loads(model)] for model, spec in pairs.items()]
-    return json.dumps({"modules": modules(specs), "models": models})
+def program(specs: Sequence[RunSpec]) -> str:
+    """Return the modules of these runs and their pairs of task and model, for `load`, as text."""
+    pairs = {
+        spec.settings.model.model_dump_json(): (spec.task, spec.model, spec.settings.model.dtype) for spec in specs
+    }
+    return base64.b64encode(pickle.dumps((modules(specs), list(pairs.values())))).decode()
 
 
-def rehearse(text: str) -> None:
-    """Import the modules of a programme, load each of its models once, with its task's head, and keep its tokenizer.
+def load(text: str) -> None:
+    """Import the modules of a program, load each of its models once, with its task's head, and keep its tokenizer.
 
-    A model that cannot be loaded is left to its run, which says why.
+    A model that cannot be loaded is left to its run, which says why. `text` is this process's own, from `program`.
     """
-    found = json.loads(text)
-    import_all(found["modules"])
+    names, models = pickle.loads(base64.b64decode(text))
+    import_all(names)
     import torch
 
     torch.set_num_threads(1)  # a pool of threads would be missing in forked processes
     be_quiet()
-    for task, model in found["models"]:
+    for task, files, dtype in models:
         with suppress(Exception):
-            _load(build(task), ModelSettings.model_validate(model))
+            _load(task, files, dtype)
 
 
-def _load(task: Task, model: ModelSettings) -> None:
-    files = find_model(model)
+def _load(task: Task, files: ModelFiles, dtype: str) -> None:
     weights = Path(files.location).glob("*.safetensors")  # of a hub's repository there are none here
     if files.quantization is None and 0 < sum(file.stat().st_size for file in weights) <= MOST_BYTES:
-        task.load_backbone(files, model.dtype)
+        task.load_backbone(files, dtype)
     keep_tokenizer(files)

@@ -7,11 +7,11 @@ objects are not visited any more. Workers would otherwise each copy most of what
 import gc
 import os
 
-from lorta.launch import preload as rehearsal
+from lorta.launch import preload
 from lorta.system import provenance
 
-if rehearsal.VARIABLE in os.environ:
-    rehearsal.rehearse(os.environ[rehearsal.VARIABLE])
+if preload.VARIABLE in os.environ:
+    preload.load(os.environ[preload.VARIABLE])
 provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
 provenance.environment()
 gc.collect()

@@ -24,7 +24,6 @@ class Backbone:
     files: ModelFiles | None = None  # where the checkpoint is: it may hold more than the model, such as a language head
     rows: Any = None  # the task's tokenised training rows, of which such methods read no label
     cache: Path | None = None  # where they keep what other runs can use
-    untouched: Any = None  # what the task's `predict_untouched` returned, before an adapter was attached
 
 
 def padding_id(backbone: Backbone) -> int:

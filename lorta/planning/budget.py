@@ -10,8 +10,7 @@ from itertools import pairwise
 from lorta.api.adapter import Adapter
 from lorta.config.compose import Cell
 from lorta.config.instantiate import build
-from lorta.config.settings import RunSettings
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.records.sections import Budget
 
 LARGEST = 2**17  # rank looked at
@@ -25,41 +24,38 @@ def free_key(adapter: Adapter) -> str | None:
     return getattr(adapter, "budget_param", None) or ("rank" if adapter.rank is not None else None)
 
 
-def solve(cell: Cell, settings: RunSettings, geometry: Geometry, task_type: str, sizes: Sizes | None = None) -> Budget:
-    """Return the size of the cell's adapter that is nearest to `settings.budget`.
+def solve(cell: Cell, adapter: Adapter, context: ModelContext, requested: int, sizes: Sizes | None = None) -> Budget:
+    """Return the size of the cell's adapter whose count of weights is nearest to what was requested.
 
     `sizes` keeps counts from one budget to the next, of one adapter on one geometry.
 
     Raises ValueError where the command line sets what the budget decides, and for a `budget_param` that names no key.
     """
-    asked, adapter = settings.budget, build(settings.adapter)
-    assert asked is not None
-    key, model = free_key(adapter), settings.model
+    key = free_key(adapter)
 
     def method(value: int) -> Adapter:
         return build(cell.node("adapter", str(key), value))
 
     def count(value: int) -> int | None:
         try:
-            return method(value).parameters(geometry) or None  # without a weight it is no method
+            return method(value).parameters(context.geometry) or None  # without a weight it is no method
         except (ValueError, ArithmeticError):  # a value that the method cannot take
             return None
 
     def allowed(value: int) -> bool:
-        if count(value) is None:
-            return False
-        return method(value).unsupported(geometry, task_type, model.quantization, model.gradient_checkpointing) is None
+        return count(value) is not None and method(value).unsupported(context) is None
 
     if key is not None and any(override.startswith(f"{key}=") for override in cell.overrides):
         raise ValueError(
-            f"budget={asked} and {key} contradict: the budget decides {key} of adapter={adapter.name}, leave one out"
+            f"budget={requested} and {key} contradict: the budget decides {key} of adapter={adapter.name}, "
+            "leave one out"
         )
     if key is not None and not cell.has(key):
         raise ValueError(f"adapter.budget_param={key}: no such key; write it as adapter.config.NAME, or leave it null")
-    value = None if key is None else nearest(count, allowed, asked, {} if sizes is None else sizes)
-    achieved = adapter_count(adapter, geometry) if value is None else count(value)
-    distance = None if achieved is None else achieved / asked - 1
-    return Budget(asked=asked, achieved=achieved, distance=distance, key=key if value else None, value=value)
+    value = None if key is None else nearest(count, allowed, requested, {} if sizes is None else sizes)
+    achieved = adapter_count(adapter, context.geometry) if value is None else count(value)
+    distance = None if achieved is None else achieved / requested - 1
+    return Budget(asked=requested, achieved=achieved, distance=distance, key=key if value else None, value=value)
 
 
 def adapter_count(adapter: Adapter, geometry: Geometry) -> int | None:

@@ -1,9 +1,7 @@
 """Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
 from lorta.config.launcher import SlurmSettings, choose_launcher
-from lorta.config.settings import ModelSettings, RunSettings, setting_problems
+from lorta.config.settings import RunSettings, setting_problems
 from lorta.geometry import Geometry
 from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
@@ -134,31 +132,35 @@ def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
 
 
 class _Planner:
-    """Checks cells; every adapter, model and task node is looked at once however many cells share it."""
+    """Resolves cells; every adapter, model and task node is looked at once however many cells share it."""
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
-        self._seen: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
 
     def spec(self, cell: Cell) -> RunSpec | None:
         """Return the run of a cell, or None when there is a sentence about it."""
         settings = self._settings(cell.config)
         if settings is None:
             return None
-        adapter = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
-        model = self._once("model", settings.model.model_dump(), lambda: find_model(settings.model))
-        geometry = self._once("geometry", _adapted(settings), lambda: _geometry(model, settings.model, settings.task))
-        task_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
-        data = self._once("data", task_key, lambda: _plan_data(settings))
-        if adapter is None or model is None or geometry is None or data is None:
+        adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        task: Task | None = self._once("task", settings.task, lambda: _built_task(settings.task))
+        model_key = settings.model.model_dump()
+        model: ModelFiles | None = self._once("model", model_key, lambda: find_model(settings.model))
+        if task is None:
             return None
-        self._once("rate", {"task": settings.task, "typed": cell.overrides}, lambda: _check_search(settings, cell))
-        fingerprints = {**data.fingerprints, "model": model.fingerprint}
-        if settings.budget is not None:
-            found = self._solved(cell, settings, fingerprints)
-        else:
-            found = RunSpec(settings, fingerprints, cell.overrides, cell.choices)
-        return found and replace(found, counts=data.counts)
+        data_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
+        data = self._once("data", data_key, lambda: _plan_data(task, settings))
+        typed = {"task": settings.task, "typed": cell.overrides}
+        self._once("rate", typed, lambda: _check_search(task, settings, cell))
+        if model is None:
+            return None
+        geometry_key = {"model": model_key, "task": settings.task}
+        geometry = self._once("geometry", geometry_key, lambda: _geometry(task, model, settings.model.name))
+        if adapter is None or geometry is None or data is None:
+            return None
+        spec = RunSpec(settings, adapter, task, data, model, geometry, cell.overrides, cell.choices)
+        return spec if settings.budget is None else self._solved(cell, spec)
 
     def _settings(self, config: Mapping[str, Any]) -> RunSettings | None:
         try:
@@ -168,30 +170,34 @@ class _Planner:
                 self.problems.add(sentence)
         return None
 
-    def _solved(self, cell: Cell, settings: RunSettings, fingerprints: Mapping[str, str]) -> RunSpec | None:
+    def _solved(self, cell: Cell, spec: RunSpec) -> RunSpec | None:
         """Return the run of the size nearest to the cell's budget: the one that typing its rank gives."""
-        geometry: Geometry = self._once("geometry", _adapted(settings), lambda: None)
-        task_type = build(settings.task).peft_task_type
+        settings = spec.settings
         keys = [word.partition("=")[0] for word in cell.overrides]
-        method = {"adapter": settings.adapter, "typed": keys, "task_type": task_type, "geometry": repr(geometry)}
-        method |= {"model": settings.model.model_dump()}
+        method = {"adapter": settings.adapter, "typed": keys, "context": repr(spec.context)}
         sizes: Sizes = self._once("sizes", method, dict)
-        asked = method | {"budget": settings.budget}
-        budget: Budget | None = self._once("budget", asked, lambda: solve(cell, settings, geometry, task_type, sizes))
+        count = settings.budget
+        assert count is not None
+        solved_for = method | {"budget": count}
+        budget: Budget | None = self._once(
+            "budget", solved_for, lambda: solve(cell, spec.adapter, spec.context, count, sizes)
+        )
         if budget is None:
             return None
         typed = [override for override in cell.overrides if not override.startswith("budget=")]
+        adapter: Adapter | None = spec.adapter
         if budget.key is not None:
             typed.append(f"{budget.key}={budget.value}")
-            settings = self._settings(cell.with_value(budget.key, budget.value)) or settings
-            self._once("adapter", settings.adapter, lambda: build(settings.adapter))
-        return RunSpec(settings, fingerprints, tuple(typed), cell.choices, budgets=(budget,))
+            solved = self._settings(cell.with_value(budget.key, budget.value)) or settings
+            adapter = self._once("adapter", solved.adapter, lambda: build(solved.adapter))
+            settings = solved
+        if adapter is None:
+            return None
+        return replace(spec, settings=settings, adapter=adapter, overrides=tuple(typed), budgets=(budget,))
 
     def sentence(self, spec: RunSpec) -> str | None:
         """Return why the run's adapter cannot attach to its model for its task, or the model does not fit, or None."""
-        adapter: Adapter = self._once("adapter", spec.settings.adapter, lambda: None)
-        task, model = build(spec.settings.task), spec.settings.model
-        geometry: Geometry = self._once("geometry", _adapted(spec.settings), lambda: None)
+        adapter, task, geometry = spec.adapter, spec.task, spec.geometry
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
         if model.quantization is not None and not task.supports_quantization:
@@ -199,26 +205,35 @@ class _Planner:
         if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
         try:
-            return adapter.unsupported(geometry, task.peft_task_type, model.quantization, model.gradient_checkpointing)
+            return adapter.unsupported(spec.context)
         except ValueError as error:  # an expression of its YAML has no value for these settings
             self.problems.add(f"adapter={adapter.name}: {error}")
             return None
 
-    def _once(self, kind: str, node: Mapping[str, Any], make: Any) -> Any:
+    def _once(self, kind: str, node: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of a node, once; None where it raised: its sentences are then problems."""
         key = f"{kind} {canonical_json(node)}"
-        if key not in self._seen:
-            self._seen[key] = None
+        if key not in self._made:
+            self._made[key] = None
             try:
-                self._seen[key] = make()
+                self._made[key] = make()
             except ValueError as error:
                 for sentence in str(error).splitlines():
                     self.problems.add(sentence)
-        return self._seen[key]
+        return self._made[key]
 
 
-def _check_search(settings: RunSettings, cell: Cell) -> None:
+def _built_task(node: Mapping[str, Any]) -> Task:
+    """Return a task that scores by its primary metric, as its run would say at its end."""
+    task: Task = build(node)
+    if task.primary not in (metrics := task.score([])):
+        raise ValueError(f"task.primary={task.primary}: task={task.name} has the metrics {', '.join(metrics)}")
+    return task
+
+
+def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
-    task, tune = build(settings.task), settings.tune
+    tune = settings.tune
     searched = tune is not None and tune.search is not None
     if (searched or settings.data.holdout is not None) and not task.supports_holdout:
         asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
@@ -229,40 +244,15 @@ def _check_search(settings: RunSettings, cell: Cell) -> None:
         check_rate(settings, cell.overrides)
 
 
-def _adapted(settings: RunSettings) -> dict[str, Any]:
-    return {"model": settings.model.model_dump(), "task": settings.task}
-
-
-def _geometry(files: ModelFiles | None, model: ModelSettings, task: Mapping[str, Any]) -> Geometry | None:
-    if files is None:
-        return None
+def _geometry(task: Task, files: ModelFiles, name: str) -> Geometry:
     try:
-        return build(task).geometry(files.config)
+        return task.geometry(files.config)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"model={model.name}: {error}") from error
+        raise ValueError(f"model={name}: {error}") from error
 
 
-def _plan_data(settings: RunSettings) -> DataPlan:
-    task: Task = build(settings.task)
-    if task.primary not in (metrics := task.score([])):  # as the run would say at its end
-        raise ValueError(f"task.primary={task.primary}: task={task.name} has the metrics {', '.join(metrics)}")
-    found = task.plan_data(settings.data, settings.model.data)
+def _plan_data(task: Task, settings: RunSettings) -> DataPlan:
+    """Return the data plan, with the rows that caps leave out counted."""
+    plan = task.plan_data(settings.data, settings.model.data)
     caps = {"train": settings.data.max_train_samples, "evaluation": settings.data.max_eval_samples}
-    return replace(found, counts={use: count.at_most(caps.get(use), use) for use, count in found.counts.items()})
-
-
-def cell_parameters(spec: RunSpec) -> int | None:
-    """Return the closed-form count of a run's adapter weights, head excluded, None where there is no form.
-
-    Raises ValueError for an adapter that cannot attach to the model.
-    """
-    adapter: Adapter = build(spec.settings.adapter)
-    geometry = _geometry_of(canonical_json(_adapted(spec.settings)))
-    return None if geometry is None else adapter.parameters(geometry)
-
-
-@lru_cache
-def _geometry_of(adapted: str) -> Geometry | None:
-    values = json.loads(adapted)
-    model = ModelSettings.model_validate(values["model"])
-    return _geometry(find_model(model), model, values["task"])
+    return replace(plan, counts={use: count.at_most(caps.get(use), use) for use, count in plan.counts.items()})

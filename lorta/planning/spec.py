@@ -2,57 +2,93 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lorta.api.adapter import Adapter
+from lorta.api.task import DataPlan, Task
 from lorta.config import identity
 from lorta.config.settings import RunSettings
+from lorta.geometry import Geometry, ModelContext
+from lorta.models.locate import ModelFiles
 from lorta.records.canonical import sha256
-from lorta.records.row_counts import RowCount
 from lorta.records.sections import Budget, Tuning
+
+
+def config_of(settings: RunSettings, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Return the groups of settings that an identity is made of, as a record keeps them."""
+    return {
+        "adapter": {key: value for key, value in settings.adapter.items() if key not in identity.UNSIGNED},
+        "model": settings.model.model_dump(exclude={"path", "data"}),
+        "task": settings.task,
+        "trainer": settings.trainer.model_dump(),
+        "data": settings.data.model_dump(exclude={"root", "source"}),
+        "fingerprints": dict(fingerprints),
+        "seed": settings.seed,
+    }
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run before it runs: settings, the Hydra choices behind them, and fingerprints of its inputs.
+    """A run before it runs: settings, and what they resolved to once, while the sweep was planned. Free of torch.
 
-    `fingerprints` maps "train", "evaluation" and "model" to a content hash or a pinned revision.
+    Attributes:
+        settings: the resolved settings; `adapter` and `task` are the objects that two of its groups name.
+        data: where the rows come from, with their fingerprints.
+        model: where the model's files are, with their fingerprint.
+        geometry: the shapes of the part of the model that is adapted.
+        overrides: as typed on the command line.
+        choices: configuration group -> chosen file.
+        tuned: how the learning rate was chosen, if it was searched.
+        budgets: what this size was requested as, one for each `budget` that led to it.
+        earlier_id: name of the same run, finished when identities were made otherwise.
     """
 
     settings: RunSettings
-    fingerprints: Mapping[str, str]
+    adapter: Adapter
+    task: Task
+    data: DataPlan
+    model: ModelFiles
+    geometry: Geometry
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
-    tuned: Tuning | None = None  # how its rate was chosen, if it was searched
-    budgets: tuple[Budget, ...] = ()  # what this size was asked as, one for each `budget` that led to it
-    counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])  # split -> rows known while planning
-    earlier_id: str | None = None  # of the same run, finished when identities were made otherwise
+    tuned: Tuning | None = None
+    budgets: tuple[Budget, ...] = ()
+    earlier_id: str | None = None
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Map "train", "evaluation" and "model" to a content hash or a pinned revision."""
+        return {**self.data.fingerprints, "model": self.model.fingerprint}
+
+    @property
+    def context(self) -> ModelContext:
+        """What the adapter is told of the model that it shall attach to."""
+        model = self.settings.model
+        return ModelContext(self.geometry, self.task.peft_task_type, model.quantization, model.gradient_checkpointing)
+
+    @property
+    def parameters(self) -> int | None:
+        """The closed-form count of the adapter's weights, head excluded, None where there is no form."""
+        return self.adapter.parameters(self.geometry)
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The groups of settings that identity is made of, seed included: what a record keeps."""
-        settings = self.settings
-        return {
-            "adapter": {key: value for key, value in settings.adapter.items() if key not in identity.UNSIGNED},
-            "model": settings.model.model_dump(exclude={"path", "data"}),
-            "task": settings.task,
-            "trainer": settings.trainer.model_dump(),
-            "data": settings.data.model_dump(exclude={"root", "source"}),
-            "fingerprints": dict(self.fingerprints),
-            "seed": settings.seed,
-        }
+        return config_of(self.settings, self.fingerprints)
 
     @property
     def rate_was_searched(self) -> bool:
         """Whether trials chose the rate: this command's, or those of an experiment's table, at its own sizes."""
         return self.tuned is not None or (self.settings.tuning is not None and not self.budgets)
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """12 hexadecimal digits: the same for all seeds of a cell."""
         return identity.cell_id(self.config)
 
-    @property
+    @cached_property
     def config_hash(self) -> str:
         """All 64 digits of the SHA-256 that `signature` abbreviates."""
         return sha256(identity.identity(self.config))

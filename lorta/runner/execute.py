@@ -3,16 +3,14 @@
 import shutil
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorta.api.adapter import Adapter
 from lorta.api.holdout import load_splits
-from lorta.api.task import DataPlan, DataSplits, Task
-from lorta.config.instantiate import build
+from lorta.api.task import DataPlan
 from lorta.config.settings import TrainerSettings
 from lorta.diagnostics.runner import Checks
 from lorta.models.backbone import Backbone
@@ -27,6 +25,7 @@ from lorta.system.environment import environment_problems
 from lorta.system.preemption import Preempted
 from lorta.system.quiet import be_quiet
 from lorta.system.slurm_jobs import cancelled
+from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.metering import (
     Stopwatch,
     count_parameters,
@@ -45,6 +44,9 @@ from lorta.training.recovery import (
     newest_checkpoint,
     settings_of_checkpoint,
 )
+
+if TYPE_CHECKING:
+    from lorta.training.checkpoint import Checkpoints
 
 PREDICTIONS, HISTORY, TRACEBACK, ADAPTER = "predictions.jsonl", "history.jsonl", "traceback.txt", "adapter"
 
@@ -172,8 +174,7 @@ class _Run:
         self.spec, self.store, self.record = spec, store, record
         self.settings, self.watch = spec.settings.model_copy(update={"trainer": trainer}), Stopwatch()
         self.folder = store.folder(spec.run_id)
-        self.adapter: Adapter = build(spec.settings.adapter)
-        self.task: Task = build(spec.settings.task)
+        self.adapter, self.task = spec.adapter, spec.task
         self.checks = Checks(self.settings, self.task.peft_task_type, self.watch)
 
     def result(self) -> RunRecord:
@@ -184,13 +185,14 @@ class _Run:
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
             data = self._load_data(backbone, files)
-            backbone.rows, backbone.cache = data.train, Path(self.settings.runtime.cache)
+        backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
+        context = TrainingContext(backbone, data, self.settings.trainer, self.settings.seed, self.folder)
         with self.watch.phase("eval"):
-            self._look_at(backbone, data)
+            context = replace(context, base_predictions=self._predict_base(context))
         self.checks.before(backbone, _device())
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
-        self._train(model, backbone, data)
+        self._train(model, context)
         return self.record
 
     def _prepare(self) -> ModelFiles:
@@ -217,12 +219,14 @@ class _Run:
         self.record = describe.with_rows(self.record, data)
         return data
 
-    def _look_at(self, backbone: Backbone, data: DataSplits) -> None:
-        """Let the task predict with the backbone as it is, if it wants that beside the adapted model's predictions."""
-        if self.task.predicts_with_base:
-            if backbone.files is None or backbone.files.quantization is None:  # those are on their device already
-                backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
-            backbone.untouched = self.task.predict_untouched(backbone, data, self.settings.trainer)
+    def _predict_base(self, context: TrainingContext) -> Any:
+        """Return what the task predicts with the backbone as it is, if it wants that beside the adapted model's."""
+        if not self.task.predicts_with_base:
+            return None
+        files = context.backbone.files
+        if files is None or files.quantization is None:  # those are on their device already
+            context.backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
+        return self.task.predict_base(context)
 
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:
         found = {**plan.fingerprints, "model": files.fingerprint}
@@ -239,20 +243,23 @@ class _Run:
         self.record = replace(self.record, model=section, params=params)
         return model.to(_device())
 
-    def _train(self, model: Any, backbone: Backbone, data: DataSplits) -> None:
-        baseline, trainer = reset_memory(), self.settings.trainer
-        callbacks = self._with_checkpoints(self.adapter.callbacks())
+    def _train(self, model: Any, context: TrainingContext) -> None:
+        baseline, callbacks = reset_memory(), self.adapter.callbacks()
+        factors: Mapping[str, float] = getattr(self.adapter, "rate_factors", {})
+        context = replace(context, callbacks=callbacks, checkpoints=self._checkpoints(callbacks), rate_factors=factors)
         with self.watch.phase("train"):
-            outcome = self.task.train(model, backbone, data, trainer, self.settings.seed, callbacks, self.folder)
+            outcome = self.task.train(model, context)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
         params = describe.with_changed(self.record, self.adapter, model)
         with self.watch.phase("eval"):
-            predictions = self.task.predict(model, backbone, data, trainer, self.folder)
+            predictions = self.task.predict(model, context)
             scores = self._score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
             self._write_files(predictions, outcome.history)
-        self.record = self.checks.after(self.record, model, backbone, data)  # the model is another one from here on
+        self.record = self.checks.after(
+            self.record, model, context.backbone, context.data
+        )  # the model is another one from here on
         self.record = replace(
             self.record,
             status="success",
@@ -277,20 +284,20 @@ class _Run:
             raise ValueError(f"task={self.task.name} has no score {self.task.primary}, its primary metric")
         return scores
 
-    def _with_checkpoints(self, callbacks: list[Any]) -> list[Any]:
-        """Return the callbacks and the one that makes checkpoints, unless one of them could not be restored."""
+    def _checkpoints(self, callbacks: Sequence[Any]) -> "Checkpoints | None":
+        """Return what saves and resumes training, None where one of the method's callbacks could not be restored."""
         from lorta.training.checkpoint import Checkpoints, stateless
 
         if unknown := stateless(callbacks):
             because = f"no checkpoints were made: {', '.join(unknown)} cannot be restored"
             self.record = replace(self.record, reasons={**self.record.reasons, "resumed_from_step": because})
-            return callbacks
+            return None
         runtime, card = self.settings.runtime, checkpoint_card(self.settings.trainer)
-        found = Checkpoints(self.folder / CHECKPOINT, card, runtime.checkpoint_steps, runtime.checkpoint_s)
-        reasons = self.record.reasons | ({"resumed_from_step": found.refused} if found.refused else {})
-        self.record = replace(self.record, resumed_from_step=found.step, reasons=reasons)
+        checkpoints = Checkpoints(self.folder / CHECKPOINT, card, runtime.checkpoint_steps, runtime.checkpoint_s)
+        reasons = self.record.reasons | ({"resumed_from_step": checkpoints.refused} if checkpoints.refused else {})
+        self.record = replace(self.record, resumed_from_step=checkpoints.step, reasons=reasons)
         self.store.write(self.record)
-        return [*callbacks, found]
+        return checkpoints
 
     def _write_files(self, predictions: list[dict[str, Any]], history: list[dict[str, Any]]) -> None:
         self.record = replace(

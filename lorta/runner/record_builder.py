@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lorta.api.adapter import Adapter
-from lorta.api.task import DataPlan, DataSplits, Task
+from lorta.api.task import DataPlan, DataSplits
 from lorta.config import identity
-from lorta.config.instantiate import build
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles
@@ -78,10 +77,9 @@ def first_record(spec: RunSpec) -> RunRecord:
 
 
 def _adapter_section(spec: RunSpec) -> AdapterSection:
-    adapter: Adapter = build(spec.settings.adapter)
     return AdapterSection(
-        name=adapter.name,
-        rank=adapter.rank,
+        name=spec.adapter.name,
+        rank=spec.adapter.rank,
         projections=tuple(spec.settings.adapter.get("projections", ())) or None,
         learning_rate=spec.settings.trainer.learning_rate,
         head_learning_rate=spec.settings.trainer.head_learning_rate,
@@ -90,9 +88,7 @@ def _adapter_section(spec: RunSpec) -> AdapterSection:
 
 
 def _task_section(spec: RunSpec) -> TaskSection:
-    data = spec.settings.data
-    task: Task = build(spec.settings.task)
-    plan = task.plan_data(data, spec.settings.model.data)
+    task, plan, data = spec.task, spec.data, spec.settings.data
     return TaskSection(
         name=task.name,
         protocol=task.protocol,

@@ -14,10 +14,11 @@ from lorta.config.identity import identity
 from lorta.config.instantiate import build
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.models.backbone import Backbone
-from lorta.models.locate import find_model
-from lorta.planning.spec import RunSpec
+from lorta.models.locate import ModelFiles, find_model
+from lorta.planning.spec import config_of
 from lorta.records.record import RunRecord
 from lorta.records.store import RECORD_NAME, Store
+from lorta.training.context import DataSplits, TrainingContext
 
 
 @dataclass
@@ -26,22 +27,30 @@ class Reloaded:
 
     record: RunRecord
     settings: RunSettings
+    adapter: Adapter
     task: Task
+    files: ModelFiles
     backbone: Backbone
     model: Any
 
+    def context(self, data: DataSplits, folder: Path, base_predictions: Any = None) -> TrainingContext:
+        """Return what the task predicts with."""
+        trainer, seed = self.settings.trainer, self.settings.seed
+        return TrainingContext(self.backbone, data, trainer, seed, folder, base_predictions=base_predictions)
 
-def reload_run(folder: Path, conf: Path, words: Sequence[str] = (), untouched: bool = False) -> Reloaded:
-    """Return the model of a run folder; `untouched` leaves the adapter out.
 
-    `words` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not. Raises ValueError
-    for a folder without a successful run, and for a configuration or backbone that is no longer the run's.
+def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_only: bool = False) -> Reloaded:
+    """Return the model of a run folder; `base_only` leaves the adapter out.
+
+    `overrides` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not.
+
+    Raises ValueError for a folder without a successful run, and for a configuration or backbone that has changed.
     """
     import torch
     from transformers import set_seed
 
     record = _finished(folder)
-    settings = _settings(record, conf, words)
+    settings = _settings(record, conf, overrides)
     adapter: Adapter = build(settings.adapter)
     task: Task = build(settings.task)
     files = find_model(settings.model)
@@ -49,10 +58,10 @@ def reload_run(folder: Path, conf: Path, words: Sequence[str] = (), untouched: b
     set_seed(settings.seed)  # frozen random weights of a method are drawn again
     backbone = task.load_backbone(files, settings.model.dtype)
     model: Any = backbone.model
-    if not untouched:
+    if not base_only:
         model = adapter.load(backbone, task.peft_task_type, folder / "adapter")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Reloaded(record, settings, task, backbone, model.to(device).eval())
+    return Reloaded(record, settings, adapter, task, files, backbone, model.to(device).eval())
 
 
 def _finished(folder: Path) -> RunRecord:
@@ -75,7 +84,7 @@ def _settings(record: RunRecord, conf: Path, words: Sequence[str]) -> RunSetting
         settings = RunSettings.model_validate(cells[0].config | {"seed": record.seed})
     except ValidationError as error:
         raise ValueError("\n".join(setting_problems(error))) from error
-    now, then = identity(RunSpec(settings, record.config["fingerprints"]).config), identity(record.config)
+    now, then = identity(config_of(settings, record.config["fingerprints"])), identity(record.config)
     for part in ("adapter", "task"):
         _same(Path(record.run_id), part, now[part], then[part])
     return settings

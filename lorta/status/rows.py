@@ -16,7 +16,7 @@ def row_lines(specs: Sequence[RunSpec]) -> list[str]:
     for spec in first.values():
         recorded, name = _recorded(spec), spec.settings.task["name"]
         when = "" if recorded else " (before tokenisation)"
-        lines += [f"rows of {name}, {use}{when}: {count}" for use, count in (recorded or spec.counts).items()]
+        lines += [f"rows of {name}, {use}{when}: {count}" for use, count in (recorded or spec.data.counts).items()]
     return list(dict.fromkeys(lines))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from accelerate.utils import find_batch_size
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.config.settings import TrainerSettings
@@ -18,10 +18,12 @@ from lorta.geometry import Architecture
 from lorta.system.preemption import patiently
 from lorta.training.callbacks import WARMUP_STEPS, BestEpoch, CountingCollator, Watch
 from lorta.training.checkpoint import Checkpoints, ResumableTrainer
+from lorta.training.context import TrainingContext
 from lorta.training.cpu_memory import PeakMemory
 from lorta.training.metering import is_head, quantile, synchronise
 
 LOG_EVERY = 10  # optimiser steps
+NO_FACTORS: Mapping[str, float] = {}
 NO_CLIPPING = 1e9  # measures the norm, changes no gradient
 
 
@@ -93,11 +95,16 @@ def _rows(batch: Any) -> int:
     return rows
 
 
-def parameter_groups(model: nn.Module, architecture: Architecture, settings: TrainerSettings) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module,
+    architecture: Architecture,
+    settings: TrainerSettings,
+    rate_factors: Mapping[str, float] = NO_FACTORS,
+) -> list[dict[str, Any]]:
     """Return AdamW's groups: what the method trains, and the head, each with its own rate and decay.
 
-    A model's `rate_factors`, if it has any, map a part of a weight's name to the factor of its learning rate: such
-    weights of the method come in groups of their own. Raises ValueError for a factor that meets no weight.
+    `rate_factors` map a part of a weight's name to the factor of its learning rate: such weights of the method come in
+    groups of their own. Raises ValueError for a factor that meets no weight.
     """
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     if settings.learning_rate is None and any(not is_head(name, architecture) for name, _ in named):
@@ -106,7 +113,7 @@ def parameter_groups(model: nn.Module, architecture: Architecture, settings: Tra
     head = [weight for name, weight in named if is_head(name, architecture)]
     groups = [
         {"params": weights, "lr": (settings.learning_rate or 0.0) * factor, "weight_decay": settings.weight_decay}
-        for factor, weights in _by_rate_factor(method, getattr(model, "rate_factors", {})).items()
+        for factor, weights in _by_rate_factor(method, rate_factors).items()
     ]
     groups.append({"params": head, "lr": settings.head_learning_rate, "weight_decay": settings.head_weight_decay})
     return [group for group in groups if group["params"]]
@@ -165,32 +172,28 @@ class MakeTrainer(Protocol):
 
 def train_model(
     model: nn.Module,
-    architecture: Architecture,
+    context: TrainingContext,
     make_trainer: MakeTrainer,
     collate: Callable[[list[dict[str, Any]]], Any],
-    settings: TrainerSettings,
-    seed: int,
-    callbacks: Sequence[TrainerCallback],
     score: Callable[[], float],
-    folder: Path,
 ) -> TrainingOutcome:
     """Train what requires a gradient; `score` is called after each epoch when the best epoch is wanted.
 
     Raises TrainingDiverged when the loss is no number.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings))
+    settings, checkpoints = context.settings, context.checkpoints
+    architecture = context.backbone.geometry.architecture
+    optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings, context.rate_factors))
     collator = CountingCollator(collate)
-    watch, best, memory = Watch(folder, collator), BestEpoch(score), PeakMemory()
-    checkpoints = next((found for found in callbacks if isinstance(found, Checkpoints)), None)
-    methods = [callback for callback in callbacks if callback is not checkpoints]
+    watch, best, memory = Watch(context.folder, collator), BestEpoch(score), PeakMemory()
     extra = [best] if settings.selection == "best" else []
     parts = {
         "model": model,
         "data_collator": collator,
         "optimizers": (optimizer, None),
-        "callbacks": [watch, *methods, *extra, memory],
+        "callbacks": [watch, *context.callbacks, *extra, memory],
     }
-    trainer = make_trainer(training_arguments(settings, seed, folder), parts)
+    trainer = make_trainer(training_arguments(settings, context.seed, context.folder), parts)
     trainer.remove_callback(PrinterCallback)
     begun = time.perf_counter()
     try:

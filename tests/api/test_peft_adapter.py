@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorta.api.peft_adapter import PeftAdapter
-from lorta.geometry import Geometry, largest_divisor
+from lorta.geometry import Geometry, ModelContext, largest_divisor
 
 ROBERTA = {
     "model_type": "roberta",
@@ -60,20 +60,27 @@ def test_the_first_condition_that_holds_gives_the_sentence():
     refusing = method(
         unsupported_if={"r > 4": "too much.", "not biases": "no biases here.", "model_type == 'llama'": "never."}
     )
-    assert refusing.unsupported(Geometry.from_config(ROBERTA)) is None
-    assert refusing.unsupported(Geometry.from_config(LLAMA)) == "mine cannot attach to llama: no biases here."
+    assert refusing.unsupported(ModelContext(Geometry.from_config(ROBERTA))) is None
+    assert (
+        refusing.unsupported(ModelContext(Geometry.from_config(LLAMA)))
+        == "mine cannot attach to llama: no biases here."
+    )
 
 
 def test_a_condition_sees_the_fitted_value():
     refusing = method(derived={"r": "9"}, unsupported_if={"r > 4": "too much."})
-    assert refusing.unsupported(Geometry.from_config(ROBERTA)) == "mine cannot attach to roberta: too much."
+    assert (
+        refusing.unsupported(ModelContext(Geometry.from_config(ROBERTA))) == "mine cannot attach to roberta: too much."
+    )
 
 
 @pytest.mark.parametrize("key", ["derived", "unsupported_if", "param_count"])
 def test_a_broken_expression_is_reported_with_its_file(key):
     broken = method(**{key: {"rang + 1": "a sentence."} if key == "unsupported_if" else {"per_module": "rang + 1"}})
     with pytest.raises(ValueError, match=r"conf/adapter/mine\.yaml, 'rang \+ 1': 'rang' is not defined"):
-        broken.unsupported(Geometry.from_config(ROBERTA)) or broken.parameters(Geometry.from_config(ROBERTA))
+        broken.unsupported(ModelContext(Geometry.from_config(ROBERTA))) or broken.parameters(
+            Geometry.from_config(ROBERTA)
+        )
 
 
 def test_planning_with_any_adapter_loads_no_torch():
@@ -85,7 +92,7 @@ for file in pathlib.Path("conf/adapter").glob("*.yaml"):
     method = build(yaml.safe_load(file.read_text().replace("${{rank}}", "4")))
     for config in ({ROBERTA}, {LLAMA}):
         geometry = Geometry.from_config(config)
-        method.unsupported(geometry) or method.parameters(geometry)
+        method.unsupported(ModelContext(geometry)) or method.parameters(geometry)
 print([name for name in ("torch", "peft", "transformers") if name in sys.modules])
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

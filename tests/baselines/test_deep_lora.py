@@ -11,6 +11,7 @@ from tiny_backbones import build_backbone
 from transformers import Trainer, TrainingArguments
 
 from baselines.deep_lora import Compression, DeepFactors, DeepLoraConfig, compress, compressed_frames, orthogonal
+from lorta.geometry import ModelContext
 from lorta.training.trainer import parameter_groups
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -179,13 +180,13 @@ def test_compression_uses_the_gradient_of_the_base_weight(backbone, tokens):
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def train(model, folder, callback):
+def train(model, folder, callback, rate_factors):
     generator = torch.Generator().manual_seed(3)
     rows = [{"input_ids": torch.randint(3, 48, (7,), generator=generator), "labels": i % 2} for i in range(16)]
     settings = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "no", "report_to": []}
     arguments = TrainingArguments(str(folder), use_cpu=True, disable_tqdm=True, **settings)
     rates = SimpleNamespace(learning_rate=1e-2, head_learning_rate=1e-3, weight_decay=0.0, head_weight_decay=0.0)
-    groups = parameter_groups(model, build_backbone("roberta").geometry.architecture, rates)
+    groups = parameter_groups(model, build_backbone("roberta").geometry.architecture, rates, rate_factors)
     optimizer = torch.optim.AdamW(groups)
     trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[callback], optimizers=(optimizer, None))
     trainer.train()
@@ -200,7 +201,7 @@ def test_frames_learn_at_a_hundredth_of_the_factors_rate(adapter, backbone, tmp_
             super().on_train_begin(args, state, control, **kwargs)
             start.update({path: weight.detach().clone() for path, weight in model.named_parameters()})
 
-    train(model, tmp_path, Snapshot(method.config))
+    train(model, tmp_path, Snapshot(method.config), method.rate_factors)
     moved = {path: float((weight - start[path]).abs().max()) for path, weight in model.named_parameters()}
     frames = [size for path, size in moved.items() if path.endswith((".left", ".right"))]
     factors = [size for path, size in moved.items() if ".factors." in path]
@@ -213,11 +214,10 @@ def test_frames_learn_at_a_hundredth_of_the_factors_rate(adapter, backbone, tmp_
 def test_frames_without_a_rate_stay_as_they_were_found(adapter, backbone, tmp_path):
     method, base = adapter("deep_lora_compressed", 4, train_frames=False), backbone("roberta")
     model = method.attach(base, "SEQ_CLS")
-    model.rate_factors = {}
     random = [branch.left.clone() for branch in branches(model)]
     compress(model, {"input_ids": torch.arange(3, 24).reshape(3, 7), "labels": LABELS})
     found = [branch.left.clone() for branch in branches(model)]
-    train(model, tmp_path, type("Nothing", (Compression,), {"on_train_begin": lambda *a, **k: None})({}))
+    train(model, tmp_path, type("Nothing", (Compression,), {"on_train_begin": lambda *a, **k: None})({}), {})
     assert all(torch.equal(branch.left, left) for branch, left in zip(branches(model), found, strict=True))
     assert not any(torch.equal(old, left) for old, left in zip(random, found, strict=True))
 
@@ -240,10 +240,10 @@ def test_the_count_on_roberta_base_is_the_closed_form(adapter, backbone, name, c
 
 def test_a_rank_that_cannot_be_is_refused_in_a_sentence(adapter, backbone):
     geometry = backbone("llama").geometry
-    assert "exceeds the larger side" in adapter("deep_lora", 33).unsupported(geometry)
-    assert "must be even" in adapter("deep_lora_compressed", 5).unsupported(geometry)
-    assert "exceeds a side" in adapter("deep_lora_compressed", 14).unsupported(geometry)
-    assert adapter("deep_lora_compressed", 12).unsupported(geometry) is None
+    assert "exceeds the larger side" in adapter("deep_lora", 33).unsupported(ModelContext(geometry))
+    assert "must be even" in adapter("deep_lora_compressed", 5).unsupported(ModelContext(geometry))
+    assert "exceeds a side" in adapter("deep_lora_compressed", 14).unsupported(ModelContext(geometry))
+    assert adapter("deep_lora_compressed", 12).unsupported(ModelContext(geometry)) is None
     with pytest.raises(ValueError, match="rank 33 must be at most 32 for 32 inputs and 24 outputs"):
         adapter("deep_lora", 33).attach(backbone("llama"), "SEQ_CLS")
 

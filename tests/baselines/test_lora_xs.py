@@ -10,6 +10,7 @@ from torch import nn
 
 from baselines.lora_xs import LoraXsConfig, SingularCore
 from baselines.singular_frames import singular_frames
+from lorta.geometry import ModelContext
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -158,7 +159,7 @@ def test_a_built_model_has_the_count(adapter, backbone):
 
 
 def test_a_rank_above_the_smaller_side_is_refused_before_anything_is_built(adapter, backbone):
-    assert adapter("lora_xs", 25).unsupported(backbone("roberta").geometry) == (
+    assert adapter("lora_xs", 25).unsupported(ModelContext(backbone("roberta").geometry)) == (
         "lora_xs cannot attach to roberta: its rank exceeds the smaller side of a matrix, which has no more singular "
         "values."
     )

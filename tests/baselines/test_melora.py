@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from baselines.melora import MeloraConfig, MiniLoras
+from lorta.geometry import ModelContext
 
 MODELS = ["roberta", "llama"]
 
@@ -100,10 +101,10 @@ def test_the_count_is_that_of_one_lora_of_the_mini_rank(adapter, backbone, rank,
 
 def test_a_number_that_does_not_divide_is_refused_in_a_sentence(adapter, backbone):
     base = backbone("llama")
-    assert adapter("melora", n=5).unsupported(base.geometry) == (
+    assert adapter("melora", n=5).unsupported(ModelContext(base.geometry)) == (
         "melora cannot attach to llama: n must divide the inputs and the outputs of every matrix."
     )
-    assert adapter("melora", n=4).unsupported(base.geometry) is None
+    assert adapter("melora", n=4).unsupported(ModelContext(base.geometry)) is None
     with pytest.raises(ValueError, match=r"q_proj': MELoRA's n = 5 must divide 32 inputs and 24 outputs"):
         adapter("melora", n=5).attach(base, "SEQ_CLS")
 

@@ -6,6 +6,8 @@ Published: the parameter columns of the papers' GLUE tables, printed to two digi
 import pytest
 from test_baseline_counts import BASE, DENSE_HEADS, MODELS, ROBERTA, count
 
+from lorta.geometry import ModelContext
+
 NAMES = ["rslora", "pissa", "loha", "lokr", "oft", "boft", "hra", "vblora", "fourierft", "randlora", "c3a", "shira"]
 NAMES += ["ln_tuning", "prefix_tuning", "prompt_tuning", "miss", "road", "delora", "hira", "gralora", "unilora", "beft"]
 NAMES += ["psoft", "waveft", "pvera", "lora_plus", "peanut", "deft", "glora", "velora", "bd_lora", "mica", "olora"]
@@ -80,7 +82,7 @@ def test_a_built_layer_of_real_width_has_the_count_of_the_closed_form(adapter, b
         pytest.skip("PEFT builds BOFT's permutations as dense matrices, even for the meta device: 1.6 GB a layer")
     family, sizes = MODELS[model_name]
     method, real = adapter(name, 8), backbone(family, device="meta", **sizes | {"num_hidden_layers": 1})
-    if sentence := method.unsupported(real.geometry):
+    if sentence := method.unsupported(ModelContext(real.geometry)):
         assert (name, family) in {("beft", "llama"), ("prompt_tuning", "llama"), ("p_tuning", "llama")}, sentence
         return
     trained, norms, head = count(method.attach(real, "SEQ_CLS"))

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from baselines.boft import BlockDiagonal
 from baselines.lokr import nearest_to_square
 from baselines.prompt_tuning import pooling_layer
+from lorta.geometry import ModelContext
 
 FAMILIES = ["roberta", "bert", "deberta", "llama"]
 FITTED = ["oft", "boft", "vblora", "c3a", "road", "fourierft", "unilora"]
@@ -98,7 +99,7 @@ def test_a_setting_that_depends_on_the_width_follows_its_rule(adapter, backbone,
 )
 def test_a_method_says_why_it_cannot_attach_and_peft_would_fail(adapter, backbone, name, rank, family, sentence):
     method, base = adapter(name, rank), backbone(family)
-    assert method.unsupported(base.geometry) == f"{name} cannot attach to {family}: {sentence}"
+    assert method.unsupported(ModelContext(base.geometry)) == f"{name} cannot attach to {family}: {sentence}"
     with pytest.raises((ValueError, RuntimeError)):
         method.attach(base, "SEQ_CLS").merge_adapter()
 
@@ -106,7 +107,7 @@ def test_a_method_says_why_it_cannot_attach_and_peft_would_fail(adapter, backbon
 def test_hra_refuses_an_odd_rank_at_which_peft_would_change_the_first_output(adapter, backbone, tokens):
     method, base = adapter("hra", 5), backbone("roberta")
     sentence = "its reflections start in pairs that cancel, so the rank must be even."
-    assert method.unsupported(base.geometry) == f"hra cannot attach to roberta: {sentence}"
+    assert method.unsupported(ModelContext(base.geometry)) == f"hra cannot attach to roberta: {sentence}"
     expected = base.model(tokens).logits.detach()
     with pytest.warns(UserWarning, match="symmetric initialization can NOT be performed"):
         model = method.attach(base, "SEQ_CLS").eval()
@@ -216,7 +217,7 @@ def test_padding_changes_nothing_behind_a_prefix(adapter, backbone, tokens, rand
 
 
 def test_the_sentence_about_prompts_on_a_decoder_is_true(adapter, backbone, tokens):
-    sentence = adapter("prompt_tuning").unsupported(backbone("llama").geometry)
+    sentence = adapter("prompt_tuning").unsupported(ModelContext(backbone("llama").geometry))
     assert sentence == (
         "prompt_tuning cannot attach to llama: it classifies from the last token, and PEFT's prompts hide which one "
         "that is in a padded row."

@@ -13,6 +13,7 @@ import baselines.pela.stage as stage_module
 from baselines.pela.adapter import ranks
 from baselines.pela.low_rank import compress
 from baselines.pela.stage import IGNORED, Stage, Words, batches, exercise, feature_loss, recover, with_language_head
+from lorta.geometry import ModelContext
 
 FAMILIES = ["roberta", "bert", "deberta", "llama"]
 MASK = 5
@@ -223,8 +224,8 @@ def test_what_cannot_be_pre_trained_is_refused_in_a_sentence(adapter, base, back
 
 def test_a_ratio_without_rank_is_unsupported_and_a_negative_one_refused(adapter, backbone):
     geometry = backbone("roberta").geometry
-    assert adapter("pela").unsupported(geometry) is None
-    assert replace(adapter("pela"), ratio=13.0).unsupported(geometry) == (
+    assert adapter("pela").unsupported(ModelContext(geometry)) is None
+    assert replace(adapter("pela"), ratio=13.0).unsupported(ModelContext(geometry)) == (
         "pela at ratio 13.0 leaves q, k, v, o no rank: lower adapter.ratio."
     )
     with pytest.raises(ValueError, match=r"ratio must be above 0, got -1\.0"):

@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from baselines.quanta.axes import axes_of, entries
 from baselines.quanta.tuner import Circuit, QuantaConfig
+from lorta.geometry import ModelContext
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 SEVEN_BILLION = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "head_dim": 128}
@@ -82,7 +83,7 @@ def test_the_count_is_the_papers_or_the_formulas(adapter, backbone, family, size
 def test_axes_are_those_of_the_fewest_numbers_and_a_width_without_so_many_is_refused(adapter, backbone):
     assert axes_of(768, 3) == (12, 8, 8)
     assert entries((12, 8, 8)) < entries((16, 8, 6))
-    assert adapter("quanta", axes=5).unsupported(backbone("roberta").geometry) == (
+    assert adapter("quanta", axes=5).unsupported(ModelContext(backbone("roberta").geometry)) == (
         "quanta cannot attach: QuanTA cannot read 24 features as 5 axes: choose fewer."
     )
     with pytest.raises(ValueError, match=r"sizes\['24'\] must be axes that multiply to 24, got \[5, 5\]"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from baselines.selected_parameters import SelectedParameters
+from lorta.geometry import ModelContext
 
 FAMILIES = ["roberta", "bert", "deberta", "llama"]
 HEADS = {"roberta": ("classifier",), "bert": ("classifier",), "deberta": ("pooler", "classifier"), "llama": ("score",)}
@@ -49,11 +50,11 @@ def test_bitfit_counts_the_biases_it_trains(adapter, backbone, family):
 
 
 def test_bitfit_refuses_a_model_without_biases_in_a_sentence(adapter, backbone):
-    assert adapter("bitfit").unsupported(backbone("llama").geometry) == (
+    assert adapter("bitfit").unsupported(ModelContext(backbone("llama").geometry)) == (
         "bitfit trains biases, and llama has none: choose another adapter."
     )
-    assert adapter("bitfit").unsupported(backbone("roberta").geometry) is None
-    assert adapter("full").unsupported(backbone("llama").geometry) is None
+    assert adapter("bitfit").unsupported(ModelContext(backbone("roberta").geometry)) is None
+    assert adapter("full").unsupported(ModelContext(backbone("llama").geometry)) is None
 
 
 @pytest.mark.parametrize("name", ["full", "bitfit", "head_only"])

@@ -17,6 +17,7 @@ from baselines.surm import (
     low_displacement_product,
     symmetric_toeplitz_product,
 )
+from lorta.geometry import ModelContext
 
 sizes = st.integers(1, 17)
 seeds = st.integers(0, 999)
@@ -177,13 +178,13 @@ def test_the_count_on_roberta_base_is_the_closed_form(adapter, backbone, name, r
 
 def test_kronecker_refuses_a_rank_that_does_not_divide(adapter, backbone):
     base = backbone("llama")
-    assert adapter("surm_kronecker", 16).unsupported(base.geometry) == (
+    assert adapter("surm_kronecker", 16).unsupported(ModelContext(base.geometry)) == (
         "surm_kronecker cannot attach to llama: the rank, one side of a Kronecker factor, must divide the inputs and "
         "the outputs of every matrix."
     )
     with pytest.raises(ValueError, match=r"q_proj': SURM's Kronecker r = 16 must divide 32 inputs and 24 outputs"):
         adapter("surm_kronecker", 16).attach(base, "SEQ_CLS")
-    assert all(adapter(f"surm_{other}", 7).unsupported(base.geometry) is None for other in STRUCTURES[:3])
+    assert all(adapter(f"surm_{other}", 7).unsupported(ModelContext(base.geometry)) is None for other in STRUCTURES[:3])
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

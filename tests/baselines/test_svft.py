@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel
 
 from baselines.svft import BandedCore, SvftConfig
+from lorta.geometry import ModelContext
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -93,7 +94,7 @@ def test_a_built_model_has_the_count(adapter, backbone, bandwidth):
 
 
 def test_a_band_wider_than_the_matrix_is_refused(adapter, backbone):
-    assert adapter("svft", bandwidth=25).unsupported(backbone("roberta").geometry) == (
+    assert adapter("svft", bandwidth=25).unsupported(ModelContext(backbone("roberta").geometry)) == (
         "svft cannot attach to roberta: its band is wider than the smaller side of a matrix."
     )
     with pytest.raises(ValueError, match="bandwidth 6 must be at most 5"):

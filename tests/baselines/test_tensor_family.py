@@ -18,7 +18,7 @@ from baselines.metatt import MetattConfig
 from baselines.tensor_family import TensorLinear
 from baselines.tensor_places import describe_all
 from lorta.config.instantiate import build
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.peft_extension.shared_factors import SharedFactorLinear
 
 METHODS = ["lotr", "fact_tt", "fact_tk", "cara", "metatt_4d", "metatt_5d", "tenslora"]
@@ -241,16 +241,16 @@ def test_a_method_that_cannot_attach_says_why(method, backbone):
     family, sizes = MODELS["llama-2-7b"]
     real = backbone(family, device="meta", **sizes).geometry
     for name, title in (("fact_tt", "FacT"), ("fact_tk", "FacT"), ("cara", "CaRA")):
-        sentence = method(name).unsupported(real)
+        sentence = method(name).unsupported(ModelContext(real))
         assert sentence.startswith(
             f"{name} cannot attach: {title} cuts projections into blocks of 4096 inputs and 4096"
         )
-        assert method(name, projections=list("qkvo")).unsupported(real) is None
+        assert method(name, projections=list("qkvo")).unsupported(ModelContext(real)) is None
     assert "MetaTT adapts the projections q, k, v, o, not up" in method("metatt_4d", projections=["up"]).unsupported(
-        real
+        ModelContext(real)
     )
-    assert "between projections of one size" in method("lotr", projections=["q", "up"]).unsupported(real)
-    assert method("lotr", projections=["q", "up"], separate=True).unsupported(real) is None
+    assert "between projections of one size" in method("lotr", projections=["q", "up"]).unsupported(ModelContext(real))
+    assert method("lotr", projections=["q", "up"], separate=True).unsupported(ModelContext(real)) is None
 
 
 @pytest.mark.parametrize(

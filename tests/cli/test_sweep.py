@@ -98,8 +98,8 @@ def test_every_state_has_its_reason(sweep, capsys):
 
 def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
     words, specs, store = sweep
-    inputs = replace(specs[0], fingerprints={**specs[0].fingerprints, "train": "other"})
-    task = specs[1].settings.task | {"protocol": 0}
+    data = replace(specs[0].data, fingerprints={**specs[0].data.fingerprints, "train": "other"})
+    inputs, task = replace(specs[0], data=data), specs[1].settings.task | {"protocol": 0}
     protocol = replace(specs[1], settings=specs[1].settings.model_copy(update={"task": task}))
     for spec in (inputs, protocol):
         store.write(record_of(spec, "success"))

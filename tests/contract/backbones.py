@@ -18,7 +18,7 @@ from lorta.api.adapter import Adapter
 from lorta.config.compose import Problems, compose_cells
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.models.backbone import Backbone
 
 ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
@@ -46,7 +46,7 @@ def task_type(architecture: str) -> str:
 
 def unsupported(method: Adapter, architecture: str) -> str | None:
     """Why the adapter cannot attach to the backbone, or None."""
-    return method.unsupported(backbone(architecture).geometry, task_type(architecture))
+    return method.unsupported(ModelContext(backbone(architecture).geometry, task_type(architecture)))
 
 
 def attach(method: Adapter, architecture: str) -> torch.nn.Module:

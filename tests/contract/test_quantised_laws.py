@@ -16,7 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.models.backbone import Backbone
 from lorta.peft_extension.registry import keep_4_bit_weights_readable
 from tests.contract.backbones import ADAPTERS, adapter, backbone, batch, logits, train_steps
@@ -55,7 +55,7 @@ def loaded(tmp_path_factory):
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_of_a_quantised_base_begins_as_promised_trains_and_can_be_switched_off(loaded, name, bits):
     method = adapter(name)
-    if sentence := method.unsupported(GEOMETRY, "CAUSAL_LM", bits):
+    if sentence := method.unsupported(ModelContext(GEOMETRY, "CAUSAL_LM", bits)):
         pytest.skip(sentence)
     base = Backbone(copy.deepcopy(loaded[bits]), backbone("llama_lm").tokenizer, GEOMETRY, rows=batch())
     expected = logits(base.model)
@@ -109,4 +109,4 @@ def test_an_adapter_of_a_quantised_classifier_trains_or_says_why_not(classifier,
 @pytest.mark.parametrize("bits", BITS)
 def test_what_trains_the_bases_own_weights_says_that_they_are_frozen(bits):
     for name in ("full", "dst", "pela", "bitfit", "sara"):
-        assert len((adapter(name).unsupported(GEOMETRY, "CAUSAL_LM", bits) or "").split()) > 4
+        assert len((adapter(name).unsupported(ModelContext(GEOMETRY, "CAUSAL_LM", bits)) or "").split()) > 4

@@ -20,6 +20,7 @@ from lorta.embedded import tasks
 from lorta.embedded.folds import fold_rows
 from lorta.training import trainer as training
 from lorta.training.checkpoint import Checkpoints
+from lorta.training.context import DataSplits, TrainingContext
 from tests.contract.backbones import adapter, backbone
 from tests.experiments.folding import esmfold
 from tests.training.test_trainer import Padding, settings
@@ -66,7 +67,8 @@ def classify(parts: int, folder: Path, architecture: str, method: str, regressio
     masks = [[1] * len(row) for row in words]
     rows = Dataset.from_dict({"input_ids": words, "attention_mask": masks, "labels": labels})
     base = replace(base, tokenizer=Padding())
-    return train_classifier(model, base, rows, in_parts(parts), 0, [], lambda: 0.0, folder)
+    context = TrainingContext(base, DataSplits(rows, rows), in_parts(parts), 0, folder)
+    return train_classifier(model, context, rows, lambda: 0.0)
 
 
 def instruct(parts: int, folder: Path, tokenizer):
@@ -75,7 +77,8 @@ def instruct(parts: int, folder: Path, tokenizer):
     words = ids(1)
     labels = [[-100] * (row % 3) + word[row % 3 :] for row, word in enumerate(words)]  # parts differ in counted tokens
     rows = Dataset.from_dict({"input_ids": words, "labels": labels})
-    return train_supervised(model, base, rows, in_parts(parts), 0, [], lambda: 0.0, folder)
+    context = TrainingContext(base, DataSplits(rows, rows), in_parts(parts), 0, folder)
+    return train_supervised(model, context, lambda: 0.0)
 
 
 def prefer(parts: int, folder: Path, tokenizer):
@@ -83,9 +86,8 @@ def prefer(parts: int, folder: Path, tokenizer):
     model = adapter("lora", task="dpo").attach(base, "CAUSAL_LM")
     columns = {"prompt_ids": ids(2), "chosen_ids": ids(3), "rejected_ids": ids(4)}
     rows = Dataset.from_dict(columns)
-    return train_preference(
-        model, Reference(None, is_start=True), base, rows, in_parts(parts), 0, [], lambda: 0.0, folder, 0.5
-    )
+    context = TrainingContext(base, DataSplits(rows, rows), in_parts(parts), 0, folder)
+    return train_preference(model, Reference(None, is_start=True), context, lambda: 0.0, 0.5)
 
 
 def fold(parts: int, folder: Path, callbacks=(), **changes):
@@ -97,7 +99,8 @@ def fold(parts: int, folder: Path, callbacks=(), **changes):
     chosen = in_parts(parts, group_by_length=False, **changes)
     weights = LossWeights(**task.losses)
     rows = TargetRows(targets)
-    return train_folding(model, base, rows, batches, weights, 0.9, chosen, 0, callbacks, lambda: 0.0, folder)
+    context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, folder, callbacks)
+    return train_folding(model, context, batches, weights, 0.9, lambda: 0.0)
 
 
 TASKS = {

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.runner.execute import execute
+from lorta.training.context import DataSplits, TrainingContext
 
 CAPS = ("data.max_train_samples=96", "data.max_eval_samples=32")
 
@@ -116,7 +118,6 @@ def test_lorta_learns_preferences_on_a_quantised_base(run, bits):
 
 @pytest.mark.parametrize(("task", "rank", "bits"), [("instruct", 2, "null"), ("dpo", 2, "null"), ("dpo", 4, "4bit")])
 def test_a_saved_adapter_gives_the_predictions_of_its_record_again(run, task, rank, bits, tmp_path):
-    from lorta.api.task import DataSplits
     from lorta.models.locate import find_model
 
     overrides = ("adapter=lorta", f"rank={rank}", f"task={task}")
@@ -127,9 +128,10 @@ def test_a_saved_adapter_gives_the_predictions_of_its_record_again(run, task, ra
     backbone = found.load_backbone(find_model(settings.model), settings.model.dtype)
     plan = found.plan_data(settings.data, "embedded")
     data: DataSplits = found.load_data(plan, settings.data, backbone.tokenizer, tmp_path)
-    backbone.untouched = found.predict_untouched(backbone, data, settings.trainer)
+    context = TrainingContext(backbone, data, settings.trainer, folder=tmp_path)
+    context = replace(context, base_predictions=found.predict_base(context))
     model = build(settings.adapter).load(backbone, "CAUSAL_LM", folder / "adapter")
-    again = found.predict(model, backbone, data, settings.trainer, tmp_path)
+    again = found.predict(model, context)
     assert record.status == "success"
     for before, after in zip(predictions, again, strict=True):
         assert_close(after, before, rtol=1e-5, atol=1e-5)

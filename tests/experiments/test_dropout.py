@@ -23,6 +23,7 @@ from transformers import (
 from experiments.dropout import without_dropout
 from experiments.preference import Reference, train_preference
 from lorta.embedded import tasks
+from lorta.training.context import DataSplits, TrainingContext
 from tests.contract.backbones import adapter, backbone
 from tests.training.test_trainer import settings
 
@@ -103,7 +104,8 @@ def first_loss(folder, disturb=None, **config):
     chosen = settings(max_steps=1, warmup_ratio=0.0)
     rows = Dataset.from_dict(rows)
     reference = Reference(None, is_start=True)
-    return train_preference(model, reference, base, rows, chosen, 0, [], lambda: 0.0, folder, 0.5).history[0]["loss"]
+    context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, folder)
+    return train_preference(model, reference, context, lambda: 0.0, 0.5).history[0]["loss"]
 
 
 def test_a_dropout_that_is_a_number_does_not_move_the_first_loss(tmp_path):

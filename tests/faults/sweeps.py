@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.launch.local import run_all
 from lorta.launch.preload import OF_ALL
@@ -84,3 +86,10 @@ def leftovers(specs: tuple[RunSpec, ...]) -> list[str]:
     """Claims, checkpoints and unfinished files that a finished sweep has no use for."""
     names = [name for spec in specs for name in os.listdir(spec.folder)]
     return [name for name in names if name.startswith((".", "claim", "checkpoint", "progress"))]
+
+
+def with_fault(spec: RunSpec, fault: str) -> RunSpec:
+    """The run with one of the adapters that go wrong, which has a name, and so an identity, of its own."""
+    node = {**spec.settings.adapter, "_target_": f"tests.faults.adapters.{fault}", "name": fault}
+    settings = spec.settings.model_copy(update={"adapter": node})
+    return replace(spec, settings=settings, adapter=build(node))

@@ -1,7 +1,5 @@
 """Whatever a run does, it leaves a record with the class of its failure, and the other runs go on."""
 
-from dataclasses import replace
-
 import pytest
 
 from lorta.config.places import CONF
@@ -9,6 +7,7 @@ from lorta.launch.local import run_all
 from lorta.planning.planner import make_plan
 from lorta.planning.spec import RunSpec
 from lorta.records.store import Store
+from tests.faults.sweeps import with_fault
 
 SETTINGS = ["adapter=head_only", "task=glue/cola", "trainer=smoke"]
 
@@ -22,8 +21,7 @@ def spec(tmp_path):
         (found,) = make_plan([*SETTINGS, *folders, *overrides], False, CONF).specs
         if fault is None:
             return found
-        adapter = found.settings.adapter | {"_target_": f"tests.faults.adapters.{fault}"}
-        return replace(found, settings=found.settings.model_copy(update={"adapter": adapter}))
+        return with_fault(found, fault)
 
     return make
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
 
 import pytest
 from pebble import ProcessExpired
@@ -19,14 +18,8 @@ from lorta.records.store import Store, StoreUnwritable, write_atomically
 from lorta.runner.record_builder import failure_kind
 from lorta.system.preemption import EXIT_STATUS, Preempted, listening
 from lorta.training.recovery import halved, held_bytes, limited_memory, settings_of_checkpoint, with_micro_batch
-from tests.faults.sweeps import plan
+from tests.faults.sweeps import plan, with_fault
 from tests.training.test_trainer import settings
-
-
-def with_fault(spec, fault: str):
-    """The spec with one of the adapters that go wrong."""
-    adapter = spec.settings.adapter | {"_target_": f"tests.faults.adapters.{fault}"}
-    return replace(spec, settings=spec.settings.model_copy(update={"adapter": adapter}))
 
 
 def run(*specs, workers: int = 0):

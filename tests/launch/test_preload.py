@@ -1,18 +1,18 @@
 """What workers share: frozen imports, tokenizers, and base weights that are pages of the model's file."""
 
 import gc
-import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import RobertaForSequenceClassification
 
 from lorta.config.places import CONF
-from lorta.launch import preload as rehearsal
+from lorta.launch import preload
 from lorta.models.backbone import load_classifier
 from lorta.models.locate import ModelFiles
 from lorta.models.tokenizer import keep_tokenizer, load_tokenizer, tokenizer_sha256
@@ -56,34 +56,32 @@ def test_a_tokenizer_that_was_kept_is_handed_out_once():
     assert tokenizer_sha256(first) == tokenizer_sha256(second)
 
 
-def test_the_server_of_workers_rehearses_every_model_of_a_sweep():
-    programme = rehearsal.programme(make_plan(["task=glue/rte,instruct", "adapter=lora,lorta"], True, CONF).specs)
+def test_the_server_of_workers_loads_every_model_of_a_sweep():
+    program = preload.program(make_plan(["task=glue/rte,instruct", "adapter=lora,lorta"], True, CONF).specs)
     code = (
         "import sys, lorta.launch.preload_server, torch\n"
         "from lorta.models import tokenizer\n"
         "models = [name for name in sys.modules if name.startswith('transformers.models.') and '.modeling_' in name]\n"
         "print(len(tokenizer._kept), torch.get_num_threads(), sorted(name.rpartition('_')[2] for name in models))"
     )
-    kept, threads, models = output(code, programme).split(maxsplit=2)
+    kept, threads, models = output(code, program).split(maxsplit=2)
     assert (kept, threads) == ("2", "1")
     assert "'roberta'" in models
     assert "'llama'" in models
 
 
 def test_a_model_that_cannot_be_loaded_stops_no_server():
-    programme = rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs).replace("package:", "nowhere:")
-    assert "nowhere:" in programme
-    assert output("import lorta.launch.preload_server; print('there')", programme) == "there"
+    (spec,) = make_plan(["task=glue/rte"], False, CONF).specs
+    program = preload.program([replace(spec, model=replace(spec.model, location="nowhere"))])
+    assert output("import lorta.launch.preload_server; print('there')", program) == "there"
 
 
 def test_a_module_that_cannot_be_imported_stops_no_server(tmp_path, monkeypatch):
     (tmp_path / "of_an_author.py").write_text("raise RuntimeError('not finished')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    programme = json.loads(rehearsal.programme(make_plan(["task=glue/rte"], False, CONF).specs))
-    programme["modules"].insert(0, "of_an_author")
-    assert (
-        output("import lorta.launch.preload_server, sys; print('peft' in sys.modules)", json.dumps(programme)) == "True"
-    )
+    monkeypatch.setattr(preload, "OF_ALL", ("of_an_author", *preload.OF_ALL))
+    program = preload.program(make_plan(["task=glue/rte"], False, CONF).specs)
+    assert output("import lorta.launch.preload_server, sys; print('peft' in sys.modules)", program) == "True"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -103,10 +101,10 @@ def test_beside_a_gpu_workers_import_torch_themselves(tmp_path):
     assert output(code) == "success False"
 
 
-def output(code: str, programme: str | None = None) -> str:
+def output(code: str, program: str | None = None) -> str:
     """What a Python process of its own prints."""
-    more = {} if programme is None else {rehearsal.VARIABLE: programme}
-    found = {name: value for name, value in os.environ.items() if name != rehearsal.VARIABLE}
+    more = {} if program is None else {preload.VARIABLE: program}
+    found = {name: value for name, value in os.environ.items() if name != preload.VARIABLE}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env={**found, **more})
     return done.stdout.strip()

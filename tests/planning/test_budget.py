@@ -12,10 +12,9 @@ from lorta.cli.main import main as lorta
 from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
-from lorta.config.settings import RunSettings
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import free_key, nearest, solve
-from lorta.planning.planner import cell_parameters, make_plan
+from lorta.planning.planner import make_plan
 from lorta.planning.requests import as_asked, off
 from lorta.records.record import Budget, RunRecord
 from lorta.reporting.tables import to_markdown
@@ -36,11 +35,14 @@ def cell_of(*words):
 @pytest.mark.parametrize("name", group_options(CONF)["adapter"])
 def test_no_other_value_of_the_free_key_is_nearer(name):
     cell = cell_of(f"adapter={name}", "budget=700")
-    key = free_key(build(cell.config["adapter"]))
-    found = solve(cell, RunSettings.model_validate(cell.config), TINY, "SEQ_CLS")
+    as_it_is = build(cell.config["adapter"])
+    key = free_key(as_it_is)
+    found = solve(cell, as_it_is, ModelContext(TINY, "SEQ_CLS"), 700)
     methods = [build(cell.node("adapter", key, value)) for value in range(1, LARGEST_TRIED)] if key else []
     methods = methods[1:] if name == "boft" else methods  # its smallest block is of two
-    counts = [method.parameters(TINY) for method in methods if method.unsupported(TINY, "SEQ_CLS") is None]
+    counts = [
+        method.parameters(TINY) for method in methods if method.unsupported(ModelContext(TINY, "SEQ_CLS")) is None
+    ]
     if len(set(counts)) < 2:
         assert found.key is None
     else:
@@ -67,7 +69,7 @@ def test_a_budget_and_what_it_amounts_to_are_one_run(adapter, typed):
     (given,) = make_plan([f"adapter={adapter}", typed, "task=glue/rte"], False, CONF).specs
     assert asked.signature == given.signature
     assert sorted(asked.overrides) == sorted(given.overrides)  # so that the run can be composed again from its record
-    assert cell_parameters(given) == asked.budgets[0].achieved
+    assert given.parameters == asked.budgets[0].achieved
 
 
 def test_a_sweep_of_budgets_is_one_of_ranks_and_seeds_share_the_work():
@@ -127,7 +129,7 @@ def test_another_key_can_be_left_free_on_the_command_line():
     words = ["adapter=loretta_adp", "rank=2", "adapter.budget_param=adapter.config.bottleneck", "budget=3k"]
     (spec,) = make_plan(words, False, CONF).specs
     assert (spec.settings.rank, spec.budgets[0].key) == (2, "adapter.config.bottleneck")
-    assert cell_parameters(spec) == spec.budgets[0].achieved
+    assert spec.parameters == spec.budgets[0].achieved
 
 
 def test_rates_that_were_searched_at_other_sizes_do_not_count_as_searched():

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, set_seed
 from experiments.classification import train_classifier
 from lorta.system.preemption import Preempted, listening
 from lorta.training.checkpoint import Checkpoints, stateless
+from lorta.training.context import DataSplits, TrainingContext
 from tests.contract.backbones import ADAPTERS, adapter, backbone
 from tests.training.test_trainer import Padding, settings
 
@@ -64,12 +65,14 @@ def train(name: str, folder: Path, every: int | None, stop: int = -1, signal_ins
     tuned = method(name)
     model = tuned.attach(base, "SEQ_CLS")
     checkpoints = Checkpoints(folder / "checkpoint", {}, every, None)
-    callbacks = [*tuned.callbacks(), StopAt(stop, signal_instead), checkpoints]
-    assert stateless(callbacks[:-1]) == []
+    callbacks = [*tuned.callbacks(), StopAt(stop, signal_instead)]
+    assert stateless(callbacks) == []
     values = {"lr_scheduler_type": "cosine", "head_learning_rate": 1e-2} | changes
     base = replace(base, tokenizer=Padding())
     scores = lambda: float(sum(weight.sum() for weight in model.parameters() if weight.requires_grad))  # noqa: E731
-    outcome = train_classifier(model, base, rows, settings(**values), 0, callbacks, scores, folder / "run")
+    splits, own = DataSplits(rows, rows), settings(**values)
+    context = TrainingContext(base, splits, own, 0, folder / "run", callbacks, checkpoints)
+    outcome = train_classifier(model, context, rows, scores)
     tuned.save(model, folder / "adapter")
     files = {file.name: file.read_bytes() for file in sorted((folder / "adapter").iterdir())}
     counts = (outcome.tokens, outcome.samples, outcome.padded_fraction, outcome.steps, outcome.best_epoch)

@@ -11,6 +11,7 @@ from transformers import DataCollatorWithPadding
 from experiments.classification import train_classifier
 from lorta.config.settings import TrainerSettings
 from lorta.training.callbacks import CountingCollator, TrainingDiverged, Watch
+from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.metering import Stopwatch, is_head, quantile
 from lorta.training.trainer import OwnDataOrder, parameter_groups
 from tests.contract.backbones import adapter, backbone
@@ -66,7 +67,8 @@ def train(rows, folder, name="lora", score=lambda: 0.0, **changes):
     base = backbone("roberta")
     model = adapter(name).attach(base, "SEQ_CLS")
     base = replace(base, tokenizer=Padding())
-    outcome = train_classifier(model, base, rows, settings(**changes), 0, [], score, folder)
+    context = TrainingContext(base, DataSplits(rows, rows), settings(**changes), 0, folder)
+    outcome = train_classifier(model, context, rows, score)
     return model, outcome
 
 
@@ -85,7 +87,7 @@ def test_a_part_of_a_name_can_have_a_rate_of_its_own():
     base = backbone("roberta")
     method = replace(adapter("lora"), rate_factors={"lora_B": 16.0})  # LoRA+
     model = method.attach(base, "SEQ_CLS")
-    groups = parameter_groups(model, base.geometry.architecture, settings())
+    groups = parameter_groups(model, base.geometry.architecture, settings(), method.rate_factors)
     names = {id(weight): name for name, weight in model.named_parameters()}
     assert [group["lr"] for group in groups] == [1e-2, 16e-2, 1e-3]
     assert all("lora_A" in names[id(weight)] for weight in groups[0]["params"])
@@ -95,9 +97,9 @@ def test_a_part_of_a_name_can_have_a_rate_of_its_own():
 
 def test_a_rate_for_no_weight_is_refused():
     base = backbone("roberta")
-    model = replace(adapter("lora"), rate_factors={"lora_C": 16.0}).attach(base, "SEQ_CLS")
+    model = adapter("lora").attach(base, "SEQ_CLS")
     with pytest.raises(ValueError, match="rate_factors: no trained weight has lora_C in its name"):
-        parameter_groups(model, base.geometry.architecture, settings())
+        parameter_groups(model, base.geometry.architecture, settings(), {"lora_C": 16.0})
 
 
 def test_an_adapter_with_weights_needs_a_rate():
@@ -145,16 +147,9 @@ def test_the_best_epoch_comes_back(rows, tmp_path):
 
     base = backbone("roberta")
     watched = adapter("lora").attach(base, "SEQ_CLS")
-    train_classifier(
-        watched,
-        replace(base, tokenizer=Padding()),
-        rows,
-        settings(selection="best", num_train_epochs=3.0),
-        0,
-        [],
-        remember,
-        tmp_path / "seen",
-    )
+    base, chosen = replace(base, tokenizer=Padding()), settings(selection="best", num_train_epochs=3.0)
+    context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, tmp_path / "seen")
+    train_classifier(watched, context, rows, remember)
     assert outcome.best_epoch == 2.0
     assert all(torch.equal(weight, seen[1][name]) for name, weight in kept.items())
     assert not all(torch.equal(weight, seen[2][name]) for name, weight in kept.items())

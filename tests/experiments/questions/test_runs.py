@@ -83,7 +83,7 @@ def test_a_reloaded_run_predicts_what_the_run_predicted(run, small):
     again = reload_run(folder, CONF, [f"model.path={small}"])
     plan = again.task.plan_data(again.settings.data, "embedded")
     data = again.task.load_data(plan, again.settings.data, again.backbone.tokenizer, folder)
-    predictions = again.task.predict(again.model, again.backbone, data, again.settings.trainer, folder)
+    predictions = again.task.predict(again.model, again.context(data, folder))
     for kept, made in zip(rows(folder), predictions, strict=True):
         assert made["scores"] == pytest.approx(kept["scores"], abs=1e-5)
 
