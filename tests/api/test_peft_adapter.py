@@ -86,7 +86,7 @@ def test_a_broken_expression_is_reported_with_its_file(key):
 def test_planning_with_any_adapter_loads_no_torch():
     code = f"""
 import sys, pathlib, yaml
-from lorta.geometry import Geometry
+from lorta.geometry import Geometry, ModelContext
 from lorta.config.instantiate import build
 for file in pathlib.Path("conf/adapter").glob("*.yaml"):
     method = build(yaml.safe_load(file.read_text().replace("${{rank}}", "4")))
