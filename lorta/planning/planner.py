@@ -200,6 +200,7 @@ class _Planner:
         adapter, task, geometry = spec.adapter, spec.task, spec.geometry
         if task.peft_task_type == "CAUSAL_LM" and not geometry.architecture.causal:
             return f"task={task.name} needs a decoder, {geometry.model_type} is none: model=tiny_llama, for example."
+        model = spec.settings.model
         if model.quantization is not None and not task.supports_quantization:
             return f"task={task.name} has no {model.quantization} models: set model.quantization=null."
         if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
