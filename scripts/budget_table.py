@@ -14,7 +14,7 @@ from pathlib import Path
 from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
-from lorta.config.settings import RunSettings
+from lorta.config.settings import read_count
 from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import solve
 from lorta.planning.requests import off
@@ -42,8 +42,7 @@ def rows_of(name: str, budgets: Sequence[str], geometry: Geometry) -> list[tuple
         (cell,) = compose_cells(parse_overrides(words, False, CONF, Problems()), CONF, problems := Problems())
         if problems:
             raise SystemExit("\n".join(problems))
-        settings = RunSettings.model_validate(cell.config)
-        size = solve(cell, build(settings.adapter), ModelContext(geometry), settings.budget or 0)
+        size = solve(cell, build(cell.config["adapter"]), ModelContext(geometry), read_count(cell.config["budget"]))
         distance = "" if size.distance is None else f"{size.distance:+.1%}"
         key = "" if size.key is None else size.key.rpartition(".")[2]
         found.append((name, size.asked, key, size.value, size.achieved, distance, _remark(size)))

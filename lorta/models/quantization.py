@@ -16,7 +16,9 @@ def quantization_settings(bits: Quantization | None, compute: Any, head: Sequenc
         return None
     from transformers import BitsAndBytesConfig
 
-    spared = {"llm_int8_skip_modules": list(head)} if head else {}  # of 4 bits as well, in spite of its name
+    spared: dict[str, Any] = (
+        {"llm_int8_skip_modules": list(head)} if head else {}
+    )  # of 4 bits as well, in spite of its name
     if bits == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, **spared)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute, **spared)
