@@ -22,19 +22,6 @@ def saved(name, adapter, backbone, tokens, randomise, tmp_path):
     return tmp_path, model(tokens).logits.detach()
 
 
-@pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
-def test_a_checkpoint_loads_under_another_name_and_with_little_memory(saved, backbone, tokens, low_cpu_mem_usage):
-    folder, expected = saved
-    torch.manual_seed(1)
-    base = backbone("llama").model
-    model = PeftModel.from_pretrained(base, folder, adapter_name="one", low_cpu_mem_usage=low_cpu_mem_usage)
-    torch.testing.assert_close(model(tokens).logits, expected)
-    model.load_adapter(folder, "two", low_cpu_mem_usage=low_cpu_mem_usage)
-    model.set_adapter("two")
-    assert not [path for path, weight in model.named_parameters() if weight.is_meta]
-    torch.testing.assert_close(model(tokens).logits, expected)
-
-
 def test_rows_of_one_batch_use_the_adapters_they_name(saved, backbone, tokens):
     folder, expected = saved
     plain = backbone("llama").model(tokens).logits
