@@ -10,6 +10,7 @@ train's last core and bias, as LoRA does with B.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -82,9 +83,14 @@ class LorettaRepConfig(LorettaConfig):
 
 @dataclass
 class LorettaAdpConfig(LorettaConfig):
-    """LoRETTA_adp: a bottleneck behind each target, with biases and a residual connection."""
+    """LoRETTA_adp: a bottleneck behind each target, with biases and a residual connection.
+
+    Before those targets whose last name is in `before`: the released mapping puts three into a Llama's layer, before
+    gate_proj and up_proj and behind down_proj, where the paper's counts have two.
+    """
 
     bottleneck: int = 64
+    before: list[str] | None = None
     activation: str = "relu"  # the experiments' choice; the package's own default is tanh
 
     def __post_init__(self) -> None:
@@ -161,10 +167,10 @@ class LorettaRepLayer(AdditiveTunerLayer):
 
 
 class LorettaAdpLayer(nn.Module, BaseTunerLayer):
-    """A linear layer and, behind it, each active adapter's bottleneck with its residual connection."""
+    """A linear layer and, behind or before it, each active adapter's bottleneck with its residual connection."""
 
     adapter_layer_names = ("loretta_adp_branch",)
-    other_param_names = ("activation",)
+    other_param_names = ("activation", "before")
 
     def __init__(self, base_layer: nn.Linear, adapter_name: str, config: LorettaAdpConfig) -> None:
         super().__init__()
@@ -172,34 +178,39 @@ class LorettaAdpLayer(nn.Module, BaseTunerLayer):
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.loretta_adp_branch = nn.ModuleDict()
         self.activation: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.before: dict[str, bool] = {}
         self._disable_adapters, self.merged_adapters, self._active_adapter = False, [], adapter_name
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: LorettaAdpConfig) -> None:
         """Add an adapter, or start it afresh."""
-        width = cast(nn.Linear, self.get_base_layer()).out_features
+        base, self.before[adapter_name] = cast(nn.Linear, self.get_base_layer()), bool(config.before)
+        width = base.in_features if config.before else base.out_features
         self.loretta_adp_branch[adapter_name] = Branch(config, width, config.bottleneck, width, bias=True)
         self.activation[adapter_name] = ACTIVATIONS[config.activation]
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the base layer's output after the active adapters' bottlenecks."""
+        """Return the base layer's output, with the active adapters' bottlenecks before and behind it."""
         names = kwargs.pop("adapter_names", None)
-        result = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
-            return result
+            return self.base_layer(x, *args, **kwargs)
         if names is not None:
             check_rows(self, x, names)
-            return apply_by_row(result, names, self._behind)
-        return self._behind(result, self.active_adapters)
+        result = self.base_layer(self._through(x, names, before=True), *args, **kwargs)
+        return self._through(result, names, before=False)
 
-    def _behind(self, result: Tensor, adapters: list[str]) -> Tensor:
-        """Return the base layer's output after the bottlenecks of these adapters."""
-        for name in adapters:
-            if name in self.loretta_adp_branch:
-                result = result + self.loretta_adp_branch[name](result, self.activation[name]).to(result.dtype)
-        return result
+    def _through(self, x: Tensor, names: list[str] | None, before: bool) -> Tensor:
+        """Return x after the bottlenecks that stand before, or behind, the base layer; `names` are those of rows."""
+
+        def bottlenecks(rows: Tensor, adapters: list[str]) -> Tensor:
+            for name in adapters:
+                if name in self.loretta_adp_branch and self.before[name] == before:
+                    rows = rows + self.loretta_adp_branch[name](rows, self.activation[name]).to(rows.dtype)
+            return rows
+
+        return bottlenecks(x, self.active_adapters) if names is None else apply_by_row(x, names, bottlenecks)
 
 
 class LorettaRepModel(LinearTuner):
@@ -214,6 +225,20 @@ class LorettaAdpModel(LinearTuner):
 
     prefix = "loretta_adp_"
     tuner_layer_cls = LorettaAdpLayer
+
+    def _create_and_replace(
+        self,
+        peft_config: LorettaAdpConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        *args: Any,
+        **more: Any,
+    ) -> None:
+        placed = copy(peft_config)  # `before` then says whether this one target's bottleneck stands before it
+        placed.before = [target_name] if target_name in (peft_config.before or ()) else None
+        super()._create_and_replace(cast(Any, placed), adapter_name, target, target_name, *args, **more)
+        peft_config.shapes = placed.shapes
 
     def _check_merge_allowed(self) -> None:
         raise NotImplementedError(

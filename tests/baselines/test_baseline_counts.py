@@ -3,6 +3,8 @@
 Sources: the papers' tables for LoRA, VeRA, BitFit and LoRETTA; IA3's formula layers * (d_k + d_v + d_ff); arithmetic.
 """
 
+from dataclasses import replace
+
 import pytest
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -86,6 +88,20 @@ def test_loretta_has_the_published_count_of_cores_and_norms(attached, name, rank
     assert method.parameters(geometry) == cores
     if rank == 5:
         assert head == TRAIN_HEADS[model_name]
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [({}, 585_120), ({"projections": ["gate", "up", "down"], "before": ["gate_proj", "up_proj"]}, 877_680)],
+)
+def test_loretta_adp_on_llama_2_13b_counts_the_papers_places_or_the_released_ones(adapter, backbone, places, expected):
+    sizes = {"hidden_size": 5120, "num_hidden_layers": 1, "num_attention_heads": 40, "head_dim": 128}
+    sizes |= {"num_key_value_heads": 40, "intermediate_size": 13824}
+    real, before = backbone("llama", device="meta", **sizes), {key: places[key] for key in places if key == "before"}
+    method = adapter("loretta_adp", 5, **before)
+    method = replace(method, projections=places.get("projections", method.projections), norms=False)
+    trained = [weight for path, weight in method.attach(real, "SEQ_CLS").named_parameters() if "loretta_adp_" in path]
+    assert 40 * method.parameters(real.geometry) == 40 * sum(weight.numel() for weight in trained) == expected
 
 
 @pytest.mark.parametrize(("name", "total"), [("loretta_rep", 69_626), ("loretta_adp", 99_194)])

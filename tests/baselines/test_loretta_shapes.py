@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.loretta.shapes import RELEASED_SHAPES, core_shapes, split_side, tensor_shape
+from baselines.loretta.shapes import RELEASED_SHAPES, core_shapes, split_side, tensor_shape, train_parameters
 
 
 @pytest.mark.parametrize("sides", RELEASED_SHAPES)
 def test_a_released_list_multiplies_to_its_matrix(sides):
     assert math.prod(RELEASED_SHAPES[sides]) == sides[0] * sides[1]
     assert tensor_shape(*sides) == tensor_shape(*sides[::-1]) == RELEASED_SHAPES[sides]
+
+
+def test_a_matrix_of_768_by_16_has_the_released_count():
+    assert train_parameters(768, 16, {"tensor_rank": 5}) == train_parameters(16, 768, {"tensor_rank": 5}) == 780
 
 
 def test_the_rule_for_other_sizes_reproduces_the_released_lists_of_width_768():

@@ -281,3 +281,19 @@ def test_a_wrong_setting_is_refused_with_its_value(config_class, settings, messa
 def test_a_target_that_is_no_linear_layer_is_refused_by_name(backbone):
     with pytest.raises(TypeError, match=r"embeddings\.word_embeddings' is a Embedding"):
         get_peft_model(backbone("roberta").model, LorettaRepConfig(target_modules=["word_embeddings"]))
+
+
+def test_a_bottleneck_stands_before_the_targets_that_are_named_so(backbone, tokens, randomise, tmp_path):
+    base = backbone("llama")
+    config = LorettaAdpConfig(target_modules=["gate_proj", "down_proj"], before=["gate_proj"], bottleneck=4)
+    model = get_peft_model(base.model, config).eval()
+    randomise(model)
+    layer = model.base_model.model.model.layers[0].mlp.gate_proj
+    behind = model.base_model.model.model.layers[0].mlp.down_proj
+    x, branch = torch.randn(2, 32), layer.loretta_adp_branch["default"]
+    torch.testing.assert_close(layer(x), layer.base_layer(x + branch(x, torch.relu)))
+    y, branch = behind.base_layer(x), behind.loretta_adp_branch["default"]
+    torch.testing.assert_close(behind(x), y + branch(y, torch.relu))
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(backbone("llama").model, tmp_path)
+    torch.testing.assert_close(again(tokens).logits, model(tokens).logits)
