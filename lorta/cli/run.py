@@ -12,7 +12,7 @@ from lorta.planning.lr_search import settled
 from lorta.planning.planner import Plan, make_plan
 from lorta.planning.requests import as_asked, budget_sentences, waiting_sentences
 from lorta.planning.spec import RunSpec
-from lorta.records.store import Store, StoreUnwritable
+from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 
@@ -170,7 +170,11 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.launch.progress import outcome
     from lorta.planning.titles import title
 
-    found = [(store.read(spec.run_id), spec) for spec in plan.specs]
+    found = [(store.last(spec.run_id), spec) for spec in plan.specs]
+    lacking = [spec.run_id for record, spec in found if record is None]
+    _say_what_lacks(lacking, len(plan.specs), store, console)
+    if len(lacking) == len(plan.specs):
+        return 1
     records = without_score_failed(as_asked(record, spec) for record, spec in found if record is not None)
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
@@ -188,4 +192,20 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
         console.print(text, markup=False)
     for record in failed:
         console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
-    return 1 if failed else 0
+    return 1 if failed or lacking else 0
+
+
+def _say_what_lacks(lacking: Sequence[str], planned: int, store: Store, console: Console) -> None:
+    """Say which runs that were just done have no record that can be read, and what to do."""
+    absent = 0
+    for run_id in lacking:
+        try:
+            absent += store.read(run_id) is None
+        except UNREADABLE as error:
+            console.print(f"left out: {store.folder(run_id)}: {error}; move it away", markup=False)
+    if absent:
+        console.print(
+            f"{absent} of {planned} runs have no record in {store.root}: was it deleted meanwhile? "
+            "Start the same command again",
+            markup=False,
+        )

@@ -174,7 +174,7 @@ def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, 
         return None
     runtime = found.runs[0].settings.runtime
     store = Store(runtime.runs)
-    read = [(store.read(spec.run_id), spec) for spec in found.runs]
+    read = [(store.last(spec.run_id), spec) for spec in found.runs]
     records = [as_asked(record, spec) for record, spec in read if record is not None]
     return records, store, parsed.name or runtime.name, len(found.runs) + len(found.waiting) - len(records)
 

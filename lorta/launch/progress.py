@@ -77,7 +77,7 @@ class Sweep:
         for signature, path in self._left.items():
             try:
                 state = json.loads(path.read_text())
-            except (FileNotFoundError, ValueError):  # not started yet, or just ended
+            except (OSError, ValueError):  # not started yet, just ended, or a damaged folder
                 continue
             found[signature] = state["step"], state["max_steps"]
         return found

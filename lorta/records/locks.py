@@ -99,7 +99,7 @@ def on_this_machine(process: Holder) -> bool:
 def _claims(folder: Path) -> list[Path]:
     try:
         paths = [Path(entry) for entry in os.scandir(folder) if NAME.fullmatch(entry.name)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(paths, key=_number)
 

@@ -25,6 +25,7 @@ MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNREADABLE = (ValueError, OSError, RecursionError)  # torn, foreign, no file, nested too deep
 
 
 class StoreUnwritable(OSError):
@@ -71,6 +72,8 @@ class Store:
     def read(self, run_id: str) -> RunRecord | None:
         """Return a run's record, or None when there is none. Raises ValueError for a torn or foreign file."""
         path = self.folder(run_id) / RECORD_NAME
+        if path.parent.is_file():
+            raise ValueError(f"{path.parent} must be a run's folder, and is a file.")
         if not path.exists():
             return None
         record = RunRecord.from_json(path.read_text(encoding="utf-8"), str(path))
@@ -87,7 +90,7 @@ class Store:
         """Return a run's record, None where there is none that can be read."""
         try:
             return self.read(run_id)
-        except ValueError:
+        except UNREADABLE:
             return None
 
     def tidy(self, run_id: str) -> None:
@@ -107,7 +110,7 @@ class Store:
             try:
                 if record := self.read(path.parent.name):
                     found.append(record)
-            except (ValueError, OSError) as error:
+            except UNREADABLE as error:
                 problems.append(f"  {path}: {error}")
         if problems:
             warnings.warn("left out what is no record:\n" + "\n".join(problems), stacklevel=2)

@@ -10,7 +10,7 @@ from lorta.planning.spec import RunSpec
 from lorta.records.locks import Claim, take
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Status
-from lorta.records.store import Store, writing
+from lorta.records.store import Store, StoreUnwritable
 from lorta.system.preemption import Preempted, listening
 
 ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
@@ -28,19 +28,30 @@ def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
 def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
     """Run a spec and return its record, another sweep's if it ended since.
 
-    None while someone else is at it, and when asked to leave before there was anything to keep. Raises StoreUnwritable.
+    None while someone else is at it, and when asked to leave before there was anything to keep. Any other error of the
+    operating system is this run's failure. Raises StoreUnwritable.
     """
     try:
         with listening():
             return _claimed(spec, attempts_before)
     except Preempted:
         return None
+    except OSError as error:  # outside of execute's own handling: the run's folder is damaged, or the store is
+        return _unrecorded(spec, attempts_before, error)
+
+
+def _unrecorded(spec: RunSpec, attempts_before: int, error: OSError) -> RunRecord | None:
+    from lorta.runner.os_errors import infra_message, require_store
+
+    require_store(error, Store(spec.settings.runtime.runs))
+    message = infra_message(error, spec.settings.runtime)
+    failure = Failure(kind="infra", type=type(error).__name__, message=message, phase="unknown")
+    return lost(spec, attempts_before, "failed", failure)
 
 
 def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
     store = Store(spec.settings.runtime.runs)
-    with writing(folder := store.folder(spec.run_id)):
-        claim = take(folder)
+    claim = take(store.folder(spec.run_id))
     if claim is None:
         return None
     with claim:
@@ -58,20 +69,31 @@ def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
 
 
 def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRecord | None:
-    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already."""
+    """Write the record of an attempt whose process is gone; None when another sweep has gone on with it already.
+
+    A run's folder that takes no record costs the record only: it is returned all the same. Raises StoreUnwritable.
+    """
+    store = Store(spec.settings.runtime.runs)
+    try:
+        claim = take(store.folder(spec.run_id))
+        if claim is None:
+            return None
+        with claim:
+            record = _ended(spec, before, store.last(spec.run_id), status, failure)
+            store.write(record)
+            return record
+    except StoreUnwritable:
+        raise
+    except OSError:  # a file in place of the folder, a folder in place of the record
+        return _ended(spec, before, None, status, failure)
+
+
+def _ended(spec: RunSpec, before: int, record: RunRecord | None, status: Status, failure: Failure) -> RunRecord:
     from lorta.runner.record_builder import first_record, now
 
-    store = Store(spec.settings.runtime.runs)
-    claim = take(store.folder(spec.run_id))
-    if claim is None:
-        return None
-    with claim:
-        record = store.last(spec.run_id)
-        if record is None or record.attempt <= before:  # it died before its first record
-            record = replace(first_record(spec), attempt=before + 1)
-        record = replace(record, status=status, failure=failure, ended_at=now())
-        store.write(record)
-    return record
+    if record is None or record.attempt <= before:  # it died before its first record
+        record = replace(first_record(spec), attempt=before + 1)
+    return replace(record, status=status, failure=failure, ended_at=now())
 
 
 def skip(spec: RunSpec, sentence: str) -> None:
@@ -79,4 +101,9 @@ def skip(spec: RunSpec, sentence: str) -> None:
     from lorta.runner.record_builder import first_record, now
 
     store = Store(spec.settings.runtime.runs)
-    store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))
+    try:
+        store.write(replace(first_record(spec), status="skipped", reason=sentence, ended_at=now()))
+    except StoreUnwritable:
+        raise
+    except OSError:  # a damaged folder, which the sweep's end tells of
+        return

@@ -18,8 +18,9 @@ from lorta.models.locate import ModelFiles, find_model, most_tokens
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Score, Status, Tracking
-from lorta.records.store import PROGRESS_NAME, Store, write_atomically, writing
+from lorta.records.store import PROGRESS_NAME, Store, write_atomically
 from lorta.runner import record_builder as describe
+from lorta.runner.os_errors import infra_message, require_store
 from lorta.system import provenance
 from lorta.system.environment import environment_problems
 from lorta.system.preemption import Preempted
@@ -103,9 +104,8 @@ def _try(
         return _preempted(run, left), None
     except Exception as error:
         full = describe.out_of_memory(error)
-        with writing(store.root):  # a full disk, wherever it was met
-            if isinstance(error, OSError) and not full:
-                raise
+        if not full:
+            require_store(error, store)
         # what went well before goes wrong in a second start when memory has not all come back: less may still fit
         smaller = halved(trainer) if full and (again or run.watch.current == "train") else None
         if smaller is None:
@@ -136,10 +136,12 @@ def _device() -> str:
 
 def _failed(run: "_Run", error: Exception) -> RunRecord:
     write_atomically(run.folder / TRACEBACK, traceback.format_exc())
+    kind = describe.failure_kind(error, run.watch.current)
+    said = str(error) or type(error).__name__
     failure = Failure(
-        kind=describe.failure_kind(error, run.watch.current),
+        kind=kind,
         type=type(error).__name__,
-        message=str(error) or type(error).__name__,
+        message=infra_message(error, run.settings.runtime) if kind == "infra" else said,
         phase=run.watch.current,
         step=getattr(error, "step", None),
         traceback_file=TRACEBACK,

@@ -30,6 +30,7 @@ from lorta.records.sections import (
     Throughput,
     Timing,
 )
+from lorta.runner.os_errors import NO_SPACE, os_error_behind
 from lorta.system import provenance
 from lorta.system.slurm_jobs import this_job
 from lorta.training.metering import Stopwatch, rounded, weights_in
@@ -223,7 +224,7 @@ def failure_kind(error: Exception, phase: str) -> FailureKind:
         return "infra"
     if isinstance(error, ArithmeticError):
         return "nan"
-    if isinstance(error, OSError):
+    if os_error_behind(error) is not None or NO_SPACE.search(str(error)):
         return "infra"
     kinds: dict[str, FailureKind] = {"data": "data", "setup": "config"}
     return kinds.get(phase, "bug") if isinstance(error, ValueError) else "bug"

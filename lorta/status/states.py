@@ -68,7 +68,7 @@ def glance(folder: Path) -> Glance | None:
     """Return the record in a run's folder; None where there is none or it is torn."""
     try:
         values = from_json((folder / RECORD_NAME).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError, RecursionError):  # one damaged folder hides no other
         return None
     return Glance(folder, values) if isinstance(values, dict) else None
 

@@ -1,5 +1,6 @@
 """Adapters that go wrong, each in one way; named as `_target_` by the tests of this folder."""
 
+import errno
 import os
 import signal
 import time
@@ -107,3 +108,13 @@ class SecondStartFails(WithoutPrimitive):
         type(self).starts += 1
         if type(self).starts == 2:
             raise MemoryError
+
+
+class MeetsOSError(Faulty):
+    """Meets an error of the operating system; `error` is its number, then its path where the error has one."""
+
+    error: tuple[int, ...] | tuple[int, str] = (errno.EIO,)
+
+    def go_wrong(self, model: torch.nn.Module) -> None:
+        number, *path = self.error
+        raise OSError(number, os.strerror(number), *path)
