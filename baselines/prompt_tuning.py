@@ -13,9 +13,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 OFF = "prompt_is_off"
+PAST_LENGTHS = ("past_key_values_length", "cache_length")  # transformers up to 5.23, and from 5.24
 
 
 def read_behind_prompt(model: Any) -> None:
@@ -35,15 +37,27 @@ def read_behind_prompt(model: Any) -> None:
 
 
 def number_from_the_text(model: Any) -> None:
-    """Make the text behind a prefix of keys and values keep its positions; a decoder's rotary ones are left alone."""
+    """Make the text behind a prefix of keys and values keep its positions; a decoder's rotary ones are left alone.
 
-    def forget(_: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-        return arguments, options | ({"past_key_values_length": 0} if "past_key_values_length" in options else {})
-
+    The model's forward raises RuntimeError where its embeddings are told the prefix's length under no known name.
+    """
     for module in _with_positions(model.get_base_model()):
-        _hook(module, forget)
+        _hook(module, _without_past)
     if model.active_peft_config.task_type != "CAUSAL_LM":
         model.disable_adapter = partial(disabled, model)
+
+
+def _without_past(
+    module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    known = [name for name in PAST_LENGTHS if name in options]
+    if not known:  # positions would be those behind the prefix, without a word
+        raise RuntimeError(
+            f"transformers {transformers.__version__} calls {type(module).__name__} with {', '.join(options) or 'no'} "
+            f"options, and prefix tuning needs {' or '.join(PAST_LENGTHS)} among them to keep the text's positions: "
+            "install the pinned transformers, or add the new name to PAST_LENGTHS in baselines/prompt_tuning.py."
+        )
+    return arguments, options | dict.fromkeys(known, 0)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 from torch.testing import assert_close
 
+from baselines.prompt_tuning import PAST_LENGTHS
+
 PAIRS = [(name, family) for name in ("prompt_tuning", "p_tuning") for family in ("roberta", "bert", "deberta")]
 PAIRS += [("prefix_tuning", family) for family in ("roberta", "bert")]  # DeBERTa takes no past keys
 
@@ -36,3 +38,32 @@ def test_pefts_own_context_still_fails_on_a_prompted_classifier(backbone):
     model = get_peft_model(backbone("roberta").model, config)
     with pytest.raises(UnboundLocalError), model.disable_adapter():  # when this passes no more, drop `disabled`
         pass
+
+
+def renamed(model, name):
+    """Let the model's embeddings get the prefix's length under another name."""
+
+    def rename(_, arguments, options):
+        return arguments, {name if key in PAST_LENGTHS else key: value for key, value in options.items()}
+
+    model.roberta.embeddings.register_forward_pre_hook(rename, with_kwargs=True)
+
+
+def test_a_prefix_whose_length_comes_under_an_unknown_name_is_refused(adapter, backbone, tokens):
+    base = backbone("roberta")
+    renamed(base.model, "prefix_length")
+    model = adapter("prefix_tuning", num_virtual_tokens=5).attach(base, "SEQ_CLS").eval()
+    with pytest.raises(RuntimeError, match=r"RobertaEmbeddings.*past_key_values_length or cache_length"):
+        model(tokens)
+
+
+def test_the_name_of_the_next_transformers_is_known(adapter, backbone, tokens):
+    base, seen = backbone("roberta"), {}
+    renamed(base.model, "cache_length")
+    model = adapter("prefix_tuning", num_virtual_tokens=5).attach(base, "SEQ_CLS").eval()
+    base.model.roberta.embeddings.register_forward_pre_hook(
+        lambda _, arguments, options: seen.update(options), with_kwargs=True
+    )
+    with pytest.raises(TypeError, match="cache_length"):  # of this release, which does not know that name
+        model(tokens)
+    assert seen["cache_length"] == 0
