@@ -90,7 +90,7 @@ def prefer(parts: int, folder: Path, tokenizer):
     return train_preference(model, Reference(None, is_start=True), context, lambda: 0.0, 0.5)
 
 
-def fold(parts: int, folder: Path, callbacks=(), **changes):
+def fold(parts: int, folder: Path, callbacks=(), checkpoints=None, **changes):
     task, base = esmfold.task_and_backbone()
     torch.manual_seed(0)
     model = esmfold.adapter("adapter=lora", "rank=2").attach(base, task.peft_task_type)
@@ -99,7 +99,7 @@ def fold(parts: int, folder: Path, callbacks=(), **changes):
     chosen = in_parts(parts, group_by_length=False, **changes)
     weights = LossWeights(**task.losses)
     rows = TargetRows(targets)
-    context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, folder, callbacks)
+    context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, folder, callbacks, checkpoints)
     return train_folding(model, context, batches, weights, 0.9, lambda: 0.0)
 
 
@@ -149,14 +149,14 @@ class StopAt(TrainerCallback):
 
 
 def test_a_resumed_run_goes_on_with_the_crops_and_recycles_that_it_would_have_had(tmp_path):
-    def history(folder, *callbacks):
-        return fold(2, tmp_path / folder, callbacks, num_train_epochs=2.0).history
+    def history(folder, checkpoints=None, *callbacks):
+        return fold(2, tmp_path / folder, callbacks, checkpoints, num_train_epochs=2.0).history
 
     whole = history("whole")
     for every in (1, 2):  # within an epoch, and at its end
         folder = tmp_path / str(every)
         with pytest.raises(KeyboardInterrupt):
-            history(folder, StopAt(every), Checkpoints(folder / "checkpoint", {}, every, None))
+            history(folder, Checkpoints(folder / "checkpoint", {}, every, None), StopAt(every))
         again = Checkpoints(folder / "checkpoint", {}, every, None)
         assert again.step == every
         assert history(folder, again) == whole
