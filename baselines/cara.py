@@ -80,8 +80,8 @@ class CaraLinear(TensorLinear):
     def bias(self, adapter: str, device: torch.device | None = None) -> Tensor | None:
         """Return one adapter's update of the layer's bias, (outputs,), scaling included; None for q, k and v."""
         factors = self.named_factors(adapter, device)
-        found = [factors[f"bias_{role}"] for role in self.position[adapter].roles if role not in READERS]
-        return self.scaling[adapter] * torch.cat(found) if found else None
+        biases = [factors[f"bias_{role}"] for role in self.position[adapter].roles if role not in READERS]
+        return self.scaling[adapter] * torch.cat(biases) if biases else None
 
     def update(self, x: Tensor, adapter: str) -> Tensor:
         """Return one adapter's update of the output."""
@@ -185,21 +185,21 @@ class CaraModel(TensorModel):
         """Return factors as released: `inputs`, `block_wide`, biases 0; slots Xavier normal; the others orthogonal."""
         described, rank = config.described, config.r
         readers, others = cara_parts(described)
-        found: dict[str, Tensor] = {}
+        factors: dict[str, Tensor] = {}
         if readers:
-            found["slots"] = nn.init.xavier_normal_(torch.empty(len(slots_of(described, readers)), rank))
-            found["inputs"] = torch.zeros(described["hidden"], rank)
+            factors["slots"] = nn.init.xavier_normal_(torch.empty(len(slots_of(described, readers)), rank))
+            factors["inputs"] = torch.zeros(described["hidden"], rank)
             for name in ("heads", "head_dim"):
-                found[name] = nn.init.orthogonal_(torch.empty(described[name], rank))
-            found["weights"] = _initial_weights(config)
+                factors[name] = nn.init.orthogonal_(torch.empty(described[name], rank))
+            factors["weights"] = _initial_weights(config)
         if others:
             thin, wide = cara_block(described)
             count = first_blocks(described, others, (thin, wide))[-1, ""]
-            found["block_slots"] = nn.init.xavier_normal_(torch.empty(count, rank))
-            found["block_wide"] = torch.zeros(wide, rank)
-            found["block_thin"] = nn.init.orthogonal_(torch.empty(thin, rank))
-            found["block_weights"] = _initial_weights(config)
-        return found | {
+            factors["block_slots"] = nn.init.xavier_normal_(torch.empty(count, rank))
+            factors["block_wide"] = torch.zeros(wide, rank)
+            factors["block_thin"] = nn.init.orthogonal_(torch.empty(thin, rank))
+            factors["block_weights"] = _initial_weights(config)
+        return factors | {
             f"bias_{role}": torch.zeros(widths(described, role)[1]) for role in roles_of(described) if role in others
         }
 

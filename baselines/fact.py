@@ -97,14 +97,14 @@ class FactModel(TensorModel):
         """Return factors as released: output 0, the other linear layers of torch's default, Tucker's Xavier uniform."""
         inputs, outputs = block_widths("FacT", config.described, ROLES)
         count, rank = first_blocks(config.described, ROLES, (inputs, outputs))[-1, ""], config.r
-        found = {
+        factors = {
             "input": torch.empty(rank, inputs).uniform_(-(inputs**-0.5), inputs**-0.5),
             "output": torch.zeros(outputs, rank),
         }
         if config.form == "tt":
-            return found | {"cores": _initial_cores(config, torch.empty(count, rank, rank))}
+            return factors | {"cores": _initial_cores(config, torch.empty(count, rank, rank))}
         core, slices = torch.empty(rank, rank, rank), torch.empty(rank, count)
-        return found | {"core": nn.init.xavier_uniform_(core), "slices": nn.init.xavier_uniform_(slices)}
+        return factors | {"core": nn.init.xavier_uniform_(core), "slices": nn.init.xavier_uniform_(slices)}
 
 
 def _initial_cores(config: FactConfig, cores: Tensor) -> Tensor:

@@ -75,11 +75,11 @@ class LotrModel(TensorModel):
         pairs = {"": common_widths("LoTR", described)} if not config.separate else {}
         if config.separate:
             pairs = {f"_{role}": widths(described, role, grouped=True) for role in roles_of(described)}
-        found = {"core": torch.zeros(len(slots_of(described, ROLES)), config.r, config.r)}
+        factors = {"core": torch.zeros(len(slots_of(described, ROLES)), config.r, config.r)}
         for end, (inputs, outputs) in pairs.items():
-            found["left" + end] = torch.randn(outputs, config.r)
-            found["right" + end] = torch.randn(inputs, config.r)
-        return found
+            factors["left" + end] = torch.randn(outputs, config.r)
+            factors["right" + end] = torch.randn(inputs, config.r)
+        return factors
 
 
 register_tuner("lotr", LotrConfig, LotrModel, LotrModel.prefix)

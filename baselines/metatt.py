@@ -97,12 +97,12 @@ class MetattModel(TensorModel):
         if config.order == "5d":
             sizes["heads"] = described["heads"]
             outputs //= described["heads"]
-        found = {"first": torch.zeros(inputs, rank)}
+        cores = {"first": torch.zeros(inputs, rank)}
         if config.init == "normal":
-            found |= {name: torch.randn(size, rank, rank) * rank**-0.5 for name, size in sizes.items()}
-            return found | {"last": torch.randn(rank, outputs) * rank**-0.5}
-        found |= {name: torch.eye(rank).repeat(size, 1, 1) for name, size in sizes.items()}
-        return found | {"last": torch.eye(rank, outputs)}
+            cores |= {name: torch.randn(size, rank, rank) * rank**-0.5 for name, size in sizes.items()}
+            return cores | {"last": torch.randn(rank, outputs) * rank**-0.5}
+        cores |= {name: torch.eye(rank).repeat(size, 1, 1) for name, size in sizes.items()}
+        return cores | {"last": torch.eye(rank, outputs)}
 
 
 def _take_saved_rank(model: MetattModel, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
@@ -142,21 +142,21 @@ def compress(cores: list[Tensor], rank: int) -> list[Tensor]:
 def sweep(model: MetattModel, adapter: str, rank: int) -> list[torch.nn.Parameter]:
     """Lower the rank of one adapter in place; return its cores. Raises ValueError for a rank that cannot be reached."""
     config = cast(MetattConfig, model.peft_config[adapter])
-    found = {name: getattr(model, model.prefix + name)[adapter] for name in CORES[config.order]}
-    largest = min(config.r, *found["first"].shape, *found["last"].shape)
+    chain = {name: getattr(model, model.prefix + name)[adapter] for name in CORES[config.order]}
+    largest = min(config.r, *chain["first"].shape, *chain["last"].shape)
     if not 1 <= rank <= largest:
         raise ValueError(f"MetaTT sweeps: the rank must be from 1 to {largest}, got {rank}.")
     train = [
-        found["first"][None],
-        *(core.transpose(0, 1) for core in list(found.values())[1:-1]),
-        found["last"][..., None],
+        chain["first"][None],
+        *(core.transpose(0, 1) for core in list(chain.values())[1:-1]),
+        chain["last"][..., None],
     ]
     cores = compress([core.double() for core in train], rank)
     cores = [cores[0][0], *(core.transpose(0, 1) for core in cores[1:-1]), cores[-1][..., 0]]
-    for parameter, core in zip(found.values(), cores, strict=True):
+    for parameter, core in zip(chain.values(), cores, strict=True):
         parameter.data, parameter.grad = core.to(parameter.dtype).contiguous(), None
     config.r = rank
-    return list(found.values())
+    return list(chain.values())
 
 
 class Sweeps(TrainerCallback):

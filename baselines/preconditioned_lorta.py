@@ -88,7 +88,7 @@ class Preconditioning(TrainerCallback):
 def adapter_factors(model: nn.Module) -> list[dict[str, Tensor]]:
     """Return the five factors of each active LoRTA adapter by name."""
     (tuner,) = [module for module in model.modules() if isinstance(module, LortaModel)]
-    found = []
+    factors = []
     for adapter in tuner.active_adapters:
         present = [name for name in FACTORS if adapter in getattr(tuner, PREFIX + name)]
         if set(present) != set(NAMES):
@@ -96,5 +96,5 @@ def adapter_factors(model: nn.Module) -> list[dict[str, Tensor]]:
                 f"preconditioned LoRTA needs the factors {', '.join(NAMES)} alone, adapter '{adapter}' has "
                 f"{', '.join(present)}: adapt q, k, v and o only."
             )
-        found.append({name: getattr(tuner, PREFIX + name)[adapter] for name in NAMES})
-    return found
+        factors.append({name: getattr(tuner, PREFIX + name)[adapter] for name in NAMES})
+    return factors

@@ -119,9 +119,9 @@ def _text_first(length: int) -> Any:
 def pooling_layer(model: nn.Module) -> nn.Module:
     """Return the module that takes the first token: a pooler where the model has one, else its `classifier`."""
     poolers = [module for path, module in model.named_modules() if path.split(".")[-1] == "pooler"]
-    found = poolers[0] if poolers else getattr(model, "classifier", None)
-    if found is None:
+    pooler = poolers[0] if poolers else getattr(model, "classifier", None)
+    if pooler is None:
         raise ValueError(
             f"{type(model).__name__} has neither a pooler nor a classifier: prompt tuning has nothing to read."
         )
-    return found
+    return pooler

@@ -107,13 +107,13 @@ class TensloraModel(TensorModel):
         """Return factors by `init`; the core, in CP form the input factor, starts at 0, as released."""
         tensors, sizes = tenslora_modes(config.described, config.modes)
         ranks = tenslora_ranks(config.factorization, len(sizes), config.r, config.ranks)
-        found = {
+        factors = {
             name: torch.stack([_draw(torch.empty(size, rank), config, ranks) for _ in range(tensors)])
             for (name, size), rank in zip(sizes.items(), ranks, strict=True)
         }
         if config.factorization == "cp":
-            return found | {"input": torch.zeros_like(found["input"])}
-        return found | {"core": torch.zeros(tensors, *ranks)}
+            return factors | {"input": torch.zeros_like(factors["input"])}
+        return factors | {"core": torch.zeros(tensors, *ranks)}
 
 
 def _draw(factor: Tensor, config: TensloraConfig, ranks: list[int]) -> Tensor:

@@ -201,10 +201,10 @@ class TensorModel(SharedFactorModel):
 
     def _check_shape(self, described: Mapping[str, Any], path: str, module: nn.Module) -> None:
         try:
-            found = features(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module)
+            shape = features(module.get_base_layer() if isinstance(module, BaseTunerLayer) else module)
         except TypeError as error:
             raise TypeError(f"{self.title} adapts linear layers; {path}: {error}") from error
         sides = [widths(described, role, grouped=True) for role in self._locate(path)[1]]
         needed = sides[0][0], sum(outputs for _, outputs in sides)
-        if found != needed:
-            raise ValueError(f"{path} has {found} inputs and outputs, but the model's configuration says {needed}.")
+        if shape != needed:
+            raise ValueError(f"{path} has {shape} inputs and outputs, but the model's configuration says {needed}.")

@@ -19,14 +19,16 @@ WIDTHS = ("hidden", "heads", "kv_heads", "head_dim", "intermediate")
 
 def describe(geometry: Geometry, layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return `described` for the layers in which each role is adapted."""
-    found: dict[str, Any] = {name: getattr(geometry, name) for name in WIDTHS}
-    return found | {"layers": {role: sorted(layers[role]) for role in ROLES if role in layers}}
+    description: dict[str, Any] = {name: getattr(geometry, name) for name in WIDTHS}
+    return description | {"layers": {role: sorted(layers[role]) for role in ROLES if role in layers}}
 
 
 def describe_all(geometry: Geometry, projections: Sequence[str]) -> dict[str, Any]:
     """Return `described` for roles that are adapted in every layer."""
     paths = {role: geometry.architecture.paths(role) for role in geometry.roles(projections)}
-    return describe(geometry, {role: range(sum(geometry.stack_sizes[: len(found)])) for role, found in paths.items()})
+    return describe(
+        geometry, {role: range(sum(geometry.stack_sizes[: len(of_role)])) for role, of_role in paths.items()}
+    )
 
 
 def roles_of(described: Mapping[str, Any]) -> list[str]:
@@ -57,9 +59,9 @@ def widths(described: Mapping[str, Any], role: str, grouped: bool = False) -> tu
 
 def common_widths(method: str, described: Mapping[str, Any]) -> tuple[int, int]:
     """Return the (inputs, outputs) that all adapted projections have. Raises ValueError where they differ."""
-    found = {role: widths(described, role) for role in roles_of(described)}
-    first = next(iter(found.values()))
-    for role, sides in found.items():
+    widths_of = {role: widths(described, role) for role in roles_of(described)}
+    first = next(iter(widths_of.values()))
+    for role, sides in widths_of.items():
         if sides != first:
             raise ValueError(
                 f"{method} shares its factors between projections of one size, but {roles_of(described)[0]} has "
@@ -109,12 +111,12 @@ def first_blocks(
     described: Mapping[str, Any], roles: Sequence[str], block: tuple[int, int]
 ) -> dict[tuple[int, str], int]:
     """Return the number of the first block of every slot, and at (-1, "") how many blocks there are."""
-    found, count = {}, 0
+    blocks, count = {}, 0
     for slot in slots_of(described, roles):
-        found[slot] = count
+        blocks[slot] = count
         across, along = block_grid(described, slot[1], block)
         count += across * along
-    return found | {(-1, ""): count}
+    return blocks | {(-1, ""): count}
 
 
 def lotr_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:

@@ -55,11 +55,11 @@ def _median(rows: Sequence[Saved], column: str) -> str:
 
 def _published() -> list[str]:
     """Return the published times: copies only, of another model's adapters, on a GPU that is not named."""
-    found = lines(load("lorta"), "transfer_times")
-    table = found[0].table
+    ledger = lines(load("lorta"), "transfer_times")
+    table = ledger[0].table
     body = [
         (line.row.method, str(line.row.rank), *(_text(line.row.scores.get(name)) for name in table.columns))
-        for line in found
+        for line in ledger
     ]
     shown = TextTable(("method", "rank", *table.columns), tuple(body))
     note = " ".join(str(table.note).split())

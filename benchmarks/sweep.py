@@ -40,8 +40,8 @@ def measure_sweep(workers: int, seeds: int, words: list[str]) -> tuple[int, floa
         times = [record.time for record in Store(f"{folder}/runs").records() if record.time]
         again = seconds(folder, *cells, f"runtime.workers={workers}", *words)
     count, total = len(times), wall * workers
-    work = sum((found.train_s or 0) + (found.eval_s or 0) for found in times)
-    inside = sum(found.wall_s or 0 for found in times)
+    work = sum((timing.train_s or 0) + (timing.eval_s or 0) for timing in times)
+    inside = sum(timing.wall_s or 0 for timing in times)
     print(f"{count} runs with {workers} workers: {wall:.1f} s, {wall / count:.2f} s a run")
     print(f"worker seconds a run: training, scoring {work / count:.2f}, loading, saving {(inside - work) / count:.2f}")
     print(f"  and {(total - inside) / count:.2f} outside of runs, start and report included")

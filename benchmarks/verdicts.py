@@ -60,8 +60,8 @@ def print_clusters() -> None:
         generator, codes = np.random.default_rng(1), np.repeat(np.arange(len(sizes)), sizes)
         items = np.repeat(generator.normal(0, 8, (STUDIES, 1, len(sizes))), sizes, axis=-1)
         items = items + generator.normal(0, 4, (STUDIES, 5, len(codes)))
-        found = [Difference(items.mean(axis=-1), item_variance(items, of)) for of in (codes, None)]
-        shares = [100 * np.mean(np.abs(of.mean) > half_width(of, 0.025)) for of in found]
+        differences = [Difference(items.mean(axis=-1), item_variance(items, of)) for of in (codes, None)]
+        shares = [100 * np.mean(np.abs(of.mean) > half_width(of, 0.025)) for of in differences]
         print(f"| {what} | {shares[0]:.1f} | {shares[1]:.1f} |")
 
 

@@ -25,18 +25,18 @@ def memory_of(workers: int, overrides: list[str]) -> float:
         places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
         seeds = ",".join(map(str, range(workers)))
         words = [*places, "-m", *CELL, f"seed={seeds}", f"runtime.workers={workers}", *overrides]
-        sweep, found = subprocess.Popen([sys.executable, str(RUN), *words], stdout=subprocess.DEVNULL), [0.0]
+        sweep, peak = subprocess.Popen([sys.executable, str(RUN), *words], stdout=subprocess.DEVNULL), [0.0]
         try:
             while sweep.poll() is None and len(list(Path(folder).glob(f"runs/*/{PROGRESS_NAME}"))) < workers:
                 time.sleep(1)
             for _ in range(SAMPLES):
                 family = [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]
-                found.append(sum(process.memory_full_info().pss for process in family) / 2**20)
+                peak.append(sum(process.memory_full_info().pss for process in family) / 2**20)
                 time.sleep(1)
         finally:
             sweep.terminate()
             sweep.wait()
-    return max(found)
+    return max(peak)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def logits(
     collate = DataCollatorWithPadding(tokenizer)
     columns = {name: rows[name][:] for name in MODEL_COLUMNS if name in rows.column_names}  # lists: a Column is slow
     order = sorted(range(len(rows)), key=lambda index: len(columns["input_ids"][index]))
-    found: list[list[float]] = [[] for _ in order]
+    outputs_of: list[list[float]] = [[] for _ in order]
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch: Any = collate([{name: column[index] for name, column in columns.items()} for index in chosen])
@@ -46,5 +46,5 @@ def logits(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(**batch).logits.float().cpu().tolist()
         for index, row in zip(chosen, outputs, strict=True):
-            found[index] = row
-    return found
+            outputs_of[index] = row
+    return outputs_of

@@ -68,9 +68,9 @@ class DpoTask(Task):
     def problem(self, row: Any) -> str | None:
         """Return what is wrong with a row, or None."""
         asked = next((name for name in QUESTIONS if isinstance(row, dict) and name in row), QUESTIONS[0])
-        found = text_problem(row, (asked, *ANSWERS), optional=("system",))
-        same = found is None and row["chosen"] == row["rejected"]
-        return "chosen and rejected are the same text" if same else found
+        wrong = text_problem(row, (asked, *ANSWERS), optional=("system",))
+        same = wrong is None and row["chosen"] == row["rejected"]
+        return "chosen and rejected are the same text" if same else wrong
 
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every line of local files. Raises ValueError, one problem a line."""
@@ -162,13 +162,13 @@ class DpoTask(Task):
             "reward_accuracy": [float(margin > 0) for margin in margins],
             "reward_margin": margins,
             "loss": [_loss(margin) for margin in margins],
-            **{f"reward_{answer}": found for answer, found in rewards.items()},
+            **{f"reward_{answer}": numbers for answer, numbers in rewards.items()},
             **{
                 f"log_probability_{answer}": [row[f"{answer}_log_probability"] for row in predictions]
                 for answer in ANSWERS
             },
         }
-        return {name: _mean(found, n) for name, found in values.items()}
+        return {name: _mean(numbers, n) for name, numbers in values.items()}
 
 
 def _cut(
@@ -183,9 +183,14 @@ def _cut(
         if shared >= max_length or chosen == rejected:
             dropped[PROMPT_TOO_LONG if shared >= max_length else EQUAL_ANSWERS] += 1
             continue
-        found = {"prompt_ids": pair[0].prompt[:shared], "chosen_ids": chosen, "rejected_ids": rejected, "idx": idx}
+        values_of = {
+            "prompt_ids": pair[0].prompt[:shared],
+            "chosen_ids": chosen,
+            "rejected_ids": rejected,
+            "idx": idx,
+        }
         for name, values in columns.items():
-            values.append(found[name])
+            values.append(values_of[name])
     return columns, dropped
 
 

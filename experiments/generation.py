@@ -65,7 +65,7 @@ def write(
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    found: dict[int, Written] = {}
+    answers: dict[int, Written] = {}
     torch.manual_seed(seed)
     with _settings_of_our_own(model, tokenizer, settings), torch.no_grad():
         for start in range(0, len(order), settings.batch_size):
@@ -74,17 +74,17 @@ def write(
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 rows: Any = model.generate(**batch, **_stop(tokenizer, settings))  # pyright: ignore[reportCallIssue]
             width = batch["input_ids"].shape[1]
-            found |= {
+            answers |= {
                 i: _read(row, tokenizer, settings) for i, row in zip(chosen, rows[:, width:].tolist(), strict=True)
             }
-    return [found[index] for index in range(len(prompts))]
+    return [answers[index] for index in range(len(prompts))]
 
 
 def _pad_id(tokenizer: Any, settings: Generation) -> int:
-    found = settings.pad_token_id if settings.pad_token_id is not None else tokenizer.pad_token_id
-    if found is None:
+    token = settings.pad_token_id if settings.pad_token_id is not None else tokenizer.pad_token_id
+    if token is None:
         raise ValueError("generation.pad_token_id=null and the tokenizer has no padding token: give a number")
-    return int(found)
+    return int(token)
 
 
 @contextmanager

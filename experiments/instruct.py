@@ -111,9 +111,9 @@ class InstructTask(Task):
             request = Request(row["instruction"], row.get("input") or "")
             encoded = encode(self.template, request, row["output"], "", tokenizer)
             if len(encoded.prompt) < max_length:
-                found = labelled(encoded, max_length, on_prompt) | {"idx": idx}
+                encoded_row = labelled(encoded, max_length, on_prompt) | {"idx": idx}
                 for name, values in columns.items():
-                    values.append(found[name])
+                    values.append(encoded_row[name])
         return columns
 
     def predict_base(self, context: TrainingContext) -> "list[AnswerScore]":
@@ -159,11 +159,11 @@ class InstructTask(Task):
             sums = [row[f"{prefix}log_probability"] for row in predictions]
             if None in sums or not tokens:
                 reason = "the backbone was not evaluated" if tokens else "no answer token"
-                found = dict.fromkeys(("loss", "perplexity", "token_accuracy"), Score(value=None, n=n, reason=reason))
+                made = dict.fromkeys(("loss", "perplexity", "token_accuracy"), Score(value=None, n=n, reason=reason))
             else:
                 right = sum(row[f"{prefix}correct"] for row in predictions)
-                found = _means(-math.fsum(sums) / tokens, right / tokens, n)
-            scores |= {f"{prefix}{name}": value for name, value in found.items()}
+                made = _means(-math.fsum(sums) / tokens, right / tokens, n)
+            scores |= {f"{prefix}{name}": value for name, value in made.items()}
         return scores
 
 

@@ -76,11 +76,11 @@ class PreferenceTrainer(OwnDataOrder, DPOTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return TRL's loss. Raises ValueError where training does not begin as the reference, although it should."""
-        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not self._start_is_checked and self.state.global_step == 0:
-            self._check_start(float(found[0] if return_outputs else found), model)
+            self._check_start(float(result[0] if return_outputs else result), model)
         self._start_is_checked = True
-        return found
+        return result
 
     def _check_start(self, loss: float, model: nn.Module) -> None:
         exact = not self.args.bf16 and all(weight.dtype == torch.float32 for weight in model.parameters())
@@ -140,8 +140,8 @@ def reference_for(model: nn.Module, padding: int, rows: Any, base: BaseScores, p
     def sums() -> torch.Tensor:
         return _sums(pair_scores(model, padding, _probe(rows), PROBE_ROWS, precision))
 
-    def is_backbone(found: torch.Tensor) -> bool:
-        return torch.allclose(found, _sums(base.probe), rtol=TOLERANCE, atol=TOLERANCE)
+    def is_backbone(sums_now: torch.Tensor) -> bool:
+        return torch.allclose(sums_now, _sums(base.probe), rtol=TOLERANCE, atol=TOLERANCE)
 
     disable: Any = getattr(model, "disable_adapter", None)
     with disable() if disable else nullcontext():

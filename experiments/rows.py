@@ -105,8 +105,8 @@ def plan_local(
         try:
             file = local_file(folder, name, split)
             prints[use] = hashlib.sha256(file.read_bytes()).hexdigest()
-            found, counts[use] = _file_problems(file, columns, keep)
-            problems += found
+            of_file, counts[use] = _file_problems(file, columns, keep)
+            problems += of_file
         except ValueError as error:
             problems.append(str(error))
     if problems:

@@ -95,14 +95,14 @@ def answer_scores(
     collate = DataCollatorForLanguageModeling(padding)
     columns = {name: rows[name][:] for name in ("input_ids", "labels")}
     order = sorted(range(len(rows)), key=lambda index: len(columns["input_ids"][index]))
-    found: dict[int, AnswerScore] = {}
+    scores_of: dict[int, AnswerScore] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = collate([{name: column[index] for name, column in columns.items()} for index in chosen])
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             scores = _batch_scores(model, {name: tensor.to(device) for name, tensor in batch.items()})
-        found |= dict(zip(chosen, scores, strict=True))
-    return [found[index] for index in range(len(order))]
+        scores_of |= dict(zip(chosen, scores, strict=True))
+    return [scores_of[index] for index in range(len(order))]
 
 
 def _batch_scores(model: nn.Module, batch: dict[str, torch.Tensor]) -> list[AnswerScore]:

@@ -87,9 +87,9 @@ def read_texts(
     for number, row in enumerate(rows):
         if problem := check.problem(row):
             raise ValueError(f"{source.hub_id}@{source.revision}, kept row {number}: {problem}")
-    found = held_out(rows, source)[split]
+    of_split = held_out(rows, source)[split]
     dropped = len(read) - len(rows) if split == "train" else 0
-    return found, RowCount(len(found) + dropped).without(KEEP, dropped)
+    return of_split, RowCount(len(of_split) + dropped).without(KEEP, dropped)
 
 
 def some_left(columns: dict[str, list[Any]], count: RowCount, max_length: int) -> dict[str, list[Any]]:

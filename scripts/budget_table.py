@@ -14,7 +14,7 @@ from pathlib import Path
 from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
-from lorta.config.settings import read_count
+from lorta.config.settings import RunSettings
 from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import solve
 from lorta.planning.requests import off
@@ -36,17 +36,18 @@ rest as in `conf/adapter`. {far} of {rows} sizes are more than 10% off what was 
 
 def rows_of(name: str, budgets: Sequence[str], geometry: Geometry) -> list[tuple[object, ...]]:
     """Return one row a budget for an adapter of `conf/adapter`."""
-    found: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for budget in budgets:
         words = [f"adapter={name}", f"budget={budget}"]
         (cell,) = compose_cells(parse_overrides(words, False, CONF, Problems()), CONF, problems := Problems())
         if problems:
             raise SystemExit("\n".join(problems))
-        size = solve(cell, build(cell.config["adapter"]), ModelContext(geometry), read_count(cell.config["budget"]))
+        count = RunSettings.model_validate(cell.config).budget or 0
+        size = solve(cell, build(cell.config["adapter"]), ModelContext(geometry), count)
         distance = "" if size.distance is None else f"{size.distance:+.1%}"
         key = "" if size.key is None else size.key.rpartition(".")[2]
-        found.append((name, size.asked, key, size.value, size.achieved, distance, _remark(size)))
-    return found
+        rows.append((name, size.asked, key, size.value, size.achieved, distance, _remark(size)))
+    return rows
 
 
 def _remark(size: Budget) -> str:

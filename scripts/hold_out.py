@@ -14,9 +14,9 @@ from experiments.rows import local_file
 
 def holdout(root: Path, target: Path, task: str, rows: int) -> None:
     """Write TASK/train.jsonl and TASK/validation.jsonl (`rows` rows) below `target`; the task alone fixes the draw."""
-    found = [row for _, row in read_lines(local_file(root, task, "train"))]
-    random.Random(f"lorta hold-out {task}").shuffle(found)
-    for split, part in (("validation", found[:rows]), ("train", found[rows:])):
+    all_rows = [row for _, row in read_lines(local_file(root, task, "train"))]
+    random.Random(f"lorta hold-out {task}").shuffle(all_rows)
+    for split, part in (("validation", all_rows[:rows]), ("train", all_rows[rows:])):
         file = target / task / f"{split}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{json.dumps(row)}\n" for row in part))

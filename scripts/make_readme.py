@@ -13,10 +13,10 @@ MARKED = re.compile(r"(<!-- headline: \w+ -->\n).*?(<!-- end of headline -->)", 
 
 def headline(report: str) -> str:
     """Return a report's first table without the numbers of its notes. Raises ValueError when there is none."""
-    found = re.search(r"(?:^\|.*\n)+", report, flags=re.MULTILINE)
-    if found is None:
+    match = re.search(r"(?:^\|.*\n)+", report, flags=re.MULTILINE)
+    if match is None:
         raise ValueError(f"results/reports/{HEADLINE}.md has no table: run `make tables`")
-    return re.sub(r" \[\d+\](?= \|)", "", found.group(0))
+    return re.sub(r" \[\d+\](?= \|)", "", match.group(0))
 
 
 def main() -> None:

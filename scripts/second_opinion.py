@@ -28,13 +28,13 @@ def main() -> int:
     try:
         run = reload_run(arguments.run, CONF, arguments.words)
         if arguments.tasks is None:
-            found = own_questions(run, arguments.run / "second_opinion")
+            opinion = own_questions(run, arguments.run / "second_opinion")
         else:
-            found = run_tasks(run, arguments.tasks.split(","), arguments.include)
+            opinion = run_tasks(run, arguments.tasks.split(","), arguments.include)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(found, indent=2))
+    print(json.dumps(opinion, indent=2))
     return 0
 
 

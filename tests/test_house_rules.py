@@ -38,5 +38,16 @@ def test_every_package_says_what_it_holds(package):
     assert ast.get_docstring(ast.parse((package / "__init__.py").read_text())), f"{package}: no docstring"
 
 
+def test_no_value_is_called_by_how_it_came():
+    """The name says what a value is, so `found` is none."""
+    named = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in CODE
+        for node in ast.walk(ast.parse(file.read_text()))
+        if "found" in (getattr(node, "id", None), getattr(node, "arg", None))
+    ]
+    assert named == []
+
+
 def test_scripts_are_thin():
-    assert [file.name for file in (ROOT / "scripts").glob("*.py") if _lines(file) > 80] == []
+    assert [file.name for file in (ROOT / "scripts").glob("*.py") if _lines(file) > 90] == []

@@ -116,9 +116,9 @@ class DynamicSubsetLayer(nn.Module, BaseTunerLayer):
         """Make room first: only the file knows how many positions there are."""
         for buffers, part in ((getattr(self, name), name) for name in self.other_param_names):
             for adapter in list(buffers):
-                found = state_dict.get(f"{prefix}{part}.{adapter}")
-                if found is not None:
-                    buffers[adapter] = torch.empty_like(found, device=buffers[adapter].device)
+                tensor = state_dict.get(f"{prefix}{part}.{adapter}")
+                if tensor is not None:
+                    buffers[adapter] = torch.empty_like(tensor, device=buffers[adapter].device)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _get_available_adapters(self) -> set[str]:

@@ -102,11 +102,11 @@ def split_side(size: int, largest: int = LARGEST_FACTOR) -> tuple[int, ...]:
 
 def factorisations(size: int, smallest: int, largest: int) -> list[tuple[int, ...]]:
     """Return all rising tuples of factors within the two bounds whose product is `size`."""
-    found = [(size,)] if smallest <= size <= largest else []
+    shapes = [(size,)] if smallest <= size <= largest else []
     for factor in range(smallest, min(math.isqrt(size), largest) + 1):
         if size % factor == 0:
-            found += [(factor, *rest) for rest in factorisations(size // factor, factor, largest)]
-    return found or ([()] if size == 1 else [])
+            shapes += [(factor, *rest) for rest in factorisations(size // factor, factor, largest)]
+    return shapes or ([()] if size == 1 else [])
 
 
 def _largest_prime(size: int) -> int:

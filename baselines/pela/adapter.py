@@ -32,8 +32,8 @@ def ranks(geometry: Geometry, ratio: float) -> dict[str, int]:
 
 def projection_weights(geometry: Geometry, ratio: float) -> int:
     """Return how many weights all low-rank pairs have together, biases excluded."""
-    found = ranks(geometry, ratio)
-    pairs = ((rank, geometry.module_shapes(geometry.architecture.sharing(role))) for role, rank in found.items())
+    rank_of = ranks(geometry, ratio)
+    pairs = ((rank, geometry.module_shapes(geometry.architecture.sharing(role))) for role, rank in rank_of.items())
     return sum(rank * (inputs + outputs) for rank, shapes in pairs for inputs, outputs in shapes)
 
 

@@ -193,17 +193,17 @@ def stage_loss(
 ) -> Tensor:
     """Return the weighted sum of the feature loss and, with a language head, the model's own loss, of a batch."""
     labels = {"labels": targets} if has_head and bool((targets != IGNORED).any()) else {}  # no target: NaN
-    found = model(input_ids=ids, attention_mask=attention, output_hidden_states=True, **labels)
+    outputs = model(input_ids=ids, attention_mask=attention, output_hidden_states=True, **labels)
     with torch.no_grad():
         wanted = original(input_ids=ids, attention_mask=attention, output_hidden_states=True)
-    features = feature_loss(found.hidden_states[1:], wanted.hidden_states[1:], attention.bool())
-    return stage.feature_weight * features + (stage.language_weight * found.loss if labels else 0.0)
+    features = feature_loss(outputs.hidden_states[1:], wanted.hidden_states[1:], attention.bool())
+    return stage.feature_weight * features + (stage.language_weight * outputs.loss if labels else 0.0)
 
 
-def feature_loss(found: Sequence[Tensor], wanted: Sequence[Tensor], words: Tensor) -> Tensor:
+def feature_loss(hidden: Sequence[Tensor], wanted: Sequence[Tensor], words: Tensor) -> Tensor:
     """Return the mean over blocks of the squared distance of hidden states, over the words that are no padding."""
     return torch.stack(
-        [functional.mse_loss(one[words], other[words]) for one, other in zip(found, wanted, strict=True)]
+        [functional.mse_loss(one[words], other[words]) for one, other in zip(hidden, wanted, strict=True)]
     ).mean()
 
 

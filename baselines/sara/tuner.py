@@ -137,14 +137,14 @@ class SaraLinear(AdditiveTunerLayer):
         """Make room first: a file decides how many entries it has, and weights kept before the switch may return."""
         for name in list(self.sara_values):
             keys = [f"{prefix}{part}.{name}" for part in (*self.adapter_layer_names, *self.other_param_names)]
-            found = [state_dict.get(key) for key in keys]
-            if all(part is not None for part in found):
-                values, indices, frozen, frozen_indices = (torch.empty_like(part) for part in found)
+            tensors = [state_dict.get(key) for key in keys]
+            if all(part is not None for part in tensors):
+                values, indices, frozen, frozen_indices = (torch.empty_like(part) for part in tensors)
                 device = self.weight.device
                 self._set(name, *(part.to(device) for part in (indices, values, frozen_indices, frozen)))
-            elif found[0] is not None and found[0].numel() == self.entries(name)[0].numel():
+            elif tensors[0] is not None and tensors[0].numel() == self.entries(name)[0].numel():
                 none = torch.zeros(0, device=self.weight.device)
-                self._set(name, self.entries(name)[0].sort().values, found[0].clone().to(none), none.int(), none)
+                self._set(name, self.entries(name)[0].sort().values, tensors[0].clone().to(none), none.int(), none)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:

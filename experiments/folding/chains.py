@@ -63,9 +63,9 @@ def _residues(atoms: Atoms) -> tuple[list[Residue], list[str]]:
     atoms = atoms[filter_amino_acids(atoms) | (atoms.res_name == "UNK")]
     starts = [*get_residue_starts(atoms).tolist(), atoms.array_length()]
     parts = [atoms[start:end] for start, end in pairwise(starts)]
-    found = [_residue(part) for part in parts]
-    inside = [not part.hetero[0] or _is_bonded(found, place) for place, part in enumerate(parts)]
-    kept = [residue for residue, bonded in zip(found, inside, strict=True) if bonded]
+    residues = [_residue(part) for part in parts]
+    inside = [not part.hetero[0] or _is_bonded(residues, place) for place, part in enumerate(parts)]
+    kept = [residue for residue, bonded in zip(residues, inside, strict=True) if bonded]
     changed = [f"{one.name} {one.number} as {one.letter}" for one in kept if one.name not in ONE_LETTER]
     return kept, [f"Residues read as others: {', '.join(changed)}."] if changed else []
 
@@ -121,8 +121,8 @@ def _gaps(residues: list[Residue], declared: str | None, remarks: list[str]) -> 
     gaps, rest = [UNKNOWN * count for count in counts], 0
     if declared:
         known = "".join(letter if letter in ATOMS else UNKNOWN for letter in declared.upper())
-        if found := _place(residues, breaks, counts, known):
-            gaps, rest = found
+        if placed := _place(residues, breaks, counts, known):
+            gaps, rest = placed
         else:
             remarks.append("The declared sequence does not contain the observed residues; it is not used.")
     filled = sum(map(len, gaps))
@@ -142,8 +142,8 @@ def _place(
     for letter, broken, count in zip(letters[1:], breaks, counts, strict=True):
         wide += f"{pieces[-1]}(.{{{count}}})" if broken else ""
         pieces = [*pieces, letter] if broken else [*pieces[:-1], pieces[-1] + letter]
-    if found := re.search(wide + pieces[-1], declared):
-        between, end = list(found.groups()), found.end()
+    if match := re.search(wide + pieces[-1], declared):
+        between, end = list(match.groups()), match.end()
     else:
         between, end = _pieces_in_order(pieces, declared)
     inside = iter(between)
@@ -155,11 +155,11 @@ def _pieces_in_order(pieces: list[str], declared: str) -> tuple[list[str], int]:
     between: list[str] = []
     end = 0
     for piece in pieces:
-        found = re.compile(piece).search(declared, end)
-        if found is None:
+        match = re.compile(piece).search(declared, end)
+        if match is None:
             return [], 0
-        between.append(declared[end : found.start()])
-        end = found.end()
+        between.append(declared[end : match.start()])
+        end = match.end()
     return between[1:], end
 
 

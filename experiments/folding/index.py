@@ -135,15 +135,15 @@ def _read(folder: Path, rows: tuple[Row, ...], stamps: tuple[tuple[int, int] | N
     lost: list[tuple[str | None, str]] = []
     remarks: list[tuple[str, str]] = []
     for row in rows:
-        for name, found in _row_targets(folder, row, longest):
-            if isinstance(found, str):
-                refused.append((name, found))
-                lost.append((row.split, MISSING if found.endswith(NO_FILE) else UNUSABLE))
+        for name, target in _row_targets(folder, row, longest):
+            if isinstance(target, str):
+                refused.append((name, target))
+                lost.append((row.split, MISSING if target.endswith(NO_FILE) else UNUSABLE))
             elif name in targets:
                 refused.append((row.file, f"{row.file}: a target of the name {name} was there before."))
                 lost.append((row.split, UNUSABLE))
             else:
-                targets[name], said = found
+                targets[name], said = target
                 sides.append(row.split)
                 remarks += [(name, f"{row.file}: {sentence}") for sentence in said]
     given = tuple(side for side in sides if side is not None)

@@ -26,18 +26,18 @@ THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # angstrom, lDDT's
 FAPE_EPSILON = 1e-4  # square angstrom: keeps the root's gradient finite, OpenFold's `eps`
 
 
-def loss_terms(found: Any, batch: Mapping[str, Tensor], clamped_share: float) -> dict[str, Tensor]:
+def loss_terms(outputs: Any, batch: Mapping[str, Tensor], clamped_share: float) -> dict[str, Tensor]:
     """Return term -> (B,) under the names of LossWeights, for the model's output on one of `batches`' batches."""
     residues, positions, mask = batch["input_ids"], batch["positions"], batch["atom_mask"]
     frames, frames_mask = backbone_frames(positions, mask)
     true_angles, angles_mask = torsion_angles(positions, mask, residues)
-    predicted_ca = Rigid.from_tensor_7(found.frames).get_trans()[-1]
+    predicted_ca = Rigid.from_tensor_7(outputs.frames).get_trans()[-1]
     return {
-        "backbone_fape": backbone_fape(found.frames, frames, frames_mask, clamped_share).mean(dim=0),
-        "torsion": torsion(found.angles, true_angles, equal_angles(true_angles, residues), angles_mask).mean(dim=0),
-        "angle_norm": angle_norm(found.unnormalized_angles, batch["attention_mask"]).mean(dim=0),
-        "distogram": distogram(found.distogram_logits, *pseudo_beta(positions, mask, residues)),
-        "plddt": confidence(found.lddt_head[-1][..., CA, :], predicted_ca, positions[..., CA, :], mask[..., CA]),
+        "backbone_fape": backbone_fape(outputs.frames, frames, frames_mask, clamped_share).mean(dim=0),
+        "torsion": torsion(outputs.angles, true_angles, equal_angles(true_angles, residues), angles_mask).mean(dim=0),
+        "angle_norm": angle_norm(outputs.unnormalized_angles, batch["attention_mask"]).mean(dim=0),
+        "distogram": distogram(outputs.distogram_logits, *pseudo_beta(positions, mask, residues)),
+        "plddt": confidence(outputs.lddt_head[-1][..., CA, :], predicted_ca, positions[..., CA, :], mask[..., CA]),
     }
 
 

@@ -73,14 +73,14 @@ def score(predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
     """
     if not predictions:
         return {name: Score(value=None, n=0, reason="no targets were scored") for name in METRICS}
-    found: list[dict[str, float]] = []
+    of_targets: list[dict[str, float]] = []
     for row in predictions:
         try:
-            found.append(row_scores(row))
+            of_targets.append(row_scores(row))
         except ValueError as error:
             reason = f"{row['name']}: {error}"
             return {name: Score(value=None, n=len(predictions), reason=reason) for name in METRICS}
-    return {name: Score(value=float(np.mean([row[name] for row in found])), n=len(found)) for name in METRICS}
+    return {name: Score(value=float(np.mean([row[name] for row in of_targets])), n=len(of_targets)) for name in METRICS}
 
 
 def row_scores(row: Mapping[str, Any]) -> dict[str, float]:

@@ -56,15 +56,15 @@ class TrainableFold(EsmForProteinFolding):
         if settings.embed_aa:
             single = single + self.embedding(input_ids)
         pair = single.new_zeros(batch, length, length, settings.trunk.pairwise_state_dim)
-        found: dict = self.trunk(single, pair, input_ids, position_ids, mask, no_recycles=num_recycles)
-        distogram = self.distogram_head(found["s_z"])
-        confidence = self.lddt_head(found["states"]).unflatten(-1, (-1, self.lddt_bins))
+        outputs: dict = self.trunk(single, pair, input_ids, position_ids, mask, no_recycles=num_recycles)
+        distogram = self.distogram_head(outputs["s_z"])
+        confidence = self.lddt_head(outputs["states"]).unflatten(-1, (-1, self.lddt_bins))
         return EsmForProteinFoldingOutput(
-            frames=found["frames"],
-            unnormalized_angles=found["unnormalized_angles"],
-            angles=found["angles"],
-            positions=found["positions"],
-            states=found["states"],
+            frames=outputs["frames"],
+            unnormalized_angles=outputs["unnormalized_angles"],
+            angles=outputs["angles"],
+            positions=outputs["positions"],
+            states=outputs["states"],
             distogram_logits=(distogram + distogram.transpose(1, 2)) / 2,
             lddt_head=confidence,
             plddt=categorical_lddt(confidence[-1], bins=self.lddt_bins),

@@ -105,8 +105,8 @@ def pretrain(recipe: Recipe, stop_after: int | None = None) -> Iterator[tuple[fl
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup_steps, recipe.steps)
     for _ in range(recipe.steps if stop_after is None else stop_after):
         batch = collate(random.sample(targets, recipe.batch_size))
-        found = model(batch["input_ids"], batch["attention_mask"], num_recycles=batch["num_recycles"])
-        terms = loss_terms(found, batch, recipe.clamped_share)
+        outputs = model(batch["input_ids"], batch["attention_mask"], num_recycles=batch["num_recycles"])
+        terms = loss_terms(outputs, batch, recipe.clamped_share)
         loss = total_loss(terms, recipe.weights, batch["attention_mask"].sum(dim=1))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)

@@ -89,8 +89,8 @@ def identity(one: str, two: str) -> float:
 
     matrix = SubstitutionMatrix.std_protein_matrix()
     pair = (ProteinSequence(text) for text in sorted((one, two)))  # the same alignment in either order
-    found = align_optimal(*pair, matrix, gap_penalty=GAP, terminal_penalty=False, max_number=1)
-    return float(get_sequence_identity(found[0], mode="shortest"))
+    alignments = align_optimal(*pair, matrix, gap_penalty=GAP, terminal_penalty=False, max_number=1)
+    return float(get_sequence_identity(alignments[0], mode="shortest"))
 
 
 def _sides(count: int, inside: set[int]) -> tuple[list[int], list[int]]:

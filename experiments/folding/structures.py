@@ -107,12 +107,12 @@ def _filled(line: str) -> str:
 
 
 def _seqres(lines: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    sequences: dict[str, str] = {}
     for line in lines:
         if line.startswith("SEQRES"):
             letters = "".join(letter_of(name) for name in line[19:70].split())
-            found[line[11].strip()] = found.get(line[11].strip(), "") + letters
-    return found
+            sequences[line[11].strip()] = sequences.get(line[11].strip(), "") + letters
+    return sequences
 
 
 def _read_cif(text: str) -> Structure:

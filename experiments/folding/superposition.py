@@ -56,9 +56,9 @@ def _near(apart_SL: np.ndarray, radius: float) -> np.ndarray:
 
 def _fragments(length: int) -> np.ndarray:
     """Return which residues each fragment holds, (S, L): the whole chain first, then halves, quarters and so on."""
-    found, size = [np.ones(length, dtype=bool)], length // 2
+    masks, size = [np.ones(length, dtype=bool)], length // 2
     while size >= SHORTEST_FRAGMENT:
         for start in range(0, length - size + 1, max(1, size // 4)):
-            found.append((np.arange(length) >= start) & (np.arange(length) < start + size))
+            masks.append((np.arange(length) >= start) & (np.arange(length) < start + size))
         size = max(size // 2, SHORTEST_FRAGMENT) if size > SHORTEST_FRAGMENT else 0
-    return np.array(found)
+    return np.array(masks)

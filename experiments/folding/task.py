@@ -94,9 +94,9 @@ class FoldingTask(Task):
                 f"task={self.name} needs a folding trunk, and this model_type '{config.get('model_type')}' has none: "
                 "use model=tiny_esmfold or model=esmfold_v1"
             )
-        found = Geometry.from_config({**config, "adapted_part": self.adapted})
+        shapes = Geometry.from_config({**config, "adapted_part": self.adapted})
         head = TRUNK if self.trunk == "trained" else ()
-        return replace(found, architecture=replace(found.architecture, head=head))
+        return replace(shapes, architecture=replace(shapes.architecture, head=head))
 
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every structure file. Raises ValueError when none is left."""

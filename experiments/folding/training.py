@@ -38,10 +38,10 @@ class FoldingTrainer(OwnDataOrder):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of a batch of `TrainingBatches`, with the model's outputs if they are asked for."""
-        found = model(**{name: inputs[name] for name in MODEL_INPUTS})
-        terms = loss_terms(found, inputs, self.clamped_share)
+        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS})
+        terms = loss_terms(outputs, inputs, self.clamped_share)
         loss = total_loss(terms, self.weights, inputs["attention_mask"].sum(dim=1))
-        return (loss, found) if return_outputs else loss
+        return (loss, outputs) if return_outputs else loss
 
 
 def train_folding(
@@ -69,10 +69,10 @@ class Folded:
     lDDT-Ca of each residue, (L,), 0 to 100; losses: the terms of `losses`.
     """
 
-    def __init__(self, found: dict[str, torch.Tensor], losses: dict[str, float], length: int) -> None:
-        self.positions = atom14_to_atom37(found["positions"], found)[:length].cpu().numpy()
-        self.mask = found["atom37_atom_exists"][:length].bool().cpu().numpy()
-        self.confidence = 100 * found["plddt"][:length, CA].cpu().numpy().astype(np.float64)
+    def __init__(self, outputs: dict[str, torch.Tensor], losses: dict[str, float], length: int) -> None:
+        self.positions = atom14_to_atom37(outputs["positions"], outputs)[:length].cpu().numpy()
+        self.mask = outputs["atom37_atom_exists"][:length].bool().cpu().numpy()
+        self.confidence = 100 * outputs["plddt"][:length, CA].cpu().numpy().astype(np.float64)
         self.losses = losses
 
 
@@ -89,10 +89,10 @@ def fold(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = {name: tensor.to(device) for name, tensor in collate([targets[index] for index in chosen]).items()}
-        found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_recycles=recycles)
-        terms = loss_terms(found, batch, clamped_share)
+        outputs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_recycles=recycles)
+        terms = loss_terms(outputs, batch, clamped_share)
         parts = make_atom14_masks({"aatype": batch["input_ids"]})
-        parts |= {"positions": found.positions[-1].float(), "plddt": found.plddt.float()}
+        parts |= {"positions": outputs.positions[-1].float(), "plddt": outputs.plddt.float()}
         for row, index in enumerate(chosen):
             losses = {name: float(term[row]) for name, term in terms.items()}
             part = {name: tensor[row] for name, tensor in parts.items()}

@@ -62,7 +62,7 @@ def load_questions(file: Path, references: Path | None = None) -> list[Question]
     Raises ValueError naming file and line for a row of neither form, and for a repeated question.
     """
     known = load_answers(references) if references and references.is_file() else {}
-    found: dict[int, Question] = {}
+    questions: dict[int, Question] = {}
     for number, row in _rows(file):
         try:
             question = _question(row, number, known)
@@ -70,12 +70,12 @@ def load_questions(file: Path, references: Path | None = None) -> list[Question]
             raise ValueError(
                 f"{file}, line {number}: a question needs question_id, category, turns ({error})"
             ) from error
-        if question.question_id in found:
+        if question.question_id in questions:
             raise ValueError(f"{file}, line {number}: question_id {question.question_id} is there twice")
-        found[question.question_id] = question
-    if not found:
+        questions[question.question_id] = question
+    if not questions:
         raise ValueError(f"{file}: no questions")
-    return list(found.values())
+    return list(questions.values())
 
 
 def _question(row: Mapping[str, Any], number: int, references: Mapping[int, Turns]) -> Question:
@@ -89,22 +89,22 @@ def _question(row: Mapping[str, Any], number: int, references: Mapping[int, Turn
 
 def load_answers(file: Path) -> dict[int, Turns]:
     """Return question_id -> answers by turn, of a file in FastChat's form. Raises ValueError naming file and line."""
-    found: dict[int, Turns] = {}
+    answers: dict[int, Turns] = {}
     for number, row in _rows(file):
         try:
-            found[int(row["question_id"])] = tuple(map(str, row["choices"][0]["turns"]))
+            answers[int(row["question_id"])] = tuple(map(str, row["choices"][0]["turns"]))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"{file}, line {number}: an answer needs question_id and choices ({error})") from error
-    return found
+    return answers
 
 
 def load_prompts(file: Path) -> dict[str, Mapping[str, str]]:
     """Return FastChat's judge prompts by name. Raises ValueError when one of the eight is missing."""
-    found = {str(row.get("name")): row for _, row in _rows(file)}
-    missing = [name for name in PROMPT_NAMES if not {"system_prompt", "prompt_template"} <= set(found.get(name, {}))]
+    prompts = {str(row.get("name")): row for _, row in _rows(file)}
+    missing = [name for name in PROMPT_NAMES if not {"system_prompt", "prompt_template"} <= set(prompts.get(name, {}))]
     if missing:
         raise ValueError(f"{file}: no judge prompt {', '.join(missing)}")
-    return found
+    return prompts
 
 
 def _rows(file: Path) -> list[tuple[int, Any]]:

@@ -57,8 +57,8 @@ def to_csv(grades: Grades) -> str:
 
 
 def _columns(grades: Grades) -> list[str]:
-    found = {category for by_category in grades.values() for category in by_category} - {"all"}
-    return [name for name in CATEGORIES if name in found] + sorted(found - set(CATEGORIES))
+    categories = {category for by_category in grades.values() for category in by_category} - {"all"}
+    return [name for name in CATEGORIES if name in categories] + sorted(categories - set(CATEGORIES))
 
 
 def radar(grades: Grades, file: Path) -> None:

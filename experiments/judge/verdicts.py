@@ -16,12 +16,12 @@ def rating(text: str) -> tuple[float | None, str | None]:
 
     FastChat falls back on a single bracket, which also finds footnotes and list numbers; this does not.
     """
-    found = RATING.search(text)
-    if found is None:
+    match = RATING.search(text)
+    if match is None:
         return None, "no [[n]] in the judge's text"
-    value = float(found[1])
+    value = float(match[1])
     if not LOWEST <= value <= HIGHEST:
-        return None, f"[[{found[1]}]] is not between 1 and 10"
+        return None, f"[[{match[1]}]] is not between 1 and 10"
     return value, None
 
 

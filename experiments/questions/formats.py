@@ -124,8 +124,8 @@ class Choices:
     def question(self, row: Any) -> Question:
         """Take the columns instruction and answer."""
         instruction, answer = texts(row, "instruction", "answer")
-        _, found, listed = instruction.rpartition(self.options_after)
-        names = tuple(re.findall(self.option, listed)) if found else ()
+        _, marker, listed = instruction.rpartition(self.options_after)
+        names = tuple(re.findall(self.option, listed)) if marker else ()
         if len(names) < 2:
             raise ValueError(f"instruction must list its options behind {self.options_after!r}")
         if answer not in names:
@@ -192,8 +192,8 @@ class Reading:
 
     def question(self, row: Any) -> Question:
         """Take the text columns that `columns` names, and the answers."""
-        found = dict(zip(self.columns, texts(row, *self.columns), strict=True))
+        fields = dict(zip(self.columns, texts(row, *self.columns), strict=True))
         given = row.get(self.answers)
         given = (given.get("text") or given.get("spans")) if isinstance(given, Mapping) else given
         references = _text_list(given, self.answers)
-        return Question(self.prompt.format(**found), f" {references[0]}\n", tuple(references))
+        return Question(self.prompt.format(**fields), f" {references[0]}\n", tuple(references))

@@ -26,15 +26,15 @@ def option_scores(
     model.eval()
     places = [(row, place) for row, options in enumerate(rows) for place in range(len(options))]
     places.sort(key=lambda at: -sum(map(len, rows[at[0]][at[1]])))
-    found = [[0.0] * len(options) for options in rows]
+    sums = [[0.0] * len(options) for options in rows]
     for start in range(0, len(places), batch_size):
         chosen = places[start : start + batch_size]
         texts = [rows[row][place] for row, place in chosen]
         for (row, place), (_, option), value in zip(
             chosen, texts, _batch(model, pad_id, texts, precision), strict=True
         ):
-            found[row][place] = value / len(option) if normalise == "mean" else value
-    return found
+            sums[row][place] = value / len(option) if normalise == "mean" else value
+    return sums
 
 
 def _batch(model: nn.Module, pad_id: int, texts: Sequence[tuple[Tokens, Tokens]], precision: str) -> list[float]:

@@ -48,8 +48,8 @@ def first_number(text: str) -> float | None:
 
 def number_after(text: str, mark: str) -> float | None:
     """Return the first number behind the first `mark` (its surrounding spaces aside), or None."""
-    _, found, rest = text.partition(mark.strip())
-    return first_number(rest) if found else None
+    _, marker, rest = text.partition(mark.strip())
+    return first_number(rest) if marker else None
 
 
 def named_option(text: str, names: Sequence[str]) -> int | None:
@@ -57,8 +57,8 @@ def named_option(text: str, names: Sequence[str]) -> int | None:
 
     LLM-Adapters' rule (commonsense_evaluate.py), which takes parts of words too.
     """
-    found = re.search("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names, key=len, reverse=True)), text)
-    return names.index(found[0]) if found else None
+    match = re.search("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names, key=len, reverse=True)), text)
+    return names.index(match[0]) if match else None
 
 
 def normalised(text: str) -> str:
@@ -75,24 +75,24 @@ def overlap_f1(text: str, reference: str) -> float:
 
 
 def _number_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
-    def equal(found: float | None, row: Row) -> bool:
+    def equal(number: float | None, row: Row) -> bool:
         right = read_number(row["references"][0])
-        return found is not None and right is not None and abs(found - right) < CLOSE
+        return number is not None and right is not None and abs(number - right) < CLOSE
 
     marked = [number_after(row["text"], row["mark"]) for row in rows]
     last = [next(iter(reversed(numbers(row["text"]))), None) for row in rows]
     return {
-        "accuracy": [equal(found, row) for found, row in zip(marked, rows, strict=True)],
-        "accuracy_last_number": [equal(found, row) for found, row in zip(last, rows, strict=True)],
-        "unparsed": [found is None for found in marked],
+        "accuracy": [equal(number, row) for number, row in zip(marked, rows, strict=True)],
+        "accuracy_last_number": [equal(number, row) for number, row in zip(last, rows, strict=True)],
+        "unparsed": [number is None for number in marked],
     }
 
 
 def _option_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
-    found = [named_option(row["text"], row["names"]) for row in rows]
+    named = [named_option(row["text"], row["names"]) for row in rows]
     return {
-        "accuracy": [place in row["correct"] for place, row in zip(found, rows, strict=True)],
-        "unparsed": [place is None for place in found],
+        "accuracy": [place in row["correct"] for place, row in zip(named, rows, strict=True)],
+        "unparsed": [place is None for place in named],
     }
 
 
@@ -127,8 +127,8 @@ def score(scoring: str, predictions: Sequence[Row]) -> dict[str, Score]:
     if not predictions:
         return {name: Score(value=None, n=0, reason="no rows were scored") for name in METRICS[scoring]([])}
     count, broken = len(predictions), sum(any(s != s for s in row.get("scores", ())) for row in predictions)
-    found = METRICS[scoring](predictions)
+    metrics = METRICS[scoring](predictions)
     if broken:
         reason = f"{broken} of {count} rows have a log-probability that is NaN"
-        return {name: Score(value=None, n=count, reason=reason) for name in found}
-    return {name: Score(value=fmean(map(float, values)), n=count) for name, values in found.items()}
+        return {name: Score(value=None, n=count, reason=reason) for name in metrics}
+    return {name: Score(value=fmean(map(float, values)), n=count) for name, values in metrics.items()}

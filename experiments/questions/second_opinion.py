@@ -52,11 +52,11 @@ def own_questions(run: Reloaded, folder: Path) -> dict[str, dict[str, float]]:
     data = task.load_data(plan, run.settings.data, run.backbone.tokenizer, folder)
     ours = replace(task, normalise="sum")
     predictions = ours.predict(run.model, run.context(data, folder))
-    found = ours.score(predictions)
+    scores = ours.score(predictions)
     _write_task(task, run, plan.source, folder)
     result = _evaluate(run, [NAME], folder)
     return {
-        "ours": {name: score.value for name, score in found.items() if score.value is not None},
+        "ours": {name: score.value for name, score in scores.items() if score.value is not None},
         "lm_eval": _metrics(result)[NAME],
         "difference": _difference(predictions, result["samples"][NAME]),
     }

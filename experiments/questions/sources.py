@@ -76,17 +76,17 @@ class RowSource:
 
         Raises ValueError naming the row of another form.
         """
-        form, found = self.built_format(), []
+        form, collected = self.built_format(), []
         rows = self.rows(source, data)
         numbered = list(enumerate(zip(identities(rows), rows, strict=True)))
         most = {"train": data.max_train_samples, "evaluation": data.max_eval_samples}[use]
         kept, count = capped(numbered, RowCount(len(rows)), most, use, task)
         for number, (idx, row) in kept:
             try:
-                found.append((idx, form.question(row)))
+                collected.append((idx, form.question(row)))
             except ValueError as error:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
-        return found, count
+        return collected, count
 
     def _hub_fingerprint(self, task: str) -> str:
         from huggingface_hub import try_to_load_from_cache

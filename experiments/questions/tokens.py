@@ -23,14 +23,14 @@ def encode(tokenizer: Any, prompt: str, continuation: str, max_length: int, end:
     end of the continuation. `end` adds the end-of-text token.
     """
     whole, alone = (_ids(tokenizer, text) for text in (prompt + continuation, prompt))
-    found, behind = whole[: len(alone)], whole[len(alone) :]
+    start, behind = whole[: len(alone)], whole[len(alone) :]
     behind += [tokenizer.eos_token_id] if end else []
-    begin = 1 if found[:1] == [tokenizer.bos_token_id] else 0
+    begin = 1 if start[:1] == [tokenizer.bos_token_id] else 0
     room = max(max_length - len(behind), begin + 1)
-    cut = len(found) > room or len(behind) > max_length - begin - 1
-    if len(found) > room:
-        found = found[:begin] + found[begin - room :]
-    return Encoded(found, behind[: max_length - len(found)], cut)
+    cut = len(start) > room or len(behind) > max_length - begin - 1
+    if len(start) > room:
+        start = start[:begin] + start[begin - room :]
+    return Encoded(start, behind[: max_length - len(start)], cut)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -61,14 +61,14 @@ def item_scores(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -
     keys = [json.dumps(row, sort_keys=True, default=str) for row in rows]
     if whole is None or len(rows) < 2 or len(set(keys)) > MOST_DISTINCT:
         return None
-    found: dict[str, float] = {}
+    score_of: dict[str, float] = {}
     for place, key in enumerate(keys):
-        if key not in found:
+        if key not in score_of:
             rest = score([*rows[:place], *rows[place + 1 :]])[metric].value
             if rest is None:
                 return None
-            found[key] = round(len(rows) * whole - (len(rows) - 1) * rest, DECIMALS)
-    return tuple(found[key] for key in keys)
+            score_of[key] = round(len(rows) * whole - (len(rows) - 1) * rest, DECIMALS)
+    return tuple(score_of[key] for key in keys)
 
 
 def _comparable(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -145,16 +145,16 @@ def read_lines(path: Path, records: Iterable[RunRecord]) -> list[Line]:
     if not path.is_file():
         return []
     known = {record.run_id: record for record in records}
-    found: list[Line] = []
+    lines: list[Line] = []
     for number, text in enumerate(gzip.decompress(path.read_bytes()).decode().splitlines(), 1):
         try:
             line = Line.from_json(text)
             if line.run_id in known:
                 _refuse_foreign(line, known[line.run_id])
-                found.append(line)
+                lines.append(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {str(error).rstrip('.')}; export the suite again.") from error
-    return found
+    return lines
 
 
 def _refuse_foreign(line: Line, record: RunRecord) -> None:

@@ -30,7 +30,7 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
         store = Store(runs)
         records = without_score_failed(store.records())
         return Source(records, {}, from_store(records, store) if with_losses else {})
-    found: list[RunRecord] = []
+    exported: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
     losses: dict[str, History] = {}
     for file in files:
@@ -38,7 +38,7 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
             raise ValueError(f"there is no {file}: name exported records with --records, or runs with --runs.")
         records, results, suite = read_export(file), file.parent.parent, file.name.split(".")[0]
         refuse_untrusted(records, str(file))
-        found += without_score_failed(records)
+        exported += without_score_failed(records)
         items |= read_items(items_file(results, suite), records)
         losses |= read_losses(losses_file(results, suite), records) if with_losses else {}
-    return Source(found, items, losses)
+    return Source(exported, items, losses)

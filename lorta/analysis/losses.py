@@ -32,12 +32,12 @@ class History:
         """Read a line. Raises ValueError for anything else."""
         try:
             values = json.loads(text)
-            found = cls(**{**values, "steps": tuple(values["steps"]), "losses": tuple(map(float, values["losses"]))})
+            history = cls(**{**values, "steps": tuple(values["steps"]), "losses": tuple(map(float, values["losses"]))})
         except (KeyError, TypeError) as error:
             raise ValueError(f"it needs exactly run_id, history_sha256, steps and losses: {error}") from error
-        if len(found.steps) != len(found.losses):
-            raise ValueError(f"run {found.run_id} has {len(found.steps)} steps and {len(found.losses)} losses")
-        return found
+        if len(history.steps) != len(history.losses):
+            raise ValueError(f"run {history.run_id} has {len(history.steps)} steps and {len(history.losses)} losses")
+        return history
 
 
 Losses = Mapping[str, History]  # by run_id
@@ -54,15 +54,15 @@ def thinned(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
 
 def from_store(records: Iterable[RunRecord], store: Store) -> dict[str, History]:
     """Return the losses of all runs whose history is there. Raises ValueError for a changed history."""
-    found: dict[str, History] = {}
+    histories: dict[str, History] = {}
     for record in records:
         file = record.history_file
         if file is None or not (store.folder(record.run_id) / file.path).is_file():
             continue
         if points := thinned(store.read_rows(record.run_id, file)):
             steps, losses = zip(*points, strict=True)
-            found[record.run_id] = History(record.run_id, file.sha256, steps, losses)
-    return found
+            histories[record.run_id] = History(record.run_id, file.sha256, steps, losses)
+    return histories
 
 
 def losses_file(results: Path, suite: str) -> Path:
@@ -77,11 +77,11 @@ def collect_losses(records: Sequence[RunRecord], store: Store, results: Path, su
     that of its record.
     """
     path = losses_file(results, suite)
-    found = {**read_losses(path, records), **from_store(records, store)}
-    if found:
-        text = "".join(f"{json.dumps(vars(found[run]))}\n" for run in sorted(found))
+    histories = {**read_losses(path, records), **from_store(records, store)}
+    if histories:
+        text = "".join(f"{json.dumps(vars(histories[run]))}\n" for run in sorted(histories))
         write_atomically(path, gzip.compress(text.encode(), mtime=0))
-    return len(found)
+    return len(histories)
 
 
 def read_losses(path: Path, records: Iterable[RunRecord]) -> dict[str, History]:
@@ -92,7 +92,7 @@ def read_losses(path: Path, records: Iterable[RunRecord]) -> dict[str, History]:
     if not path.is_file():
         return {}
     known = {record.run_id: record for record in records}
-    found: dict[str, History] = {}
+    histories: dict[str, History] = {}
     for number, text in enumerate(gzip.decompress(path.read_bytes()).decode().splitlines(), 1):
         try:
             line = History.from_json(text)
@@ -103,5 +103,5 @@ def read_losses(path: Path, records: Iterable[RunRecord]) -> dict[str, History]:
                 raise ValueError(f"run {line.run_id} has another history than these losses come from")
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {str(error).rstrip('.')}; collect the suite again.") from error
-        found[line.run_id] = line
-    return found
+        histories[line.run_id] = line
+    return histories

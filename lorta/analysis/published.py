@@ -45,11 +45,11 @@ class Value(Entry):
     spread: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-def _value(found: Any) -> Any:
+def _value(node: Any) -> Any:
     """Take 95.1 and [95.1, 0.2] as they stand in YAML."""
-    if isinstance(found, list) and len(found) == 2:
-        return {"value": found[0], "spread": found[1]}
-    return {"value": found} if isinstance(found, int | float) and not isinstance(found, bool) else found
+    if isinstance(node, list) and len(node) == 2:
+        return {"value": node[0], "spread": node[1]}
+    return {"value": node} if isinstance(node, int | float) and not isinstance(node, bool) else node
 
 
 class Column(Entry):
@@ -140,33 +140,33 @@ def load(paper: str, folder: Path = FOLDER) -> Paper:
         raise ValueError(f"paper={paper}: {folder} has no such paper; {hint}")
     file = folder / f"{paper}.yaml"
     try:
-        found = Paper.model_validate(yaml.load(file.read_text(encoding="utf-8"), LOADER))
+        ledger = Paper.model_validate(yaml.load(file.read_text(encoding="utf-8"), LOADER))
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is no YAML: {error}") from error
     except ValidationError as error:
         raise ValueError("\n".join(f"{file}: {problem}" for problem in setting_problems(error))) from error
-    problems = [f"{file}: {problem}" for name, table in found.tables.items() for problem in _problems(name, table)]
-    if found.paper != paper:
-        problems.append(f"{file}: paper={found.paper!r} must be the name of the file.")
+    problems = [f"{file}: {problem}" for name, table in ledger.tables.items() for problem in _problems(name, table)]
+    if ledger.paper != paper:
+        problems.append(f"{file}: paper={ledger.paper!r} must be the name of the file.")
     if problems:
         raise ValueError("\n".join(problems))
-    return found
+    return ledger
 
 
 def _problems(name: str, table: Table) -> list[str]:
-    found: list[str] = []
+    problems: list[str] = []
     for number, row in enumerate(table.rows):
         where = f"tables.{name}.rows.{number} ({row.method})"
         for key, names in (("scores", set(row.scores)), ("not_comparable", set(row.not_comparable) - {ALL})):
             if unknown := sorted(names - set(table.columns)):
-                found.append(f"{where}.{key}: {', '.join(unknown)} is no column; known: {', '.join(table.columns)}.")
+                problems.append(f"{where}.{key}: {', '.join(unknown)} is no column; known: {', '.join(table.columns)}.")
         filled = filled_in(row, table)
         absent = [key for key in ("source", "confidence") if getattr(filled, key) is None]
         if row.scores and absent:
-            found.append(f"{where}: a row with scores needs {' and '.join(absent)}, here or at the table.")
+            problems.append(f"{where}: a row with scores needs {' and '.join(absent)}, here or at the table.")
     if not table.rows and not table.include:
-        found.append(f"tables.{name}: a table needs rows or include.")
-    return found
+        problems.append(f"tables.{name}: a table needs rows or include.")
+    return problems
 
 
 def filled_in(row: Row, table: Table) -> Row:
@@ -182,16 +182,16 @@ def lines(paper: Paper, name: str, folder: Path = FOLDER) -> list[Line]:
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(paper.tables)}."
         raise ValueError(f"table={name}: {paper.paper} has no such table; {hint}")
     table = paper.tables[name]
-    found: list[Line] = []
+    collected: list[Line] = []
     for quoted in table.include:
         other, _, part = quoted.partition(".")
         of_other = lines(load(other, folder), part, folder)
         foreign = sorted({column for line in of_other for column in line.row.scores} - set(table.columns))
         if foreign:
             raise ValueError(f"{paper.paper}: tables.{name}.include: {quoted} has other columns: {', '.join(foreign)}.")
-        found += of_other
+        collected += of_other
     own = f"{paper.paper}.{name}"
-    return [*found, *(Line(filled_in(row, table), table, own) for row in table.rows)]
+    return [*collected, *(Line(filled_in(row, table), table, own) for row in table.rows)]
 
 
 def parameter_range(parameters: int | str | None) -> tuple[float, float] | None:

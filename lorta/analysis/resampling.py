@@ -211,10 +211,10 @@ def middle_interval(spreads: Sequence[Spread]) -> Interval:
 def _interval(spreads: Sequence[Spread], draws: Array, value: float) -> Interval:
     error = float(draws.std())
     causes = [[spread.over_seeds for spread in spreads], [spread.over_items for spread in spreads]]
-    pooled = [pool([found for found in cause if found]) for cause in causes]
-    total = sum(found.value for found in pooled)
-    parts = tuple(Variance(found.value / total, found.freedom) for found in pooled if found.value > 0)
-    parts = parts or (Variance(1.0, max(found.freedom for found in pooled)),)
+    pooled = [pool([variance for variance in cause if variance]) for cause in causes]
+    total = sum(variance.value for variance in pooled)
+    parts = tuple(Variance(variance.value / total, variance.freedom) for variance in pooled if variance.value > 0)
+    parts = parts or (Variance(1.0, max(variance.freedom for variance in pooled)),)
     half_width = critical_value(parts, CONFIDENCE) * error if error else 0.0
     return Interval(value, value - half_width, value + half_width, error, parts)
 
@@ -226,9 +226,9 @@ def critical_value(parts: Sequence[Variance], confidence: float) -> float:
 
 def pool(variances: Sequence[Variance]) -> Variance:
     """Return the sum of independent variances with its degrees of freedom (Satterthwaite 1946)."""
-    total = sum(found.value for found in variances)
+    total = sum(variance.value for variance in variances)
     if total == 0:
-        return Variance(0.0, max((found.freedom for found in variances), default=1.0))
+        return Variance(0.0, max((variance.freedom for variance in variances), default=1.0))
     return Variance(total, total**2 / sum(value**2 / freedom for value, freedom in variances))
 
 
@@ -244,10 +244,10 @@ def _item_share(items: Array, clusters: Array | None) -> tuple[float, Variance]:
     shares = cluster_shares(items.shape[1], clusters)
     if len(shares) < 2:
         return 1.0, Variance(0.0, 1.0)
-    found = item_variance(items, clusters)
-    total, factor = float(found.items + found.interaction), small_sample_factor(shares) if clusters is None else 1.0
-    share = math.sqrt(float(found.items) / total) if total else 1.0
-    return share, Variance(float(found.items) * factor, found.freedom)
+    part = item_variance(items, clusters)
+    total, factor = float(part.items + part.interaction), small_sample_factor(shares) if clusters is None else 1.0
+    share = math.sqrt(float(part.items) / total) if total else 1.0
+    return share, Variance(float(part.items) * factor, part.freedom)
 
 
 def _same_clusters(one: Array | None, other: Array | None) -> bool:

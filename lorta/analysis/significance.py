@@ -59,17 +59,17 @@ def analyse(table: Table, items: ItemScores) -> Analysis:
     """Return intervals and comparisons of a table, from its records and what is known of single items."""
     resampler = Resampler()
     scores = _prepared([_scores(table, row, items) for row in table.rows], resampler)
-    spreads = [{task: resampler.spread(task, found) for task, found in of_row.items()} for of_row in scores]
+    spreads = [{task: resampler.spread(task, cell) for task, cell in of_row.items()} for of_row in scores]
     intervals: dict[Place, Interval] = {}
     middle: dict[int, Interval] = {}
     for number, row in enumerate(table.rows):
-        found = {task: spread for task, spread in spreads[number].items() if spread is not None}
-        for task, spread in found.items():
+        cell = {task: spread for task, spread in spreads[number].items() if spread is not None}
+        for task, spread in cell.items():
             intervals[number, task] = mean_interval([spread], row.cells[task].mean or 0.0)
-        if row.average.mean is not None and len(found) == len(table.tasks) > 1:
-            intervals[number, AVERAGE] = mean_interval(list(found.values()), row.average.mean)
-            middle[number] = middle_interval(list(found.values()))
-    known = tuple(row for row, of in enumerate(scores) if of and all(found.items is not None for found in of.values()))
+        if row.average.mean is not None and len(cell) == len(table.tasks) > 1:
+            intervals[number, AVERAGE] = mean_interval(list(cell.values()), row.average.mean)
+            middle[number] = middle_interval(list(cell.values()))
+    known = tuple(row for row, of in enumerate(scores) if of and all(cell.items is not None for cell in of.values()))
     comparisons = _comparisons(table, scores, resampler)
     return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
 
@@ -81,7 +81,7 @@ def columns(table: Table) -> tuple[str, ...]:
 
 def _scores(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
     """Return the row's scores by task in the table's unit; a task without a mean is left out."""
-    found: dict[str, Scores] = {}
+    scores: dict[str, Scores] = {}
     for task in table.tasks:
         cell = row.cells[task]
         if cell.mean is None:
@@ -89,8 +89,8 @@ def _scores(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
         of_task = sorted((run for run in row.runs if run.task.name == task), key=lambda run: run.record.seed)
         lines = [items.get(run.record.run_id) for run in of_task]
         even = None not in lines and len({len(line or ()) for line in lines}) == 1
-        found[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * table.scale if even else None)
-    return found
+        scores[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * table.scale if even else None)
+    return scores
 
 
 def _prepared(scores: Sequence[dict[str, Scores]], resampler: Resampler) -> Sequence[dict[str, Scores]]:
@@ -98,13 +98,13 @@ def _prepared(scores: Sequence[dict[str, Scores]], resampler: Resampler) -> Sequ
     prepared: list[dict[str, Scores]] = [{} for _ in scores]
     for task in dict.fromkeys(task for of_row in scores for task in of_row):
         rows = [row for row, of_row in enumerate(scores) if task in of_row]
-        for row, found in zip(rows, resampler.prepare(task, [scores[row][task] for row in rows]), strict=True):
-            prepared[row][task] = found
+        for row, ready in zip(rows, resampler.prepare(task, [scores[row][task] for row in rows]), strict=True):
+            prepared[row][task] = ready
     return prepared
 
 
 def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler: Resampler) -> tuple[Comparison, ...]:
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for column in columns(table):
         tasks = table.tasks if column == AVERAGE else (column,)
         best = _best(table, column)
@@ -118,11 +118,11 @@ def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler
                     single = column != AVERAGE
                     tested[row] = interval, _mcnemar(of_row[column], scores[best][column]) if single else ()
         corrected = holm([interval.p_of_zero for interval, _ in tested.values()])
-        found += [
+        comparisons += [
             Comparison(row, best, column, interval, p, mcnemar)
             for (row, (interval, mcnemar)), p in zip(tested.items(), corrected, strict=True)
         ]
-    return tuple(found)
+    return tuple(comparisons)
 
 
 def _best(table: Table, column: str) -> int | None:
@@ -138,11 +138,11 @@ def _difference(scores: Scores, best: Scores) -> Scores | None:
 
 
 def _paired_interval(differences: Mapping[str, Scores | None], resampler: Resampler) -> Interval | None:
-    known = {task: found for task, found in differences.items() if found is not None}
-    spreads = {task: spread for task, found in known.items() if (spread := resampler.spread(task, found)) is not None}
+    known = {task: scores for task, scores in differences.items() if scores is not None}
+    spreads = {task: spread for task, scores in known.items() if (spread := resampler.spread(task, scores)) is not None}
     if len(spreads) < len(differences):
         return None
-    return mean_interval(list(spreads.values()), float(np.mean([found.values.mean() for found in known.values()])))
+    return mean_interval(list(spreads.values()), float(np.mean([scores.values.mean() for scores in known.values()])))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -176,8 +176,8 @@ def mcnemar_p(first: Array, second: Array) -> float:
 
 
 def _ties(comparisons: Sequence[Comparison]) -> frozenset[Place]:
-    best = {(found.best, found.column) for found in comparisons}
-    return frozenset(best | {(found.row, found.column) for found in comparisons if found.p_holm > LEVEL})
+    best = {(pair.best, pair.column) for pair in comparisons}
+    return frozenset(best | {(pair.row, pair.column) for pair in comparisons if pair.p_holm > LEVEL})
 
 
 def _more_seeds(
@@ -187,7 +187,7 @@ def _more_seeds(
 
     Losses and distances have no such scale, so there is nothing for them.
     """
-    found: dict[int, int | None] = {}
+    by_row: dict[int, int | None] = {}
     for item in comparisons:
         if item.column != columns(table)[-1] or not table.higher_is_better:
             continue
@@ -196,8 +196,8 @@ def _more_seeds(
         if len(seeds) == 1 and len(count := seeds.pop()) > 1:
             differences = np.mean([pair.values for pair in pairs if pair is not None], axis=0)
             needed = seeds_needed(float(differences.std(ddof=1)))
-            found[item.row] = None if needed is None else max(0, needed - len(count))
-    return found
+            by_row[item.row] = None if needed is None else max(0, needed - len(count))
+    return by_row
 
 
 def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None:
@@ -214,5 +214,5 @@ def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None
         power = 1 - nctdtr(count - 1, shift, bound) + nctdtr(count - 1, shift, -bound)
         return bool(np.isnan(power) or power >= POWER)  # not a number where the shift is so large that the power is 1
 
-    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # power grows with the count
-    return found + 2 if found + 2 <= MOST_SEEDS else None
+    index = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # power grows with the count
+    return index + 2 if index + 2 <= MOST_SEEDS else None

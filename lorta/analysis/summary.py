@@ -182,7 +182,7 @@ def _refuse_mixed_data(task: str, runs: Sequence[Run]) -> None:
     kinds = [group(runs, lambda run: _scored_data(run.task))]
     kinds += [group(of_seed, _all_data) for of_seed in group(runs, lambda run: run.record.seed).values()]
     if mixed := next((kind for kind in kinds if len(kind) > 1), None):
-        examples = ", ".join(found[0].record.run_id for found in mixed.values())
+        examples = ", ".join(runs_of[0].record.run_id for runs_of in mixed.values())
         raise ValueError(
             f"the records of {task} come from different data and cannot share a table: runs {examples} "
             "differ in revision, split, metric or fingerprint; keep one set of them and move the others away, or give "
@@ -274,7 +274,7 @@ def _cell(runs: Sequence[Run], value: Callable[[Run], float | None], why: Callab
             f"runs {', '.join(run.record.run_id for run in runs)} have the same adapter, task and settings, and seeds "
             f"{', '.join(map(str, seeds))}: keep one run per seed."
         )
-    values = [found for run in runs if (found := value(run)) is not None]
+    values = [number for run in runs if (number := value(run)) is not None]
     if len(values) < len(runs):
         return Cell(None, None, tuple(values), seeds, "; ".join(why(run) for run in runs if value(run) is None))
     return Cell(mean(values), sample_std(values), tuple(values), seeds)

@@ -35,8 +35,8 @@ def _failed(record: RunRecord) -> RunRecord:
 
 def distrust(records: Iterable[RunRecord]) -> list[str]:
     """Return a sentence for each problem, the first few of many."""
-    found = list(records)
-    problems = [problem for record in found for problem in _problems(record)] + _mixed_protocols(found)
+    given = list(records)
+    problems = [problem for record in given for problem in _problems(record)] + _mixed_protocols(given)
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     return [*problems[:SHOWN], *more]
 
@@ -68,10 +68,10 @@ def _mixed_protocols(records: Iterable[RunRecord]) -> list[str]:
     known = [(record.task.name, record.task.protocol) for record in records if record.task is not None]
     numbers = {task: sorted({protocol for _, protocol in of_task}) for task, of_task in group(known, _task).items()}
     return [
-        f"the records of {task} have the protocols {' and '.join(map(str, found))}, whose numbers cannot be compared; "
-        "keep one of them."
-        for task, found in sorted(numbers.items())
-        if len(found) > 1
+        f"the records of {task} have the protocols {' and '.join(map(str, listed))}, whose numbers cannot be "
+        "compared; keep one of them."
+        for task, listed in sorted(numbers.items())
+        if len(listed) > 1
     ]
 
 

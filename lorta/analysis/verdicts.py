@@ -77,12 +77,12 @@ class Evidence:
     @classmethod
     def of(cls, records: Iterable[RunRecord], items: ItemScores) -> "Evidence":
         """Take the finished ones of these records."""
-        found: defaultdict[tuple[str, int | None, str], list[RunRecord]] = defaultdict(list)
+        runs_of: defaultdict[tuple[str, int | None, str], list[RunRecord]] = defaultdict(list)
         for record in records:
             if record.status == "success" and record.adapter and record.task:
                 for rank in {record.adapter.rank, None}:  # None as well: a published rank may not be known
-                    found[record.adapter.name, rank, record.task.name].append(record)
-        return cls(found, items, Resampler())
+                    runs_of[record.adapter.name, rank, record.task.name].append(record)
+        return cls(runs_of, items, Resampler())
 
 
 def judge(line: Line, column: str, evidence: Evidence) -> Verdict:
@@ -109,35 +109,35 @@ def judge(line: Line, column: str, evidence: Evidence) -> Verdict:
 
 def _candidates(line: Line, column: Column, evidence: Evidence) -> list[list[RunRecord]]:
     """Return the runs of that adapter, rank, task and metric, by cell."""
-    found = [
+    candidates = [
         record
         for record in evidence.runs.get((line.row.adapter or "", line.row.rank, column.task or ""), ())
         if record.task and record.metrics and column.metric in record.metrics.get(record.task.split_primary, {})
     ]
-    return list(group(found, lambda record: record.cell_id).values())
+    return list(group(candidates, lambda record: record.cell_id).values())
 
 
 def _reasons(line: Line, column: str, runs: Sequence[RunRecord]) -> list[str]:
     """Return why these runs cannot stand beside the published cell."""
     row, table, run = line.row, line.table, runs[0]
     assert run.task is not None and run.model is not None and run.protocol is not None and run.adapter is not None
-    found = [row.not_comparable[key] for key in (ALL, column) if key in row.not_comparable]
+    reasons = [row.not_comparable[key] for key in (ALL, column) if key in row.not_comparable]
     if row.rank is None and run.adapter.rank is not None:
-        found.append(f"the rank is {run.adapter.rank}, published unknown")
+        reasons.append(f"the rank is {run.adapter.rank}, published unknown")
     same_model = row.model == run.model.name
     if not same_model:
-        found.append(f"the model is {run.model.name}, published {row.model or 'unknown'}")
+        reasons.append(f"the model is {run.model.name}, published {row.model or 'unknown'}")
     if run.task.source == "embedded":
-        found.append("the data is the embedded language")
+        reasons.append("the data is the embedded language")
     if run.task.max_train_samples or run.task.max_eval_samples:
-        found.append("not all rows were used")
+        reasons.append("not all rows were used")
     split = str(run.config.get("task", {}).get("evaluation_split", run.task.split_primary))
     theirs = table.columns[column].split or table.split
     if split != theirs:
-        found.append(f"the split is {split}, published {theirs or 'unknown'}")
+        reasons.append(f"the split is {split}, published {theirs or 'unknown'}")
     if run.protocol.selection != row.selection:
-        found.append(f"the {run.protocol.selection} epoch is scored, published {row.selection or 'unknown'}")
-    return [*found, *(_parameter_reasons(line, run) if same_model else [])]
+        reasons.append(f"the {run.protocol.selection} epoch is scored, published {row.selection or 'unknown'}")
+    return [*reasons, *(_parameter_reasons(line, run) if same_model else [])]
 
 
 def _parameter_reasons(line: Line, run: RunRecord) -> list[str]:
@@ -197,16 +197,16 @@ def _decide(line: Line, column: Column, measured: Measured, published: float, sp
         half = critical_value(shares, CONFIDENCE) * error
         return Interval(difference, difference - half, difference + half, error, shares)
 
-    found = interval(len(measured.values))
+    bounds = interval(len(measured.values))
     doubt = "" if known else "the published standard deviation is unknown, so the number is taken as exact"
-    if max(-found.low, found.high) <= column.margin:
-        return Verdict("reproduced", doubt, measured, found)
-    if found.low > 0 or found.high < 0:
-        return Verdict("differs", doubt, measured, found)
+    if max(-bounds.low, bounds.high) <= column.margin:
+        return Verdict("reproduced", doubt, measured, bounds)
+    if bounds.low > 0 or bounds.high < 0:
+        return Verdict("differs", doubt, measured, bounds)
     settled = (count for count in range(len(measured.values) + 1, MOST_SEEDS) if _settles(interval(count), column))
     more = next(settled, None)
     need = f"{more - len(measured.values)} more seeds would decide it" if more else "no number of seeds would decide it"
-    return Verdict("undecided", "; ".join(filter(None, (need, doubt))), measured, found)
+    return Verdict("undecided", "; ".join(filter(None, (need, doubt))), measured, bounds)
 
 
 def _settles(interval: Interval, column: Column) -> bool:

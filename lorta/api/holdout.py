@@ -45,8 +45,8 @@ def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, 
         return task.load_data(plan, data, tokenizer, cache)
     cap = data.max_train_samples
     wider = data.model_copy(update={"holdout": None, "max_train_samples": cap and cap + data.holdout})
-    found = task.load_data(plan, wider, tokenizer, cache)
-    rows = found.train
+    loaded = task.load_data(plan, wider, tokenizer, cache)
+    rows = loaded.train
     if 2 * data.holdout > len(rows):
         raise ValueError(
             f"data.holdout={data.holdout} is more than half of {len(rows)} training rows: hold out fewer "
@@ -56,6 +56,6 @@ def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, 
     random.Random(f"lorta hold-out {task.name}").shuffle(order)
     held, kept = sorted(order[: data.holdout]), sorted(order[data.holdout :])
     counts: dict[str, RowCount] = {}
-    if (count := found.counts.get("train")) is not None:
+    if (count := loaded.counts.get("train")) is not None:
         counts = {"train": count.without(HOLDOUT, len(held)), "evaluation": RowCount(len(held))}
     return DataSplits(train=rows.select(kept), evaluation=rows.select(held), counts=counts)

@@ -36,10 +36,10 @@ def run(parsed: argparse.Namespace) -> int:
         for folder in record(parsed.canaries):
             print(f"{folder}: recorded")
         return 0
-    found = canaries(parsed.canaries)
-    if not found:
+    folders = canaries(parsed.canaries)
+    if not folders:
         raise ValueError(f"{parsed.canaries} has no reference run: create them with lorta drift --record")
-    return _check(found, parsed.if_changed)
+    return _check(folders, parsed.if_changed)
 
 
 def canaries(place: Path) -> list[Path]:
@@ -49,13 +49,13 @@ def canaries(place: Path) -> list[Path]:
     return sorted(file.parent for file in place.glob(f"*/{RECORD_NAME}"))
 
 
-def _check(found: list[Path], if_changed: bool) -> int:
+def _check(folders: list[Path], if_changed: bool) -> int:
     from lorta.config.places import CONF
     from lorta.drift.canary import TOLERANCES, changes_since, check
     from lorta.records.store import Store
 
     kinds: set[str] = set()
-    for folder in found:
+    for folder in folders:
         canary = Store(folder.parent).read(folder.name)
         assert canary is not None
         if if_changed and not changes_since(canary):
@@ -86,7 +86,7 @@ def record(place: Path) -> Iterator[Path]:
         words = ["experiment=canary", f"runtime.runs={work}/runs", f"runtime.cache={work}/cache"]
         specs = make_plan(words, True, CONF).specs
         records = [execute(spec) for spec in specs]
-        if failed := [found for found in records if found.status != "success"]:
+        if failed := [ended for ended in records if ended.status != "success"]:
             raise ValueError(
                 f"{len(failed)} reference runs did not succeed: {failed[0].failure and failed[0].failure.message}"
             )

@@ -30,7 +30,7 @@ class Recipe:
 
 def recipes(conf: Path = CONF) -> list[Recipe]:
     """Return the recipes of the paper's tables, by name. Raises ValueError for one whose `recipe` is not as above."""
-    found: list[Recipe] = []
+    known: list[Recipe] = []
     for file in sorted((conf / "experiment").glob("**/*.yaml")):
         said = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("recipe")
         if said is None:
@@ -38,8 +38,8 @@ def recipes(conf: Path = CONF) -> list[Recipe]:
         if set(said) != {"tables", "needs"} or not said["tables"]:
             raise ValueError(f"{file}: `recipe` needs tables and needs, got {', '.join(said)}.")
         name = file.relative_to(conf / "experiment").with_suffix("").as_posix()
-        found.append(Recipe(name, tuple(said["tables"]), str(said["needs"])))
-    return found
+        known.append(Recipe(name, tuple(said["tables"]), str(said["needs"])))
+    return known
 
 
 def find(word: str, known: Sequence[Recipe], tables: Sequence[str]) -> Recipe:
@@ -78,5 +78,5 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.table is None:
         print(*listing(known, tables), sep="\n")
     else:
-        found = find(parsed.table, known, tables)
-        print(found.name, *found.tables)
+        recipe = find(parsed.table, known, tables)
+        print(recipe.name, *recipe.tables)

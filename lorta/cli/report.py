@@ -31,14 +31,14 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"the page needs {' and '.join(missing)}: pip install 'lorta[bench]'.")
     from lorta.reporting.html.assembly import make_page
 
-    found = read_source(options.runs, options.records, with_losses=True)
-    if not found.records:
+    source = read_source(options.runs, options.records, with_losses=True)
+    if not source.records:
         raise ValueError("there is no record to report: run a sweep first.")
     reference = _reference(options.results / "records", options.records or ())
     name = (options.records[0] if options.records else options.runs.resolve()).name.split(".")[0]
-    page = make_page(name, found, reference)
+    page = make_page(name, source, reference)
     write_atomically(options.to, page)
-    print(f"{options.to}: {len(found.records):,} runs, {len(page.encode()) / 2**20:.1f} MiB")
+    print(f"{options.to}: {len(source.records):,} runs, {len(page.encode()) / 2**20:.1f} MiB")
 
 
 def _reference(folder: Path, read: Sequence[Path]) -> dict[str, RunRecord]:

@@ -170,12 +170,12 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     from lorta.launch.progress import outcome
     from lorta.planning.titles import title
 
-    found = [(store.last(spec.run_id), spec) for spec in plan.specs]
-    lacking = [spec.run_id for record, spec in found if record is None]
+    read = [(store.last(spec.run_id), spec) for spec in plan.specs]
+    lacking = [spec.run_id for record, spec in read if record is None]
     _say_what_lacks(lacking, len(plan.specs), store, console)
     if len(lacking) == len(plan.specs):
         return 1
-    records = without_score_failed(as_asked(record, spec) for record, spec in found if record is not None)
+    records = without_score_failed(as_asked(record, spec) for record, spec in read if record is not None)
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)

@@ -52,8 +52,8 @@ def declare_collect(parser: argparse.ArgumentParser) -> None:
 
 def plan(parsed: argparse.Namespace) -> int:
     """Print cells with their parameters, what is done, and what the rest will cost."""
-    found = _plan(parsed)
-    if found is None:
+    planned = _plan(parsed)
+    if planned is None:
         return BAD_INPUT
     from lorta.planning.requests import budget_sentences, waiting_sentences
     from lorta.planning.titles import title
@@ -62,21 +62,21 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.status.rows import row_lines
     from lorta.status.states import glances, plan_states
 
-    states = {state.run_id: state for state in plan_states(found, title)}
-    past = Past(glances(Store(found.runs[0].settings.runtime.runs).root))
-    costs = {spec.run_id: past.forecast(spec) for spec in found.runs}
-    for line in _cell_lines(found, states, costs):
+    states = {state.run_id: state for state in plan_states(planned, title)}
+    past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
+    costs = {spec.run_id: past.forecast(spec) for spec in planned.runs}
+    for line in _cell_lines(planned, states, costs):
         print(line)
-    print(_counts(states.values()) + (f" ({found.duplicates} duplicates dropped)" if found.duplicates else ""))
-    for line in row_lines(found.specs):
+    print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
+    for line in row_lines(planned.specs):
         print(line)
-    for sentence in budget_sentences(found, only_off=False):
+    for sentence in budget_sentences(planned, only_off=False):
         print(f"budget: {sentence}")
-    for sentence in waiting_sentences(found):
+    for sentence in waiting_sentences(planned):
         print(sentence)
-    for sentence in dict.fromkeys(found.unsupported.values()):
+    for sentence in dict.fromkeys(planned.unsupported.values()):
         print(f"not supported: {sentence}")
-    todo = [spec for spec in found.runs if states[spec.run_id].state not in ("done", "unsupported")]
+    todo = [spec for spec in planned.runs if states[spec.run_id].state not in ("done", "unsupported")]
     print(_cost_line(todo, costs))
     return 0
 
@@ -88,11 +88,11 @@ def status(parsed: argparse.Namespace) -> int:
     from lorta.status.states import STATES, plan_states, store_states
 
     if parsed.overrides:
-        found = _plan(parsed)
-        if found is None:
+        planned = _plan(parsed)
+        if planned is None:
             return BAD_INPUT
-        states = plan_states(found, title)
-        for sentence in waiting_sentences(found):
+        states = plan_states(planned, title)
+        for sentence in waiting_sentences(planned):
             print(sentence)
     else:
         _require_store(parsed.runs)
@@ -112,8 +112,8 @@ def retry(parsed: argparse.Namespace) -> int:
     kinds = set((parsed.kind or ",".join(get_args(FailureKind))).split(","))
     if unknown := kinds - set(get_args(FailureKind)):
         raise ValueError(f"--kind: no kind {', '.join(sorted(unknown))}; there are: {', '.join(get_args(FailureKind))}")
-    found = _plan(parsed)
-    if found is None:
+    planned = _plan(parsed)
+    if planned is None:
         return BAD_INPUT
     from rich.console import Console
 
@@ -121,13 +121,15 @@ def retry(parsed: argparse.Namespace) -> int:
     from lorta.planning.titles import title
     from lorta.status.states import plan_states
 
-    failed = {state.run_id for state in plan_states(found, title) if state.state == "failed" and state.failure in kinds}
-    specs = tuple(spec for spec in found.runs if spec.run_id in failed)
+    failed = {
+        state.run_id for state in plan_states(planned, title) if state.state == "failed" and state.failure in kinds
+    }
+    specs = tuple(spec for spec in planned.runs if spec.run_id in failed)
     if not specs:
-        print(f"nothing to retry: none of {len(found.runs)} runs failed with {', '.join(sorted(kinds))}")
+        print(f"nothing to retry: none of {len(planned.runs)} runs failed with {', '.join(sorted(kinds))}")
         return 0
     return run_plan(
-        replace(found, specs=specs, trials=(), waiting=(), duplicates=0),
+        replace(planned, specs=specs, trials=(), waiting=(), duplicates=0),
         Console(soft_wrap=True),
         parallel=parsed.multirun,
     )
@@ -146,10 +148,10 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     from lorta.analysis.validation import distrust
     from lorta.records.store import export_suite
 
-    found = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
-    if found is None:
+    suite = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
+    if suite is None:
         return BAD_INPUT
-    records, store, name, missing = found
+    records, store, name, missing = suite
     if not records:
         raise ValueError("there is no record to collect: run the sweep first")
     path = export_suite(records, parsed.results, name)
@@ -169,14 +171,14 @@ def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, 
     from lorta.planning.requests import as_asked
     from lorta.records.store import Store
 
-    found = _plan(parsed)
-    if found is None:
+    planned = _plan(parsed)
+    if planned is None:
         return None
-    runtime = found.runs[0].settings.runtime
+    runtime = planned.runs[0].settings.runtime
     store = Store(runtime.runs)
-    read = [(store.last(spec.run_id), spec) for spec in found.runs]
+    read = [(store.last(spec.run_id), spec) for spec in planned.runs]
     records = [as_asked(record, spec) for record, spec in read if record is not None]
-    return records, store, parsed.name or runtime.name, len(found.runs) + len(found.waiting) - len(records)
+    return records, store, parsed.name or runtime.name, len(planned.runs) + len(planned.waiting) - len(records)
 
 
 def _of_store(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int]":
@@ -229,20 +231,20 @@ def _counts(states: "Iterable[RunState]") -> str:
     return f"{sum(counts.values())} runs: {', '.join(parts)}"
 
 
-def _cell_lines(found: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
+def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
     from lorta.planning.titles import task_title
 
     cells: dict[str, list[RunSpec]] = {}
-    for spec in found.runs:
+    for spec in planned.runs:
         cells.setdefault(spec.cell_id, []).append(spec)
-    width = max(14, *(len(task_title(spec)) for spec in found.runs))
+    width = max(14, *(len(task_title(spec)) for spec in planned.runs))
     yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
     for cell, specs in cells.items():
         adapter, settings = specs[0].settings.adapter, specs[0].settings
         rank, cost = adapter.get("rank"), costs[specs[0].run_id]
         task = task_title(specs[0])
         done = sum(states[spec.run_id].state == "done" for spec in specs)
-        size = "-" if specs[0].run_id in found.unsupported else _number(specs[0].parameters)
+        size = "-" if specs[0].run_id in planned.unsupported else _number(specs[0].parameters)
         yield (
             f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "

@@ -44,15 +44,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _words(words: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    words_of: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or key not in WORDS or not value or key in found:
+        if not equals or key not in WORDS or not value or key in words_of:
             near = difflib.get_close_matches(key, WORDS, n=1)
             hint = f"; did you mean {near[0]}={value or 'NAME'}?" if near and key not in WORDS else ""
             raise ValueError(f"{word}: give paper=NAME and table=NAME, once each{hint}.")
-        found[key] = value
-    return found
+        words_of[key] = value
+    return words_of
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -61,9 +61,9 @@ def _report(options: argparse.Namespace) -> None:
     formats = _formats(options.formats)
     if options.records is None:
         options.runs = options.runs or Path("runs")
-    found = read_source(options.runs, options.records, with_losses=True)
+    source = read_source(options.runs, options.records, with_losses=True)
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
-    print(write_full_report(found, name, options.results, formats))
+    print(write_full_report(source, name, options.results, formats))
 
 
 def _formats(text: str) -> list[str]:
@@ -83,11 +83,11 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     paper = load(words["paper"])
     if options.runs is None and options.records is None:
         options.records = sorted((options.results / "records").glob("*.jsonl*"))
-    found = read_source(options.runs, options.records)
+    source = read_source(options.runs, options.records)
     if options.records is None:
-        refuse_untrusted(found.records, str(options.runs))
+        refuse_untrusted(source.records, str(options.runs))
     names = [words["table"]] if "table" in words else list(paper.tables)
-    evidence = Evidence.of(found.records, found.items)
+    evidence = Evidence.of(source.records, source.items)
     tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
     print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))

@@ -118,15 +118,15 @@ def _check_and_expand(
     elif key in values:
         problems.add(f"{argument}: {key} is given twice")
     else:
-        found = _values(override, groups.get(key))
+        expanded = _values(override, groups.get(key))
         if override.is_sweep_override() and not multirun:
             problems.add(f"{argument}: several values need -m (a sweep)")
-        elif not found:
+        elif not expanded:
             problems.add(f"{argument}: matches nothing{did_you_mean('', groups.get(key, []))}")
         if key in groups:
-            found = _known_choices(key, found, groups[key], folder, problems)
-        if found:  # without a valid choice the default stands in, so that everything else is still checked
-            values[key] = found
+            expanded = _known_choices(key, expanded, groups[key], folder, problems)
+        if expanded:  # without a valid choice the default stands in, so that everything else is still checked
+            values[key] = expanded
 
 
 def _values(override: Override, options: list[str] | None) -> list[Any]:
@@ -139,10 +139,10 @@ def _values(override: Override, options: list[str] | None) -> list[Any]:
     return [item.text if isinstance(item, QuotedString) else item for item in override.sweep_iterator()]
 
 
-def _known_choices(group: str, found: list[Any], options: list[str], folder: Path, problems: Problems) -> list[Any]:
+def _known_choices(group: str, asked_for: list[Any], options: list[str], folder: Path, problems: Problems) -> list[Any]:
     """Return the choices that exist, suites such as task=glue replaced by their members."""
     choices: list[Any] = []
-    for choice in found:
+    for choice in asked_for:
         if choice is None and group == "experiment":
             choices.append(choice)
         elif str(choice) not in options:
@@ -161,8 +161,8 @@ def _suite(file: Path) -> list[str]:
 def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell]:
     """Return one cell for every combination of values, in the order in which they were given."""
     groups = group_options(folder)
-    choices_of = {key: found for key, found in values.items() if key in groups}
-    plain = {key: found for key, found in values.items() if key not in groups}
+    choices_of = {key: chosen for key, chosen in values.items() if key in groups}
+    plain = {key: chosen for key, chosen in values.items() if key not in groups}
     cells: list[Cell] = []
     with initialize_config_dir(str(folder), version_base="1.3"):
         composer = _Composer()
@@ -201,8 +201,8 @@ class _Composer:
         words = [f"{group}={choice}" for group, choice in choices.items() if choice is not None]
         overrides = self._parser.parse_overrides(words)
         try:
-            found = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)
-            return self._loader._compose_config_from_defaults_list(found.defaults, self._files)
+            defaults = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)
+            return self._loader._compose_config_from_defaults_list(defaults.defaults, self._files)
         except (HydraException, OmegaConfBaseException) as error:
             problems.add(f"{' '.join(words)}: {str(error).splitlines()[0]}")
             return None

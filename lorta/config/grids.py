@@ -15,22 +15,22 @@ def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems
     A recipe with several grids has a list there, one for each group of methods. What is typed wins in all of them, but
     `adapter` chooses the grids of its methods.
     """
-    found: list[Values] = []
+    planned: list[Values] = []
     for choice in values.get("experiment", [None]):
         typed = values | {"experiment": [choice]} if choice is not None else values
         tables = _sweep_tables(folder, choice)
         if not multirun:
-            found.append(typed)
+            planned.append(typed)
             if len(tables) > 1:
                 problems.add(f"experiment={choice}: it is {len(tables)} grids of runs, which need -m (a sweep)")
             continue
         grids = [_grid(table, typed, len(tables) > 1, folder, problems) for table in tables]
-        found += [grid for grid in grids if grid is not None]
+        planned += [grid for grid in grids if grid is not None]
         if not any(grid is not None for grid in grids):
             known = ", ".join(dict.fromkeys(str(table["adapter"]) for table in tables))
             asked = ",".join(map(str, values["adapter"]))
             problems.add(f"adapter={asked}: experiment={choice} has no grid of it; it has: {known}")
-    return found
+    return planned
 
 
 def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:

@@ -33,10 +33,10 @@ class SlurmSettings(Settings):
 def choose_launcher(values: Values, folder: Path, problems: Problems) -> SlurmSettings | None:
     """Take the launcher's keys out of `values`; return Slurm's settings, or None for this command's own processes."""
     asked = {key: values.pop(key) for key in list(values) if key == GROUP or key.startswith(PREFIX)}
-    for key, found in asked.items():
-        if len(found) > 1:
-            problems.add(f"{key}={','.join(map(str, found))}: one value; all runs go the same way")
-    own = {key.removeprefix(PREFIX): found[0] for key, found in asked.items() if key != GROUP}
+    for key, values_of in asked.items():
+        if len(values_of) > 1:
+            problems.add(f"{key}={','.join(map(str, values_of))}: one value; all runs go the same way")
+    own = {key.removeprefix(PREFIX): values_of[0] for key, values_of in asked.items() if key != GROUP}
     name = str(asked.get(GROUP, [DEFAULT])[0])
     options = sorted(file.stem for file in (folder / GROUP).glob("*.yaml"))
     if name not in options:
@@ -51,11 +51,11 @@ def choose_launcher(values: Values, folder: Path, problems: Problems) -> SlurmSe
 
 def _checked(values: dict[str, Any], problems: Problems) -> SlurmSettings | None:
     try:
-        found = SlurmSettings.model_validate(values)
-        if found.signal_delay_s + 60 >= found.timeout_min * 60:  # sbatch(1): the signal may come a minute early
-            delay = f"{PREFIX}signal_delay_s={found.signal_delay_s}"
-            problems.add(f"{delay}: must be more than a minute below timeout_min, {found.timeout_min} minutes")
-        return found
+        settings = SlurmSettings.model_validate(values)
+        if settings.signal_delay_s + 60 >= settings.timeout_min * 60:  # sbatch(1): the signal may come a minute early
+            delay = f"{PREFIX}signal_delay_s={settings.signal_delay_s}"
+            problems.add(f"{delay}: must be more than a minute below timeout_min, {settings.timeout_min} minutes")
+        return settings
     except ValidationError as error:
         for sentence in setting_problems(error):
             problems.add(f"{PREFIX}{sentence}")

@@ -24,9 +24,9 @@ def read_count(value: object) -> object:
         return int(value)
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
-    number = Decimal(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()] if found else Decimal("NaN")
-    if not found or number != int(number):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmKM]?)", value)
+    number = Decimal(match[1]) * {"": 1, "k": 10**3, "m": 10**6}[match[2].lower()] if match else Decimal("NaN")
+    if not match or number != int(number):
         raise PydanticCustomError("count", "a count of weights is needed, such as 10k, 1.5m or 12000")
     return int(number)
 

@@ -92,12 +92,12 @@ def _texts(file: Path) -> list[str]:
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as stream:
         lines = [line for line in islice(stream, max(ROWS.values())) if line.strip()]
     try:
-        found = [str(json.loads(line)["text"]) for line in lines]
+        texts = [str(json.loads(line)["text"]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
         raise NotMeasured(f"{file}: every line needs a JSON object with `text` ({error})") from error
-    if not found:
+    if not texts:
         raise NotMeasured(f"{file}: it has no line")
-    return found
+    return texts
 
 
 def _causal(name: str, rows: list[list[int]]) -> BaseText:

@@ -71,13 +71,13 @@ def _with_language_head(backbone: Backbone, objective: Objective) -> Any:
     if backbone.files is None:
         raise NotMeasured("the backbone has no checkpoint to take a language head from")
     loader: Any = AutoModelForCausalLM if objective == "causal" else AutoModelForMaskedLM
-    model, found = loader.from_pretrained(
+    model, missing = loader.from_pretrained(
         backbone.files.location,
         revision=backbone.files.revision or "main",
         dtype=backbone.model.dtype,
         trust_remote_code=False,
         output_loading_info=True,
     )
-    if any(not name.startswith(f"{model.base_model_prefix}.") for name in found["missing_keys"]):
+    if any(not name.startswith(f"{model.base_model_prefix}.") for name in missing["missing_keys"]):
         raise NotMeasured("the checkpoint holds no language head")
     return model

@@ -48,5 +48,5 @@ def _batch(rows: Sequence[Sequence[int]], padding: int, device: torch.device) ->
 
 @torch.no_grad()
 def _logits(model: Any, ids: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    found = model.eval()(input_ids=ids, attention_mask=attended).logits.float()
-    return found[attended.bool()] if found.dim() == 3 else found
+    outputs = model.eval()(input_ids=ids, attention_mask=attended).logits.float()
+    return outputs[attended.bool()] if outputs.dim() == 3 else outputs

@@ -95,57 +95,57 @@ def check(folder: Path, conf: Path) -> Drift:
     Raises ValueError for a folder that is no successful run, or one whose settings, model or data are no longer there:
     such a canary has to be recorded again.
     """
-    found = reload_run(folder, conf)
-    record, store = found.record, Store(folder.parent)
+    reloaded = reload_run(folder, conf)
+    record, store = reloaded.record, Store(folder.parent)
     assert record.predictions_file is not None and record.history_file is not None and record.adapter is not None
     stored = store.read_rows(record.run_id, record.predictions_file)
-    looks = [_rescored(found, stored)]
+    looks = [_rescored(reloaded, stored)]
     with TemporaryDirectory() as place:
-        looks.append(_predicted_again(found, folder, conf, stored, Path(place)))
-        looks += _trained_again(found, store, folder, Path(place))
+        looks.append(_predicted_again(reloaded, folder, conf, stored, Path(place)))
+        looks += _trained_again(reloaded, store, folder, Path(place))
     rank = "" if record.adapter.rank is None else f" r={record.adapter.rank}"
-    title = f"{record.run_id} {record.adapter.name}{rank} {found.task.name} seed {record.seed}"
+    title = f"{record.run_id} {record.adapter.name}{rank} {reloaded.task.name} seed {record.seed}"
     return Drift(title, changes_since(record), tuple(looks))
 
 
-def _rescored(found: Reloaded, stored: Sequence[Mapping[str, Any]]) -> Look:
+def _rescored(reloaded: Reloaded, stored: Sequence[Mapping[str, Any]]) -> Look:
     """Score the stored predictions: only the metric's code and its libraries can make a difference."""
-    difference = _score_difference(_scores(found.record), found.task.score(stored))
+    difference = _score_difference(_scores(reloaded.record), reloaded.task.score(stored))
     detail = f"{len(stored)} stored predictions scored again"
     return Look("evaluation", "scores", difference, detail)
 
 
 def _predicted_again(
-    found: Reloaded, folder: Path, conf: Path, stored: Sequence[Mapping[str, Any]], place: Path
+    reloaded: Reloaded, folder: Path, conf: Path, stored: Sequence[Mapping[str, Any]], place: Path
 ) -> Look:
     """Let the stored adapter predict: the model's forward pass, the tokenizer and the rows come into it."""
     from lorta.api.holdout import load_splits
 
-    settings, task = found.settings, found.task
+    settings, task = reloaded.settings, reloaded.task
     plan = task.plan_data(settings.data, settings.model.data)
-    data = load_splits(task, plan, settings.data, found.backbone.tokenizer, place / "cache")
+    data = load_splits(task, plan, settings.data, reloaded.backbone.tokenizer, place / "cache")
     base_predictions = None
     if task.predicts_with_base:
         base = reload_run(folder, conf, base_only=True)
         base_predictions = task.predict_base(base.context(data, place))
-    rows = task.predict(found.model, found.context(data, place, base_predictions))
+    rows = task.predict(reloaded.model, reloaded.context(data, place, base_predictions))
     difference = _difference(stored, rows)
     differing = abs(len(rows) - len(stored)) + sum(before != now for before, now in zip(stored, rows, strict=False))
     detail = f"predicted again by the stored adapter: {differing} of {len(stored)} rows differ"
     return Look("evaluation", "predictions", difference, detail)
 
 
-def _trained_again(found: Reloaded, store: Store, folder: Path, place: Path) -> list[Look]:
+def _trained_again(reloaded: Reloaded, store: Store, folder: Path, place: Path) -> list[Look]:
     """Run the canary from the start: losses are compared, step by step, and the weights that come out."""
     from lorta.runner.execute import ADAPTER, execute
 
-    before = found.record
+    before = reloaded.record
     again = Store(place / "runs")
     places = {"runs": str(again.root), "cache": str(place / "cache"), "force": True}
-    settings = found.settings.model_copy(update={"runtime": found.settings.runtime.model_copy(update=places)})
-    task, files = found.task, found.files
+    settings = reloaded.settings.model_copy(update={"runtime": reloaded.settings.runtime.model_copy(update=places)})
+    task, files = reloaded.task, reloaded.files
     data, geometry = task.plan_data(settings.data, settings.model.data), task.geometry(files.config)
-    spec = RunSpec(settings, found.adapter, task, data, files, geometry, before.overrides, before.choices)
+    spec = RunSpec(settings, reloaded.adapter, task, data, files, geometry, before.overrides, before.choices)
     if spec.signature != identity.run_id(before.config):
         raise ValueError(
             f"{folder}: its settings now mean run {spec.signature}: record it again (lorta drift --record)"
@@ -180,10 +180,10 @@ def _weight_difference(then: Path, now: Path) -> float:
     from safetensors.torch import load_file
 
     files = [sorted(folder.glob("*.safetensors")) for folder in (then, now)]
-    found = [{f"{file.name} {k}": v for file in of_one for k, v in load_file(file).items()} for of_one in files]
-    if found[0].keys() != found[1].keys():
+    tensors = [{f"{file.name} {k}": v for file in of_one for k, v in load_file(file).items()} for of_one in files]
+    if tensors[0].keys() != tensors[1].keys():
         return math.inf
-    return max((float((found[0][name] - found[1][name]).abs().max()) for name in found[0]), default=0.0)
+    return max((float((tensors[0][name] - tensors[1][name]).abs().max()) for name in tensors[0]), default=0.0)
 
 
 def _difference(then: Any, now: Any) -> float:
@@ -197,5 +197,5 @@ def _difference(then: Any, now: Any) -> float:
     if then == now:
         return 0.0
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (then, now))
-    found = abs(then - now) if numbers else math.inf
-    return found if math.isfinite(found) else math.inf
+    distance = abs(then - now) if numbers else math.inf
+    return distance if math.isfinite(distance) else math.inf

@@ -110,14 +110,14 @@ def _residue(letter: str, backbone: Backbone, psi: float, chi: Sequence[float]) 
     across = _unit(_across(_minus(nitrogen, alpha), along))
     frame = (along, across, _cross(along, across))
     axes = chi_axes(letter)
-    found: dict[str, Point] = {}
+    atoms: dict[str, Point] = {}
     for atom in sorted(ATOMS[letter], key=lambda atom: atom.group):
         if atom.group == 0:
-            found[atom.name] = _frame_point(alpha, frame, atom.place)
+            atoms[atom.name] = _frame_point(alpha, frame, atom.place)
         elif atom.group < FIRST_CHI_GROUP:  # the oxygen is opposite the next nitrogen
-            found[atom.name] = place(*backbone, psi + math.pi, atom.place)
+            atoms[atom.name] = place(*backbone, psi + math.pi, atom.place)
         else:
             number = atom.group - FIRST_CHI_GROUP
-            first, second, third = (found[name] for name in axes[number])
-            found[atom.name] = place(first, second, third, chi[number], atom.place)
-    return found
+            first, second, third = (atoms[name] for name in axes[number])
+            atoms[atom.name] = place(first, second, third, chi[number], atom.place)
+    return atoms

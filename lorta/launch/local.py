@@ -140,10 +140,10 @@ class _Dispatcher:
 
     def _ask_to_leave(self) -> None:
         for spec in self.running.values():
-            found = holder(spec.folder)
-            if found is not None and on_this_machine(found) and found.pid not in self.told:
-                self.told.add(found.pid)
-                os.kill(found.pid, signal.SIGUSR1)
+            owner = holder(spec.folder)
+            if owner is not None and on_this_machine(owner) and owner.pid not in self.told:
+                self.told.add(owner.pid)
+                os.kill(owner.pid, signal.SIGUSR1)
 
 
 def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> RunRecord | None:

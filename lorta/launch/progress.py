@@ -73,14 +73,14 @@ class Sweep:
 
     def at_work(self) -> dict[str, tuple[int, int]]:
         """Return signature -> steps done and steps in all, for the runs that train now."""
-        found: dict[str, tuple[int, int]] = {}
+        running: dict[str, tuple[int, int]] = {}
         for signature, path in self._left.items():
             try:
                 state = json.loads(path.read_text())
             except (OSError, ValueError):  # not started yet, just ended, or a damaged folder
                 continue
-            found[signature] = state["step"], state["max_steps"]
-        return found
+            running[signature] = state["step"], state["max_steps"]
+        return running
 
     def seconds_left(self, at_work: dict[str, tuple[int, int]]) -> float | None:
         """Return how long the rest takes if it goes on as until now; None before there is anything to go by."""

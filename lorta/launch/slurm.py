@@ -154,8 +154,8 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     with listening():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            found = [record for record in run_all([spec], 0, {spec.run_id: attempts_before}) if record is not None]
-            record = found[0] if found else None
+            records = [record for record in run_all([spec], 0, {spec.run_id: attempts_before}) if record is not None]
+            record = records[0] if records else None
         except Preempted:
             record = None
         with patiently():

@@ -28,10 +28,10 @@ class Backbone:
 
 def padding_id(backbone: Backbone) -> int:
     """Return the token that fills rows up. Raises ValueError for a tokenizer without one."""
-    found: Any = backbone.tokenizer.pad_token_id
-    if found is None:
+    token: Any = backbone.tokenizer.pad_token_id
+    if token is None:
         raise ValueError("the tokenizer has no padding token")
-    return int(found)
+    return int(token)
 
 
 def _torch_dtype(dtype: str) -> Any:

@@ -65,8 +65,8 @@ def _folder(path: str) -> Path | None:
     if not path.startswith("package:"):
         return Path(path).expanduser() if Path(path).expanduser().is_dir() else None
     package, _, subfolder = path.removeprefix("package:").partition("/")
-    found = importlib.util.find_spec(package)
-    roots = list(found.submodule_search_locations or []) if found else []
+    package_spec = importlib.util.find_spec(package)
+    roots = list(package_spec.submodule_search_locations or []) if package_spec else []
     folders = [Path(root) / subfolder for root in roots]
     return next((folder for folder in folders if folder.is_dir()), None)
 

@@ -41,11 +41,11 @@ class Search:
         records = {spec.run_id: Store(spec.settings.runtime.runs).last(spec.run_id) for spec in self.runs}
         if open_ones := sum(not settled(record) for record in records.values()):
             return f"{open_ones} of {len(records)} learning-rate trials have no result yet"
-        found = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
-        scored = {rate: score for rate, score in zip(self.trials, found, strict=True) if score is not None}
+        scores = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
+        scored = {rate: score for rate, score in zip(self.trials, scores, strict=True) if score is not None}
         if not scored:
             return "no learning-rate trial has a score"
-        return self._tuning(found, self._best(scored, records))
+        return self._tuning(scores, self._best(scored, records))
 
     def _best(self, scored: Mapping[float, float], records: Mapping[str, RunRecord | None]) -> float:
         """Return the rate of the best score; of equal ones that nearest to where the grid was laid, then the lower."""
@@ -130,6 +130,6 @@ def settled(record: RunRecord | None) -> bool:
 
 def _score(records: Sequence[RunRecord | None]) -> float | None:
     """Return the mean over the trials of a rate, None where one of them diverged or its metric is undefined."""
-    found = [record.primary_score for record in records if record is not None]
-    values = [score.value for score in found if score is not None and score.value is not None]
+    scores = [record.primary_score for record in records if record is not None]
+    values = [score.value for score in scores if score is not None and score.value is not None]
     return sum(values) / len(values) if len(values) == len(records) else None

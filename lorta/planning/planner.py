@@ -81,14 +81,14 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
 
 def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
     """Return a sentence for each task that is planned, for one model, on several data sets: no table can show both."""
-    found: dict[tuple[str, str], set[str | None]] = {}
+    data_of: dict[tuple[str, str], set[str | None]] = {}
     for spec in specs:
         key = str(spec.settings.task["name"]), spec.settings.model.name
-        found.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
+        data_of.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
     return [
         f"task={name} is planned on {len(data)} data sets, whose scores cannot share a table: give each a store of its "
         "own (data.root=A runtime.runs=runs-A)"
-        for (name, _), data in found.items()
+        for (name, _), data in data_of.items()
         if len(data) > 1
     ]
 

@@ -48,9 +48,9 @@ def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:
 
 def waiting_sentences(plan: "Plan") -> list[str]:
     """Return which runs have no rate yet, and why, each method and task once."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for spec, why in plan.waiting:
         rank = spec.settings.adapter.get("rank")
         name = f"{spec.settings.adapter['name']}{'' if rank is None else f' r={rank}'} {spec.settings.task['name']}"
-        found[f"{name}: {why}"] = found.get(f"{name}: {why}", 0) + 1
-    return [f"waiting: {count} run{'s' if count > 1 else ''} of {sentence}" for sentence, count in found.items()]
+        counts[f"{name}: {why}"] = counts.get(f"{name}: {why}", 0) + 1
+    return [f"waiting: {count} run{'s' if count > 1 else ''} of {sentence}" for sentence, count in counts.items()]

@@ -76,10 +76,10 @@ def _section_decoder(kind: Any) -> Decoder:
 
     def section(value: Any, where: str) -> Any:
         given = _expect(dict, value, where)
-        found = added | given
+        filled = added | given
         prefix = f"{where}." if where else ""
-        if found.keys() != decoders.keys():
-            raise ValueError(_key_problem(found.keys() - decoders.keys(), decoders.keys() - found.keys(), where))
+        if filled.keys() != decoders.keys():
+            raise ValueError(_key_problem(filled.keys() - decoders.keys(), decoders.keys() - filled.keys(), where))
         return kind(**added | {name: decoders[name](item, prefix + name) for name, item in given.items()})
 
     return section
@@ -112,10 +112,10 @@ def _mapping_decoder(inner: Any) -> Decoder:
     read, all_fit = _decoder(inner), {inner}
 
     def mapping(value: Any, where: str) -> Any:
-        found = _expect(dict, value, where)
-        if set(map(type, found.values())) == all_fit:  # most are package versions, a hundred a record
-            return found
-        return {key: read(item, f"{where}.{key}") for key, item in found.items()}
+        pairs = _expect(dict, value, where)
+        if set(map(type, pairs.values())) == all_fit:  # most are package versions, a hundred a record
+            return pairs
+        return {key: read(item, f"{where}.{key}") for key, item in pairs.items()}
 
     return mapping
 

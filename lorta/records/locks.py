@@ -142,9 +142,9 @@ def _read(path: Path) -> Holder | None:
 
 def _alive(path: Path) -> bool:
     """Return whether a claim's holder still works: its process exists, or was heard of lately from elsewhere."""
-    found = _read(path)
-    if found is not None and on_this_machine(found):
-        return _start_of(found.pid) == found.started
+    owner = _read(path)
+    if owner is not None and on_this_machine(owner):
+        return _start_of(owner.pid) == owner.started
     try:
         return _time_of(path.parent) - path.stat().st_mtime < STALE_S
     except FileNotFoundError:

@@ -104,17 +104,17 @@ class Store:
 
     def records(self) -> list[RunRecord]:
         """Return every readable record, ordered by signature; one warning lists the files that are not records."""
-        found: list[RunRecord] = []
+        readable: list[RunRecord] = []
         problems: list[str] = []
         for path in sorted(self.root.glob(f"*/{RECORD_NAME}")):
             try:
                 if record := self.read(path.parent.name):
-                    found.append(record)
+                    readable.append(record)
             except UNREADABLE as error:
                 problems.append(f"  {path}: {error}")
         if problems:
             warnings.warn("left out what is no record:\n" + "\n".join(problems), stacklevel=2)
-        return found
+        return readable
 
     def write_rows(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> SideFile:
         """Write one JSON object per line to `name` (predictions.jsonl, history.jsonl) in the run's folder.
@@ -130,9 +130,9 @@ class Store:
         """Return the rows of a side file. Raises ValueError when its bytes are not those of the record."""
         path = self.folder(run_id) / file.path
         content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if found != file.sha256:
-            raise ValueError(f"{path} must have sha256 {file.sha256}, as its record says, got {found}: run it again.")
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != file.sha256:
+            raise ValueError(f"{path} must have sha256 {file.sha256}, as its record says, got {digest}: run it again.")
         return [json.loads(line) for line in content.decode().split("\n") if line]
 
 

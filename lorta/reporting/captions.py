@@ -41,18 +41,18 @@ def caption(table: Table) -> list[str]:
 
 def without_result(records: Iterable[RunRecord]) -> list[str]:
     """Return one line per status other than success, then one per method and reason, in a fixed order."""
-    found = list(records)
-    trials = sum(record.status == "success" and record.is_trial for record in found)
+    given = list(records)
+    trials = sum(record.status == "success" and record.is_trial for record in given)
     lines = (
         [f"{trials} learning-rate trials, scored on rows held out from the training data; no table contains them"]
         if trials
         else []
     )
-    rest = [record for record in found if record.status != "success"]
+    rest = [record for record in given if record.status != "success"]
     for status, of_status in sorted(group(rest, lambda record: record.status).items()):
         lines.append(f"{len(of_status)} {status}:")
         reasons = group(of_status, lambda record: (method(record), reason(record)))
-        lines += [f"  {name}: {why}{_where(found)}" for (name, why), found in sorted(reasons.items())]
+        lines += [f"  {name}: {why}{_where(given)}" for (name, why), given in sorted(reasons.items())]
     return lines
 
 
@@ -131,12 +131,12 @@ def _used(split: Split | None) -> str:
 
 def _lost_rows(table: Table) -> str:
     """Say which rows were dropped without being asked for; empty where none was."""
-    found: dict[str, None] = {}
+    lost: dict[str, None] = {}
     for run in table.runs:
         for use, split in run.task.splits.items():
             if (count := split.count) is not None and count.lost_share > 0:
-                found[f"{table.short(run.task.name)}, {use}: {count}"] = None
-    return f"Rows that could not be used: {'; '.join(found)}." if found else ""
+                lost[f"{table.short(run.task.name)}, {use}: {count}"] = None
+    return f"Rows that could not be used: {'; '.join(lost)}." if lost else ""
 
 
 def _training(run: Run) -> str:
@@ -172,14 +172,14 @@ def _scores(table: Table) -> str:
 
 def _base_scores(table: Table) -> str:
     """Return the scores of the backbone before an adapter is attached; empty for tasks that do not measure them."""
-    found: dict[str, set[str]] = {}
+    texts_of: dict[str, set[str]] = {}
     for run in table.runs:
         scores = (run.record.metrics or {}).get(run.task.split_primary, {})
         base = scores.get(f"base_{run.task.metric_primary}")
         if base is not None and base.value is not None:
             text = f"{base.value * POINTS:.1f}" if table.higher_is_better else f"{base.value:.4f}"
-            found.setdefault(table.short(run.task.name), set()).add(text)
-    listed = "; ".join(f"{task} {_distinct(values)}" for task, values in sorted(found.items()))
+            texts_of.setdefault(table.short(run.task.name), set()).add(text)
+    listed = "; ".join(f"{task} {_distinct(values)}" for task, values in sorted(texts_of.items()))
     return f"Score of the backbone without an adapter: {listed}." if listed else ""
 
 
@@ -197,11 +197,11 @@ def _rates(runs: Sequence[Run]) -> str:
 
 
 def _code(table: Table) -> str:
-    found = [run.record.code for run in table.runs if run.record.code]
-    commits = _distinct(code.git_sha[:12] for code in found if code.git_sha)
-    dirty = sum(bool(code.git_dirty) for code in found)
+    codes = [run.record.code for run in table.runs if run.record.code]
+    commits = _distinct(code.git_sha[:12] for code in codes if code.git_sha)
+    dirty = sum(bool(code.git_dirty) for code in codes)
     caveat = f" {dirty} of {len(table.runs)} runs had uncommitted changes." if dirty else ""
-    return f"Code: lorta {_distinct(code.package_version for code in found)}, commit {commits or 'unknown'}.{caveat}"
+    return f"Code: lorta {_distinct(code.package_version for code in codes)}, commit {commits or 'unknown'}.{caveat}"
 
 
 def _timing(table: Table) -> str:

@@ -62,8 +62,8 @@ def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
         for number, row in enumerate(table.rows):
             numbers = [*row.adapter_parameters, *row.head_parameters, *row.other_parameters]
             cells = {**{task: row.cells.get(task, Cell(None)) for task in tasks}, AVERAGE: row.average}
-            found = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
-            scores = [value for cell, interval in found for value in _cell_values(cell, interval)]
+            intervals = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
+            scores = [value for cell, interval in intervals for value in _cell_values(cell, interval)]
             identity = [name, row.adapter, row.rank, row.variant]
             iqm = analysis.middle.get(number)
             lines.append([*identity, *numbers, *scores, iqm and _rounded(iqm.value), *_bounds(iqm), row.train_s.mean])
@@ -76,33 +76,33 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
     lines: list[Sequence[Value]] = [[*names, "mcnemar_p_by_seed"]]
     for table, analysis in zip(tables, analyses, strict=True):
         name = title(table)
-        for found in analysis.comparisons:
-            identity = [name, found.column, table.rows[found.row].label, table.rows[found.best].label]
-            p = [float(f"{value:.4g}") for value in (found.interval.p_of_zero, found.p_holm)]
-            tie = (found.row, found.column) in analysis.ties
-            exact = " ".join(f"{value:.4g}" for value in found.mcnemar)
-            lines.append([*identity, _rounded(found.interval.value), *_bounds(found.interval), *p, tie, exact])
+        for pair in analysis.comparisons:
+            identity = [name, pair.column, table.rows[pair.row].label, table.rows[pair.best].label]
+            p = [float(f"{value:.4g}") for value in (pair.interval.p_of_zero, pair.p_holm)]
+            tie = (pair.row, pair.column) in analysis.ties
+            exact = " ".join(f"{value:.4g}" for value in pair.mcnemar)
+            lines.append([*identity, _rounded(pair.interval.value), *_bounds(pair.interval), *p, tie, exact])
     return csv_text(lines)
 
 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
     """Return the long form, scores on the metric's own scale; a run without a result has one line without a metric."""
-    found = sorted(records, key=lambda record: record.run_id)
-    columns = {**LONG_COLUMNS, **asked_columns(found), **check_columns(found)}
+    ordered = sorted(records, key=lambda record: record.run_id)
+    columns = {**LONG_COLUMNS, **asked_columns(ordered), **check_columns(ordered)}
     lines: list[Sequence[Value]] = [[*columns, "split", "metric", "value", "n", "reason"]]
-    for record in found:
+    for record in ordered:
         identity = [column(record) for column in columns.values()]
         lines += [[*identity, *measured] for measured in _measured(record)]
     return csv_text(lines)
 
 
 def _measured(record: RunRecord) -> list[tuple[Value, ...]]:
-    found: list[tuple[str, str, Score]] = [
+    rows: list[tuple[str, str, Score]] = [
         (split, metric, score) for split, scores in (record.metrics or {}).items() for metric, score in scores.items()
     ]
-    if not found:
+    if not rows:
         return [(None, None, None, None, record.failure.message if record.failure else record.reason)]
-    return [(split, metric, score.value, score.n, score.reason) for split, metric, score in sorted(found, key=_by_name)]
+    return [(split, metric, score.value, score.n, score.reason) for split, metric, score in sorted(rows, key=_by_name)]
 
 
 def _by_name(item: tuple[str, str, Score]) -> tuple[str, str]:

@@ -37,9 +37,9 @@ def check_grid(table: Table) -> TextTable | None:
 
 def check_notes(table: Table) -> list[str]:
     """Return what the columns mean and which text the losses are on; a warning where it is not one text."""
-    found = [run.record.forgetting for run in table.runs if run.record.forgetting]
-    texts = sorted({f"{one.text} ({one.objective}, {one.tokens:,} tokens)" for one in found})
-    several = len({one.text_sha256 for one in found}) > 1
+    measured = [run.record.forgetting for run in table.runs if run.record.forgetting]
+    texts = sorted({f"{one.text} ({one.objective}, {one.tokens:,} tokens)" for one in measured})
+    several = len({one.text_sha256 for one in measured}) > 1
     notes = [f"Text: {'; '.join(texts)}."] if texts else []
     return [*NOTES, *notes, *(["The runs used different texts: compare only the increases."] if several else [])]
 
@@ -57,9 +57,9 @@ def check_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRec
 
 
 def _losses(row: Row) -> tuple[str, str, str] | None:
-    found = [run.record.forgetting for run in row.runs if run.record.forgetting]
+    ours = [run.record.forgetting for run in row.runs if run.record.forgetting]
     pairs = [
-        (one.loss_before, one.loss_after) for one in found if one.loss_before is not None and one.loss_after is not None
+        (one.loss_before, one.loss_after) for one in ours if one.loss_before is not None and one.loss_after is not None
     ]
     if not pairs:
         return None
@@ -70,8 +70,8 @@ def _losses(row: Row) -> tuple[str, str, str] | None:
 
 
 def _merging(row: Row) -> tuple[str] | None:
-    found = [run.record.merging for run in row.runs if run.record.merging]
-    values = [one.largest_difference for one in found if one.largest_difference is not None]
+    measured = [run.record.merging for run in row.runs if run.record.merging]
+    values = [one.largest_difference for one in measured if one.largest_difference is not None]
     return (f"{max(values):.1e}",) if values else None
 
 

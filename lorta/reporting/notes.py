@@ -20,8 +20,8 @@ def size_note(row: Row) -> str | None:
 
 def edge_note(row: Row, task: str) -> str | None:
     """Return a note if the chosen learning rate of a task is the end of its grid, else None."""
-    found = dict.fromkeys(run.record.tuning for run in row.runs if run.task.name == task)
-    edges = [(tuning.chosen, tuning.grid[0]) for tuning in found if tuning and tuning.on_edge]
+    searches = dict.fromkeys(run.record.tuning for run in row.runs if run.task.name == task)
+    edges = [(tuning.chosen, tuning.grid[0]) for tuning in searches if tuning and tuning.on_edge]
     notes = [
         f"its learning rate {chosen:g} is the {'lowest' if chosen == low else 'highest'} tried" for chosen, low in edges
     ]
@@ -30,16 +30,16 @@ def edge_note(row: Row, task: str) -> str | None:
 
 def search_sentence(table: Table) -> str:
     """Return how the learning rates of a table were searched, empty where none was."""
-    found = [tuning for tuning in dict.fromkeys(run.record.tuning for run in table.runs) if tuning]
-    if not found:
+    searches = [tuning for tuning in dict.fromkeys(run.record.tuning for run in table.runs) if tuning]
+    if not searches:
         return ""
-    trials = sorted({len(tuning.trials) for tuning in found})
-    rows = sorted({tuning.hold_out for tuning in found})
+    trials = sorted({len(tuning.trials) for tuning in searches})
+    rows = sorted({tuning.hold_out for tuning in searches})
     scope = "all" if all(run.record.tuning for run in table.runs) else "some"
-    edges = sum(tuning.on_edge for tuning in found)
+    edges = sum(tuning.on_edge for tuning in searches)
     return (
         f"Learning-rate search for {scope} combinations of adapter, size and task: {_either(trials)} trials each, "
-        f"scored on {_either(rows)} rows held out from the training data. {edges} of {len(found)} chosen learning "
+        f"scored on {_either(rows)} rows held out from the training data. {edges} of {len(searches)} chosen learning "
         "rates are the lowest or the highest tried."
     )
 

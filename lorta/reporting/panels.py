@@ -112,7 +112,7 @@ def rate_panels(table: Table) -> list[Panel]:
             runs = [run for row in rows for run in row.runs if run.task.name == task and run.score.value is not None]
             rates = group(runs, lambda run: run.adapter.learning_rate)
             if len(rates) > 1 and None not in rates:
-                points = [_rate_point(table, label, rate or 0.0, found) for rate, found in rates.items()]
+                points = [_rate_point(table, label, rate or 0.0, of_rate) for rate, of_rate in rates.items()]
                 curves.append(Curve(name, label, tuple(sorted(points))))
         if curves:
             panels.append(Panel(_title(table, task), "learning rate", _unit(table), tuple(curves)))
@@ -142,8 +142,8 @@ def training_panels(table: Table, losses: Losses) -> list[Panel]:
         curves: list[Curve] = []
         for row in table.rows:
             of_row = [losses[run.record.run_id] for run in row.runs if run.task.name == task and _known(run, losses)]
-            if of_row and len({found.steps for found in of_row}) == 1:
-                means = [mean(values) for values in zip(*(found.losses for found in of_row), strict=True)]
+            if of_row and len({history.steps for history in of_row}) == 1:
+                means = [mean(values) for values in zip(*(history.losses for history in of_row), strict=True)]
                 points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
                 curves.append(Curve(row.adapter, row.label, tuple(points)))
         if curves:
@@ -169,7 +169,7 @@ def _known(run: Run, losses: Losses) -> bool:
 
 def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs, shown: Sequence[bool] = ()) -> Panel:
     """Return the panel of one column over a cost of its rows; a cost of nothing is drawn across."""
-    found: dict[tuple[str, str], list[Point]] = {}
+    points_of: dict[tuple[str, str], list[Point]] = {}
     across: list[Curve] = []
     for number, row in enumerate(table.rows):
         cell = row.average if column == AVERAGE else row.cells[column]
@@ -181,15 +181,15 @@ def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs
         value = interval_text(interval, table.decimals) or f"{cell.mean:.{table.decimals}f}"
         point = Point(float(x), cell.mean, *ends, f"{row.label}: {value}")
         if x:
-            found.setdefault((row.adapter, row.variant), []).append(point)
+            points_of.setdefault((row.adapter, row.variant), []).append(point)
         else:
             across.append(Curve(row.adapter, f"{row.label} (0 {label})", (point,), across=True))
     joined = label in (PARAMETERS, RANK)  # ranks need not be in the order of other costs
     curves = [
         Curve(method, f"{method} ({variant})" if variant else method, tuple(sorted(points)), joined=joined)
-        for (method, variant), points in found.items()
+        for (method, variant), points in points_of.items()
     ]
-    front = () if label == RANK else _front([point for points in found.values() for point in points], table)
+    front = () if label == RANK else _front([point for points in points_of.values() for point in points], table)
     return Panel(_title(table, column), label, _unit(table), (*curves, *across), front=front)
 
 
@@ -221,7 +221,7 @@ def _parameters(row: Row) -> float:
 
 def _largest(value: Callable[[Run], float | None]) -> Costs:
     def of_row(row: Row) -> float | None:
-        return max((found for run in row.runs if (found := value(run)) is not None), default=None)
+        return max((number for run in row.runs if (number := value(run)) is not None), default=None)
 
     return of_row
 

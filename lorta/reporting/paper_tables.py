@@ -85,10 +85,10 @@ def write_paper(tables: Sequence[Judged], results: Path, name: str) -> str:
 
 def to_markdown(table: Judged) -> str:
     """Return the section of one table."""
-    found = text_table(table)
+    rows = text_table(table)
     notes = [f"- {markdown_text(text)}" for text in sentences(table)]
     head = [f"## {markdown_text(table.name)}: {markdown_text(_title(table))}", ""]
-    return "\n".join([*head, *markdown_table(found), "", *markdown_notes(found), *notes, ""])
+    return "\n".join([*head, *markdown_table(rows), "", *markdown_notes(rows), *notes, ""])
 
 
 def to_html(table: Judged) -> str:
@@ -104,19 +104,19 @@ def _title(table: Judged) -> str:
 
 def sentences(table: Judged) -> list[str]:
     """Return what a reader must know: model, split, sources and how sure they are, what is missing."""
-    found = table.table
-    facts = [("Model", found.model), ("split", found.split)]
-    said = [", ".join(f"{name}: {value}" for name, value in facts if value)] if found.model or found.split else []
+    ledger = table.table
+    facts = [("Model", ledger.model), ("split", ledger.split)]
+    said = [", ".join(f"{name}: {value}" for name, value in facts if value)] if ledger.model or ledger.split else []
     sources = {f"{line.row.source} ({line.row.confidence})": None for line in table.lines if line.row.scores}
     notes = {line.table.note: None for line in table.lines if line.table.note} | (
-        {found.note: None} if found.note else {}
+        {ledger.note: None} if ledger.note else {}
     )
     said += [f"Source: {'; '.join(sources)}"] if sources else []
     said += [f"{line.row.method}: {line.row.note}" for line in table.lines if line.row.note]
     said += [note[0].upper() + note[1:] for note in notes if note]
-    if found.missing:
+    if ledger.missing:
         file = f"results/published/{table.paper.paper}.yaml"
-        said.append(f"Missing scores: {found.missing}; to add them, follow the first lines of {file}")
+        said.append(f"Missing scores: {ledger.missing}; to add them, follow the first lines of {file}")
     return [f"{text.rstrip('.')}." for text in said]
 
 
@@ -137,16 +137,16 @@ def text_table(table: Judged) -> TextTable:
                 *_average(line, average),
             )
         )
-        if any(found.measured for found in verdicts):
+        if any(verdict.measured for verdict in verdicts):
             body.append(
                 ("", _measured_parameters(verdicts), "measured", *map(_measured, verdicts, columns.values()), *average)
             )
-        if any(found.difference for found in verdicts):
+        if any(verdict.difference for verdict in verdicts):
             body.append(("", "", "difference", *map(_difference, verdicts, columns.values()), *average))
-        for place, found in enumerate(verdicts, 3):
-            if found.reason:
-                marks[len(body), place] = footnotes.setdefault(found.reason, len(footnotes) + 1)
-        body.append(("", "", "verdict", *(found.kind for found in verdicts), *average))
+        for place, verdict in enumerate(verdicts, 3):
+            if verdict.reason:
+                marks[len(body), place] = footnotes.setdefault(verdict.reason, len(footnotes) + 1)
+        body.append(("", "", "verdict", *(verdict.kind for verdict in verdicts), *average))
     names = [_column_title(name, column) for name, column in columns.items()]
     header = ("method", "parameters", "", *names, *("average as printed" for _ in average))
     return TextTable(header, tuple(body), marks, tuple(footnotes), left=3)
@@ -173,16 +173,16 @@ def _parameters(count: int | str | None) -> str:
 
 
 def _measured_parameters(verdicts: Sequence[Verdict]) -> str:
-    counts = sorted({found.measured.parameters for found in verdicts if found.measured})
+    counts = sorted({verdict.measured.parameters for verdict in verdicts if verdict.measured})
     return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
 
 def _published(line: Line, columns: Mapping[str, Column]) -> list[str]:
     texts: list[str] = []
     for name, column in columns.items():
-        found = line.row.scores.get(name)
-        spread = "" if found is None or found.spread is None else f" ± {_printed(found.spread, column)}"
-        texts.append(DASH if found is None else f"{_printed(found.value, column)}{spread}")
+        printed = line.row.scores.get(name)
+        spread = "" if printed is None or printed.spread is None else f" ± {_printed(printed.spread, column)}"
+        texts.append(DASH if printed is None else f"{_printed(printed.value, column)}{spread}")
     return texts
 
 
@@ -192,25 +192,25 @@ def _printed(value: float, column: Column) -> str:
 
 
 def _measured(verdict: Verdict, column: Column) -> str:
-    found, digits = verdict.measured, column.decimals
-    if found is None:
+    ours, digits = verdict.measured, column.decimals
+    if ours is None:
         return ""
-    interval = "" if found.interval is None else f" [{found.interval.low:.{digits}f}, {found.interval.high:.{digits}f}]"
-    return f"{found.value:.{digits}f}{interval}"
+    interval = "" if ours.interval is None else f" [{ours.interval.low:.{digits}f}, {ours.interval.high:.{digits}f}]"
+    return f"{ours.value:.{digits}f}{interval}"
 
 
 def _difference(verdict: Verdict, column: Column) -> str:
-    found, digits = verdict.difference, column.decimals
-    return "" if found is None else f"{found.value:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    gap, digits = verdict.difference, column.decimals
+    return "" if gap is None else f"{gap.value:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]"
 
 
 def to_csv(tables: Sequence[Judged]) -> str:
     """Return one line a cell, numbers in the column's unit; empty where there is none."""
-    found: list[Sequence[Value]] = [CSV_HEADER]
+    rows: list[Sequence[Value]] = [CSV_HEADER]
     for table in tables:
         for (number, column), verdict in table.verdicts.items():
-            found.append(_csv_line(table, table.lines[number], column, verdict))
-    return csv_text(found)
+            rows.append(_csv_line(table, table.lines[number], column, verdict))
+    return csv_text(rows)
 
 
 def _csv_line(table: Judged, line: Line, name: str, verdict: Verdict) -> Sequence[Value]:

@@ -36,15 +36,15 @@ def write_report(
     return markdown
 
 
-def write_full_report(found: Source, name: str, results: Path, formats: Sequence[str]) -> str:
+def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str]) -> str:
     """Write the report with every kind of plot that there is something to show in, in each format."""
-    pairs, markdown = _write_tables(found.records, name, results, found.items)
+    pairs, markdown = _write_tables(source.records, name, results, source.items)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
         ".costs": [cost_panels(*pair) for pair in pairs],
         ".ranks": [rank_panels(*pair) for pair in pairs],
         ".rates": [rate_panels(table) for table, _ in pairs],
-        ".training": [training_panels(table, found.losses) for table, _ in pairs],
+        ".training": [training_panels(table, source.losses) for table, _ in pairs],
     }
     for kind, panels in kinds.items():
         if bands := _bands(pairs, panels):
@@ -69,7 +69,7 @@ def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items:
 
 
 def _bands(pairs: Sequence[Pair], panels: Sequence[Sequence[Panel]]) -> list[Band]:
-    return [(title(table), found) for (table, _), found in zip(pairs, panels, strict=True) if found]
+    return [(title(table), panel) for (table, _), panel in zip(pairs, panels, strict=True) if panel]
 
 
 def _stem(results: Path, name: str) -> Path:

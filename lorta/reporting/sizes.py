@@ -38,7 +38,7 @@ def size_grid(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def _values(row: Row, name: str) -> list[int]:
     value, _ = SIZES[name]
-    return [found for run in row.runs if (found := value(run.record)) is not None]
+    return [number for run in row.runs if (number := value(run.record)) is not None]
 
 
 def _text(row: Row, name: str) -> str:

@@ -87,8 +87,8 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
 def interval_grid(table: Table, analysis: Analysis) -> TextTable:
     """Return means with intervals by task, the interquartile mean, and the test of the last column against its best."""
     last = columns(table)[-1]
-    compared = {found.row: found for found in analysis.comparisons if found.column == last}
-    best = {found.best for found in compared.values()}
+    compared = {comparison.row: comparison for comparison in analysis.comparisons if comparison.column == last}
+    best = {comparison.best for comparison in compared.values()}
     names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :]]
     middle = ["interquartile mean"] if analysis.middle else []
     more_seeds = ["more seeds"] if analysis.more_seeds else []
@@ -98,8 +98,8 @@ def interval_grid(table: Table, analysis: Analysis) -> TextTable:
         intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
         intervals += [analysis.middle.get(number)] * len(middle)
         cells = [interval_text(interval, table.decimals) for interval in intervals]
-        found = compared.get(number)
-        against = "best" if number in best else "" if found is None else _p_text(found.p_holm)
+        comparison = compared.get(number)
+        against = "best" if number in best else "" if comparison is None else _p_text(comparison.p_holm)
         more = analysis.more_seeds.get(number, "")
         body.append((row.label, *cells, against, *(["over 1,000" if more is None else str(more)] * len(more_seeds))))
     return TextTable(header, tuple(body))
@@ -161,8 +161,8 @@ def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
 
 
 def _markdown_table(table: Table, analysis: Analysis | None) -> str:
-    found = grid(table, analysis)
-    lines = [f"## {markdown_text(title(table))}", "", *markdown_table(found), "", *markdown_notes(found)]
+    rows = grid(table, analysis)
+    lines = [f"## {markdown_text(title(table))}", "", *markdown_table(rows), "", *markdown_notes(rows)]
     lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
     rest = [*_markdown_intervals(table, analysis), *_markdown_sizes(table), *_markdown_checks(table)]
     return "\n".join([*lines, *rest, ""])
@@ -195,8 +195,8 @@ def _markdown_sizes(table: Table) -> list[str]:
 
 
 def _markdown_checks(table: Table) -> list[str]:
-    found = check_grid(table)
-    if found is None:
+    rows = check_grid(table)
+    if rows is None:
         return []
-    notes = [*markdown_notes(found), *(f"- {markdown_text(text)}" for text in check_notes(table))]
-    return ["", "### Forgetting and merging", "", *markdown_table(found), "", *notes]
+    notes = [*markdown_notes(rows), *(f"- {markdown_text(text)}" for text in check_notes(table))]
+    return ["", "### Forgetting and merging", "", *markdown_table(rows), "", *notes]

@@ -18,11 +18,11 @@ ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outco
 
 def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
     """Return how many attempts at each run have ended, by signature; one that goes on elsewhere has not."""
-    found: dict[str, int] = {}
+    attempts: dict[str, int] = {}
     for spec in specs:
         record = Store(spec.settings.runtime.runs).last(spec.run_id)
-        found[spec.run_id] = 0 if record is None else record.attempt - (record.status not in ENDED)
-    return found
+        attempts[spec.run_id] = 0 if record is None else record.attempt - (record.status not in ENDED)
+    return attempts
 
 
 def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:

@@ -231,8 +231,8 @@ class _Run:
         return self.task.predict_base(context)
 
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:
-        found = {**plan.fingerprints, "model": files.fingerprint}
-        changed = [name for name, value in self.spec.fingerprints.items() if found.get(name) != value]
+        now = {**plan.fingerprints, "model": files.fingerprint}
+        changed = [name for name, value in self.spec.fingerprints.items() if now.get(name) != value]
         if changed:
             raise ValueError(f"{', '.join(changed)} changed on disk after the sweep was planned: start the sweep again")
 

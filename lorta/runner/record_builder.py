@@ -195,10 +195,10 @@ def throughput_section(watch: Stopwatch, outcome: "TrainingOutcome", rows_scored
 
 def reasons(memory: Memory, best_epoch: float | None) -> dict[str, str]:
     """Return why fields are null, and which epoch was chosen where one was."""
-    found = {"model.weights_sha256": "model.revision fixes the weights: a commit, or a hash of the model's files"}
+    why = {"model.weights_sha256": "model.revision fixes the weights: a commit, or a hash of the model's files"}
     if memory.train_peak_allocated_bytes is None:
-        found["memory.train_peak_allocated_bytes"] = "no GPU"
-    return found | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
+        why["memory.train_peak_allocated_bytes"] = "no GPU"
+    return why | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
 
 
 OUT_OF_MEMORY = re.compile(  # as libraries say it in errors of other types

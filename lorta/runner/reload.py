@@ -68,8 +68,8 @@ def _finished(folder: Path) -> RunRecord:
     there = (folder / RECORD_NAME).is_file()
     record = Store(str(folder.parent)).read(folder.name) if there else None
     if record is None or record.status != "success":
-        found = "no record" if record is None else f"status {record.status}"
-        raise ValueError(f"{folder}: not the folder of a successful run ({found})")
+        state = "no record" if record is None else f"status {record.status}"
+        raise ValueError(f"{folder}: not the folder of a successful run ({state})")
     return record
 
 

@@ -33,9 +33,9 @@ class Past:
     def forecast(self, spec: RunSpec) -> Forecast | None:
         """Return the expected cost of a run, None where nothing like it was ever run."""
         for kind, key in zip(KINDS, _keys_of_spec(spec), strict=True):
-            if found := self._known.get(key):
-                seconds = statistics.median(record.get("time", "wall_s") for record in found)
-                return Forecast(seconds, max(map(_peak, found), default=0) or None, kind)
+            if alike := self._known.get(key):
+                seconds = statistics.median(record.get("time", "wall_s") for record in alike)
+                return Forecast(seconds, max(map(_peak, alike), default=0) or None, kind)
         return None
 
 

@@ -76,7 +76,7 @@ def glance(folder: Path) -> Glance | None:
 def glances(root: Path) -> Iterator[Glance]:
     """Yield all records of a store that can be read, ordered by signature."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
-    return (found for folder in folders if (found := glance(folder)) is not None)
+    return (record for folder in folders if (record := glance(folder)) is not None)
 
 
 def state_of(record: Glance) -> RunState:
@@ -128,18 +128,18 @@ def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Que
 
 def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
     """Return the state of every run of a plan; a record of other inputs or another protocol makes it stale."""
-    queue, found = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
+    queue, record_of = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
     lookalikes: dict[str, Glance] | None = None
     states: list[RunState] = []
     for spec in plan.runs:
-        record = found[spec.run_id]
+        record = record_of[spec.run_id]
         if sentence := plan.unsupported.get(spec.run_id):
             states.append(RunState(spec.run_id, title(spec), "unsupported", sentence))
             continue
         if record is not None and record.get("status") != "skipped":
             state = state_of(record)
         else:
-            lookalikes = _lookalikes(plan, set(found)) if lookalikes is None else lookalikes
+            lookalikes = _lookalikes(plan, set(record_of)) if lookalikes is None else lookalikes
             state = _without_record(spec, title(spec), lookalikes)
         states.append(_or_pending(state, spec.folder, record, queue))
     return states

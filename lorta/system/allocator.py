@@ -41,7 +41,7 @@ def preferred(wanted: str) -> Iterator[None]:
 def in_use() -> str | None:
     """Return the allocator that was put before this process's C library, None for the C library's own."""
     try:
-        found = KNOWN.search(Path("/proc/self/maps").read_text())
+        match = KNOWN.search(Path("/proc/self/maps").read_text())
     except OSError:
         return None
-    return found[1] if found else None
+    return match[1] if match else None

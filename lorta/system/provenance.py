@@ -70,7 +70,7 @@ def _version(package: str) -> str | None:
 @lru_cache
 def environment() -> Environment:
     """Return Python, all installed packages, the lock's hash, and the variables that can move a number."""
-    cards = [found.metadata for found in metadata.distributions()]  # read and parsed at each access
+    cards = [distribution.metadata for distribution in metadata.distributions()]  # read and parsed at each access
     packages = {card["Name"]: card["Version"] for card in cards if card["Name"]}
     lock = ROOT / "requirements.lock"
     return Environment(
@@ -112,6 +112,6 @@ def env_fingerprint() -> str:
     """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers, peft, another allocator."""
     machine = hardware()
     packages = {name: _version(name) for name in ("torch", "transformers", "peft")}
-    other = [found] if (found := environment().allocator) else []
+    other = [allocator_name] if (allocator_name := environment().allocator) else []
     text = canonical_json([machine.cpu, machine.cores, machine.gpu_name, machine.gpu_count, packages, *other])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -77,8 +77,8 @@ class Checkpoints(TrainerCallback):
     def follow(self, trainer: "ResumableTrainer") -> None:
         """Watch over a trainer that is about to train, its other callbacks included."""
         self._trainer, self._begun, self._saved_at = trainer, time.monotonic(), time.monotonic()
-        found = [item for item in trainer.callback_handler.callbacks if isinstance(item, Stateful)]
-        self._parts = {type(item).__name__: item for item in found}
+        stateful = [item for item in trainer.callback_handler.callbacks if isinstance(item, Stateful)]
+        self._parts = {type(item).__name__: item for item in stateful}
         trainer.checkpoints = self
         trainer.add_callback(self)  # the last one: it restores after all others have begun, and saves after them
 
@@ -160,13 +160,13 @@ class Checkpoints(TrainerCallback):
             "seconds": self.earlier_seconds + time.monotonic() - self._begun,
         }
 
-    def _load(self, found: Path) -> None:
+    def _load(self, folder: Path) -> None:
         try:
-            self._state = torch.load(found / TENSORS, map_location="cpu", weights_only=True)
+            self._state = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
             self.earlier_seconds = self._state["seconds"]
         except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             because = str(error).split("\n")[0]
-            self.refused = f"started again instead of at step {found.name}: the checkpoint cannot be read ({because})"
+            self.refused = f"started again instead of at step {folder.name}: the checkpoint cannot be read ({because})"
             self.resumed, self._state = None, {}
             self.clear()
 

@@ -20,8 +20,8 @@ MEBIBYTE = 2**20
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the newest whole checkpoint; the name of an unfinished one is no number."""
-    found = [path for path in folder.glob("*") if path.name.isdigit()]
-    return max(found, key=lambda path: int(path.name), default=None)
+    steps = [path for path in folder.glob("*") if path.name.isdigit()]
+    return max(steps, key=lambda path: int(path.name), default=None)
 
 
 def checkpoint_card(trainer: TrainerSettings) -> dict[str, Any]:

@@ -190,13 +190,13 @@ def _write(
 
 def _matrices(weights: Mapping[str, Tensor]) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
     """Return (lora_A, lora_B) of each module path, in sorted order, and the weights that are no LoRA's."""
-    found = {key: match.groups() for key in weights if (match := MATRIX.fullmatch(key))}
-    others = {key: weight for key, weight in weights.items() if key not in found}
+    matched = {key: match.groups() for key in weights if (match := MATRIX.fullmatch(key))}
+    others = {key: weight for key, weight in weights.items() if key not in matched}
     strange = [key for key in others if "lora_" in key]
-    if strange or not found:
+    if strange or not matched:
         raise ValueError(f"not a plain LoRA on linear layers: {strange[0] if strange else 'there is no lora_A'}.")
-    paths = sorted({path for path, _ in found.values()})
-    keys = {place: key for key, place in found.items()}
+    paths = sorted({path for path, _ in matched.values()})
+    keys = {place: key for key, place in matched.items()}
     return {path: (weights[keys[path, "A"]], weights[keys[path, "B"]]) for path in paths}, others
 
 

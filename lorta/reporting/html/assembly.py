@@ -68,7 +68,7 @@ class Section(NamedTuple):
     checks: PageTable | None
 
 
-def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> str:
+def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> str:
     """Return the page. `reference` are other records of the same runs, for drift.
 
     Raises ValueError for records that must not share a table.
@@ -77,24 +77,24 @@ def make_page(name: str, found: Source, reference: Mapping[str, RunRecord]) -> s
 
     figures: list[dict[str, Any]] = []
     sections = [
-        _section(number, table, analyse(table, found.items), found, figures)
-        for number, table in enumerate(summarise(found.records), 1)
+        _section(number, table, analyse(table, source.items), source, figures)
+        for number, table in enumerate(summarise(source.records), 1)
     ]
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     libraries, css = _libraries()
     return page.get_template("page.html.jinja").render(
         title=f"Results of {name}",
-        counts=_counts(found.records),
+        counts=_counts(source.records),
         sections=sections,
-        failures=failure_table(found.records),
+        failures=failure_table(source.records),
         run_header=run_header(),
-        provenance=[*_provenance(found.records), *drift_sentences(found.records, reference)],
+        provenance=[*_provenance(source.records), *drift_sentences(source.records, reference)],
         library_css=css,
         css=(HERE / "page.css").read_text(encoding="utf-8"),
         javascript=(HERE / "page.js").read_text(encoding="utf-8"),
         libraries=libraries,
-        data=pack({**share(found.records), "runs": run_rows(found.records), "plots": figures}),
+        data=pack({**share(source.records), "runs": run_rows(source.records), "plots": figures}),
     )
 
 
@@ -108,14 +108,14 @@ def _libraries() -> tuple[str, str]:
     return pack(sources), tables.with_suffix(".css").read_text(encoding="utf-8")
 
 
-def _section(number: int, table: Table, analysis: Analysis, found: Source, figures: list[dict[str, Any]]) -> Section:
+def _section(number: int, table: Table, analysis: Analysis, source: Source, figures: list[dict[str, Any]]) -> Section:
     group = partial(_group, figures)
     kinds: Iterable[tuple[str, Callable[[], list[Panel]], int]] = (
         ("Score over adapter parameters", lambda: score_panels(table, analysis), 1),
         ("Score over time, memory and bytes", lambda: cost_panels(table, analysis), 3),
         ("Score over rank", lambda: rank_panels(table, analysis), 1),
         ("Score over learning rate", lambda: rate_panels(table), 2),
-        ("Training loss", lambda: training_panels(table, found.losses), 1),
+        ("Training loss", lambda: training_panels(table, source.losses), 1),
     )
     groups = tuple(group(name, panels, shown) for name, make, shown in kinds if (panels := make()))
     notes = (
@@ -132,10 +132,10 @@ def _section(number: int, table: Table, analysis: Analysis, found: Source, figur
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:
     start = len(figures)
     figures += [plots.figure(panel) for panel in panels]
-    found = [
+    points = [
         Plot(start + place, panel.title, plots.axes(panel), plots.summary(panel)) for place, panel in enumerate(panels)
     ]
-    return PlotGroup(name, tuple(found), shown)
+    return PlotGroup(name, tuple(points), shown)
 
 
 def _counts(records: Sequence[RunRecord]) -> str:
@@ -146,23 +146,25 @@ def _counts(records: Sequence[RunRecord]) -> str:
 def _provenance(records: Sequence[RunRecord]) -> list[str]:
     """Return one sentence for each kind of origin: code, packages, machines, and when."""
     code = [record.code for record in records if record.code]
-    dirty = sum(bool(found.git_dirty) for found in code)
+    dirty = sum(bool(machine.git_dirty) for machine in code)
     environments = [record.environment for record in records if record.environment]
     versions = [
-        f"{name} {', '.join(sorted({found.packages[name] for found in environments if name in found.packages}))}"
+        f"{name} {', '.join(sorted({machine.packages[name] for machine in environments if name in machine.packages}))}"
         for name in PACKAGES
-        if any(name in found.packages for found in environments)
+        if any(name in machine.packages for machine in environments)
     ]
     machines = {
-        f"{found.gpu_name or found.cpu}, {found.cores} cores" for record in records if (found := record.hardware)
+        f"{machine.gpu_name or machine.cpu}, {machine.cores} cores"
+        for record in records
+        if (machine := record.hardware)
     }
     days = sorted({record.created_at[:10] for record in records})
     said = {
         "Code": ", ".join(
-            sorted({f"lorta {found.package_version} at {(found.git_sha or '?')[:12]}" for found in code})
+            sorted({f"lorta {machine.package_version} at {(machine.git_sha or '?')[:12]}" for machine in code})
         ),
         "Uncommitted changes": f"{dirty:,} runs" if dirty else "none" if code else "",
-        "Packages": "; ".join([f"Python {', '.join(sorted({found.python for found in environments}))}", *versions])
+        "Packages": "; ".join([f"Python {', '.join(sorted({machine.python for machine in environments}))}", *versions])
         if environments
         else "",
         "Machines": "; ".join(sorted(machines)),

@@ -34,8 +34,8 @@ def share(records: Iterable[RunRecord]) -> dict[str, Any]:
             shared.append(inner)
         return {SHARED: places[text]}
 
-    found = {record.run_id: _sections(record) for record in records}
-    packed = {run: {key: refer(value, 1) for key, value in found[run].items()} for run in sorted(found)}
+    sections_of = {record.run_id: _sections(record) for record in records}
+    packed = {run: {key: refer(value, 1) for key, value in sections_of[run].items()} for run in sorted(sections_of)}
     return {"shared": shared, "records": packed}
 
 

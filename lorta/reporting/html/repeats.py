@@ -25,7 +25,7 @@ class Drift(NamedTuple):
 
 def drifts(records: Iterable[RunRecord], reference: Mapping[str, RunRecord]) -> list[Drift]:
     """Return the drifted ones of the records that have a reference of the same signature, the largest first."""
-    found: list[Drift] = []
+    drifted: list[Drift] = []
     for record in records:
         other = reference.get(record.run_id)
         if other is None:
@@ -40,8 +40,8 @@ def drifts(records: Iterable[RunRecord], reference: Mapping[str, RunRecord]) -> 
         ]
         if moved:
             _, metric, difference = max(moved)
-            found.append(Drift(record.run_id, metric, difference, record.train_loss_final != other.train_loss_final))
-    return sorted(found, key=lambda drift: (-abs(drift.difference), drift.run_id))
+            drifted.append(Drift(record.run_id, metric, difference, record.train_loss_final != other.train_loss_final))
+    return sorted(drifted, key=lambda drift: (-abs(drift.difference), drift.run_id))
 
 
 def _value(record: RunRecord, split: str, metric: str) -> float | None:
@@ -59,14 +59,14 @@ def drift_sentences(records: Sequence[RunRecord], reference: Mapping[str, RunRec
 def _against_reference(shared: Sequence[RunRecord], reference: Mapping[str, RunRecord]) -> str:
     if not shared:
         return "Drift: not known, because no other record of these runs exists."
-    found = drifts(shared, reference)
-    if not found:
+    other = drifts(shared, reference)
+    if not other:
         return f"Drift: none; {len(shared):,} of these runs were recorded elsewhere with the same scores."
-    worst, training = found[0], sum(drift.in_training for drift in found)
+    worst, training = other[0], sum(drift.in_training for drift in other)
     return (
-        f"Drift: {len(found):,} of {len(shared):,} runs that were recorded elsewhere have different scores here, by up "
+        f"Drift: {len(other):,} of {len(shared):,} runs that were recorded elsewhere have different scores here, by up "
         f"to {abs(worst.difference):.4g} ({worst.metric} of run {worst.run_id}); {training:,} of them differ in "
-        f"training, {len(found) - training:,} in evaluation only."
+        f"training, {len(other) - training:,} in evaluation only."
     )
 
 

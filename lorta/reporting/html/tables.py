@@ -43,16 +43,16 @@ class PageTable(NamedTuple):
 
 def score_table(key: str, table: Table, analysis: Analysis) -> PageTable:
     """Return the scores with their intervals; a score links to the records of its seeds."""
-    found = grid(table, analysis)
+    score_cells = grid(table, analysis)
     bounds, first = interval_grid(table, analysis), 1 + len(COUNTS)
     rows: list[tuple[PageCell, ...]] = []
-    for number, (row, texts) in enumerate(zip(table.rows, found.body, strict=True)):
+    for number, (row, texts) in enumerate(zip(table.rows, score_cells.body, strict=True)):
         cells = [PageCell(texts[0])]
         cells += [PageCell(text, order=text.split(" ")[0].replace(",", "")) for text in texts[1:first]]
         for place, column in enumerate(columns(table)):
             text, known = texts[first + place], analysis.intervals.get((number, column)) is not None
             low_high = bounds.body[number][1 + place].partition(" ")[2] if known else ""
-            bold = (number, first + place) in found.bold
+            bold = (number, first + place) in score_cells.bold
             cells.append(PageCell(text, low_high, _order(row, column), bold, _runs(row, column)))
         cells.append(PageCell(texts[-1], order=_number(row.train_s.mean)))
         if analysis.middle:
@@ -62,7 +62,7 @@ def score_table(key: str, table: Table, analysis: Analysis) -> PageTable:
         rows.append(tuple(cells))
     middle_name = ("interquartile mean",) if analysis.middle else ()
     caption = "Scores: mean ± standard deviation over seeds, 95 % interval below. Click a score to see its runs."
-    return PageTable(key, "scores", caption, (*found.header, *middle_name), tuple(rows), found.footnotes)
+    return PageTable(key, "scores", caption, (*score_cells.header, *middle_name), tuple(rows), score_cells.footnotes)
 
 
 def _order(row: Row, column: str) -> str:
@@ -92,23 +92,23 @@ def size_table(key: str, table: Table) -> PageTable:
 
 def check_table(key: str, table: Table) -> PageTable | None:
     """Return forgetting and merging of each row, None where no run measured them; a dash names its footnote."""
-    found = check_grid(table)
-    if found is None:
+    cells = check_grid(table)
+    if cells is None:
         return None
     rows = tuple(
         tuple(
-            PageCell(text, f"[{found.marks[row, column]}]" if (row, column) in found.marks else "", text.split(" ")[0])
+            PageCell(text, f"[{cells.marks[row, column]}]" if (row, column) in cells.marks else "", text.split(" ")[0])
             for column, text in enumerate(texts)
         )
-        for row, texts in enumerate(found.body)
+        for row, texts in enumerate(cells.body)
     )
     caption = "Forgetting and merging: loss of the backbone on general text, and change of the logits by merging."
-    return PageTable(key, "checks", caption, found.header, rows, found.footnotes)
+    return PageTable(key, "checks", caption, cells.header, rows, cells.footnotes)
 
 
 def failure_table(records: Iterable[RunRecord]) -> PageTable | None:
     """Return one line for each run without a result and why, or None where all have one."""
-    found = [record for record in records if record.status != "success"]
+    failures = [record for record in records if record.status != "success"]
     header = ("run", "status", "method", "task", "seed", "reason")
     rows = tuple(
         tuple(
@@ -117,7 +117,7 @@ def failure_table(records: Iterable[RunRecord]) -> PageTable | None:
                 *map(PageCell, (record.status, method(record), _task(record), str(record.seed), reason(record))),
             ]
         )
-        for record in sorted(found, key=lambda record: (record.status, method(record), _task(record), record.seed))
+        for record in sorted(failures, key=lambda record: (record.status, method(record), _task(record), record.seed))
     )
     return (
         PageTable("failures", "runs without a result", "Runs without a result.", header, rows, numeric=False)
