@@ -63,6 +63,7 @@ class PeftAdapter:
     param_count: Mapping[str, str]
     learning_rate: float  # a default that the trainer settings refer to
     head_learning_rate: float
+    weight_decay: float = 0.0  # another such default, of the adapter's weights
     rank: int | None = None  # what tables show; None for a method without one
     feedforward: Sequence[str] = ()  # IA3: roles whose input, not output, is scaled
     prepare: str | None = None  # dotted path of a function(backbone, config) called before PEFT wraps the model

@@ -101,6 +101,13 @@ def test_what_the_meta_device_cannot_build_is_counted_on_the_cpu(adapter, backbo
     assert method.parameters(real.geometry) == expected
 
 
+@pytest.mark.parametrize(("block_size", "expected"), [(768, 18_432), (384, 36_864), (128, 110_592), (100, 147_456)])
+def test_a_block_of_c3a_is_the_largest_divisor_that_was_asked_for(adapter, backbone, block_size, expected):
+    family, sizes = MODELS["roberta-base"]  # 0.018M and 0.111M are the paper's; 96 divides 768, 100 does not
+    real = backbone(family, device="meta", **sizes)
+    assert adapter("c3a", block_size=block_size).parameters(real.geometry) == expected
+
+
 def test_the_papers_count_of_boft_is_that_of_one_factor(adapter, backbone):
     family, sizes = MODELS["roberta-base"]
     real = backbone(family, device="meta", **sizes)

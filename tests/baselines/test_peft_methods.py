@@ -76,6 +76,7 @@ def test_no_setting_is_adjusted_behind_the_configuration(adapter, backbone, name
         ("vblora", {}, {"vector_length": 24}),
         ("c3a", {}, {"block_size": 4}),
         ("c3a", {"hidden_size": 768, "intermediate_size": 3072}, {"block_size": 128}),
+        ("c3a", {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}, {"block_size": 128}),
         ("road", {}, {"group_size": 8}),
         ("fourierft", {}, {"n_frequency": 144, "scaling": 110 * 24 * 24 / 768**2}),
         ("fourierft", {"hidden_size": 1024, "intermediate_size": 4096}, {"n_frequency": 1000, "scaling": 110.0}),

@@ -148,3 +148,20 @@ def test_who_runs_is_no_part_of_what_is_run():
     assert plan.problems == ()
     assert plan.launcher.setup == ["module load x"]
     assert (plan.specs[0].signature, plan.specs[0].overrides) == (here.signature, here.overrides)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("adapter=melora",), 0.1),
+        (("adapter=surm_circulant",), 0.25),
+        (("adapter=lora",), 0.0),
+        (("adapter=head_only",), 0.0),
+        (("adapter=melora", "trainer.weight_decay=0"), 0.0),
+    ],
+)
+def test_an_adapter_decays_as_its_source_says(words, expected):
+    problems = Problems()
+    (cell,) = compose_cells(parse_overrides(words, False, CONF, problems), CONF, problems)
+    assert not problems
+    assert float(cell.config["trainer"]["weight_decay"]) == expected

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from experiments.preference import PreferenceTrainer, pair_scores, quiet, reference_for, untouched_scores
+from experiments.preference import PreferenceTrainer, base_scores, pair_scores, quiet, reference_for
 from lorta.embedded import tasks
 from tests.contract.backbones import ADAPTERS, adapter, attach, backbone, unsupported
 
@@ -27,7 +27,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def untouched():
-    return untouched_scores(backbone("llama_lm").model, PADDING, ROWS, 4, "fp32")
+    return base_scores(backbone("llama_lm").model, PADDING, ROWS, 4, "fp32")
 
 
 @pytest.mark.parametrize("name", sorted({*ADAPTERS} - NOT_REVERSIBLE))

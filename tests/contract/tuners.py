@@ -45,8 +45,11 @@ def fill(model: PeftModel, seed: int) -> PeftModel:
 
 @cache
 def external() -> list[str]:
-    """Names of adapters whose type is no member of PEFT's enum; those that are no PEFT tuner are left out."""
-    found = [name for name in ADAPTERS if hasattr(adapter(name), "peft_config")]
+    """Names of adapters whose type is no member of PEFT's enum, which a decoder takes.
+
+    Those that are no PEFT tuner are left out; on an encoder, PEFT would train the head whole and refuse mixed batches.
+    """
+    found = [name for name in ADAPTERS if hasattr(adapter(name), "peft_config") and architecture(name) != "roberta"]
     return [name for name in found if not isinstance(config(name).peft_type, PeftType)]
 
 
