@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 
-.PHONY: demo test check docs smoke tables pages lock clean
+.PHONY: demo unit test check docs smoke tables pages lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -14,6 +14,9 @@ SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 
 demo: .venv/installed  ## the embedded sweep: offline, a table at the end
 	$(BIN)/python run.py -m $(SWEEP) runtime.name=demo
+
+unit: .venv/installed  ## the fast tests of tests/unit.txt, in under a minute on two cores
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile @tests/unit.txt
 
 test: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
