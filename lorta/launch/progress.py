@@ -1,4 +1,7 @@
-"""What a person sees while a sweep runs: a table of counts, runs at work and time left, or plain lines in a log."""
+"""What a person sees while a sweep runs: a table of counts, runs at work and time left, or plain lines in a log.
+
+Not rich.progress: it advances tasks of this process; these are counts by state, and runs of other processes on a store.
+"""
 
 import json
 import time

@@ -1,4 +1,7 @@
-"""Dataclasses to plain JSON values and back, strictly: what does not fit is refused with the field's dotted name."""
+"""Dataclasses to plain JSON values and back, strictly: what does not fit is refused with the field's dotted name.
+
+Not pydantic: it writes NaN as null without a word, and a record must name such fields and say what the value was.
+"""
 
 import math
 from collections.abc import Callable, Mapping

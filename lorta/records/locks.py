@@ -3,6 +3,8 @@
 A claim is a file `claim-N` that appears whole and once: a hard link to a finished file, which is atomic on NFS too,
 where locks cannot be relied on. Nobody deletes a dead holder's claim to take its place: contenders link `claim-(N+1)`,
 which only one of them can. Its holder touches a claim while it works. No torch.
+
+Not flufl.lock, which breaks a dead owner's lock by deleting it; not filelock, which needs flock, missing on some NFS.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""A table of text as Markdown, LaTeX (booktabs) and HTML: the same cells, marks and footnotes in each."""
+"""A table of text as Markdown, LaTeX (booktabs) and HTML: the same cells, marks and footnotes in each.
+
+Not jinja2: three formats share the loop over cells, and a template for each would escape and align them anew.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
