@@ -49,5 +49,10 @@ def test_no_value_is_called_by_how_it_came():
     assert named == []
 
 
+@pytest.mark.parametrize("package", [one for one in PACKAGES if one.parent == ROOT / "lorta"], ids=lambda one: one.name)
+def test_every_package_has_a_folder_of_tests(package):
+    assert list((ROOT / "tests" / package.name).rglob("test_*.py")), f"no tests/{package.name}/test_*.py"
+
+
 def test_scripts_are_thin():
     assert [file.name for file in (ROOT / "scripts").glob("*.py") if _lines(file) > 90] == []

@@ -29,6 +29,7 @@ NAMES = (  # where a tuner is registered and looked up, and what its layers call
 )
 PARAMETERS = {  # of the methods that are overridden
     "peft.tuners.tuners_utils:BaseTuner": {
+        "delete_adapter": "self adapter_name",
         "inject_adapter": "self model adapter_name autocast_adapter_dtype low_cpu_mem_usage state_dict",
         "_cast_adapter_dtype": "self adapter_name autocast_adapter_dtype",
         "_check_target_module_exists": "peft_config key",

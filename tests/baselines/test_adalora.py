@@ -212,3 +212,4 @@ def test_a_budget_with_nothing_to_prune_is_refused():
 def test_the_callback_is_built_from_the_configuration_alone(adapter):
     (callback,) = adapter("adalora", rank=2).callbacks()
     assert isinstance(callback, AdaloraBudget)
+    assert callback is not adapter("adalora", rank=2).callbacks()[0]  # a run's own: it holds the run's schedule

@@ -166,8 +166,9 @@ def test_scores_without_a_finite_value_say_why():
     tasks = [make_plan([f"task={name}"], False, CONF).specs[0].settings.task for name in ("instruct", "dpo")]
     instruct, dpo = (build(task) for task in tasks)
     row = {"log_probability": -math.inf, "tokens": 2, "correct": 0, "base_log_probability": None, "base_correct": None}
-    for name, score in instruct.score([row]).items():
-        assert (score.value is None and score.reason) or name == "token_accuracy"
+    scores = instruct.score([row])
+    assert {name for name, score in scores.items() if score.value is not None} == {"token_accuracy"}
+    assert all(score.reason for score in scores.values() if score.value is None)
     pair = {f"{base}{answer}_log_probability": math.nan for base in ("", "base_") for answer in ("chosen", "rejected")}
     assert all(
         score.reason == "no finite value" for score in dpo.score([pair | {"beta": 0.1}]).values() if score.value is None

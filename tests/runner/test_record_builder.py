@@ -13,7 +13,7 @@ def count(model):
 
 
 def test_a_function_named_in_the_yaml_counts():
-    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, count_changed="tests.api.test_changed_weights.count")
+    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, count_changed="tests.runner.test_record_builder.count")
     params = with_changed(finished(), adapter, SimpleNamespace(differing=7))
     assert params.changed == 7
     assert params.adapter == finished().params.adapter
