@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from lorta.records.file_modes import usual_mode
 from lorta.records.record import RunRecord, SideFile
 
 RECORD_NAME = "record.json"
@@ -153,7 +154,7 @@ def _replace(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0o600, which would hide results from the rest of a group
+        os.chmod(temporary, usual_mode())  # mkstemp gives 0o600, which would hide results from the rest of a group
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """One run from its spec to its record: seed, load, attach, train, predict, score. Every failure is a record too."""
 
-import shutil
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from lorta.diagnostics.runner import Checks
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles, find_model, most_tokens
 from lorta.planning.spec import RunSpec
+from lorta.records.file_modes import share
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Score, Status, Tracking
 from lorta.records.store import PROGRESS_NAME, Store, write_atomically
@@ -37,13 +37,15 @@ from lorta.training.metering import (
 )
 from lorta.training.recovery import (
     CHECKPOINT,
+    CheckpointUnusable,
     batch_section,
     checkpoint_card,
     halved,
     held_bytes,
     limited_memory,
-    newest_checkpoint,
+    remove,
     settings_of_checkpoint,
+    whole_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     record = replace(describe.first_record(spec), attempt=1 + (previous.attempt if previous else 0))
     folder, asked = store.folder(spec.run_id) / CHECKPOINT, spec.settings.trainer
     beside = _memory_at_start(spec.settings.runtime.memory_limit_mib)
-    trainer: TrainerSettings | None = settings_of_checkpoint(asked, newest_checkpoint(folder))
+    trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder))
     while trainer is not None:
         record = replace(record, batch=batch_section(asked, trainer))
         store.write(record)
@@ -72,7 +74,7 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
         (store.folder(spec.run_id) / PROGRESS_NAME).unlink(missing_ok=True)
         store.write(record)
         if record.status == "success":
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
     return _mirror(record, spec, store)
 
 
@@ -102,6 +104,10 @@ def _try(
         raise
     except Preempted as left:
         return _preempted(run, left), None
+    except CheckpointUnusable as error:
+        record = replace(record, reasons={**record.reasons, "resumed_from_step": str(error)})
+        smaller = trainer  # the same again, from the beginning
+        traceback.clear_frames(error.__traceback__)
     except Exception as error:
         full = describe.out_of_memory(error)
         if not full:
@@ -114,7 +120,7 @@ def _try(
         record = replace(record, reasons={**record.reasons, "batch.micro": why})
         traceback.clear_frames(error.__traceback__)  # they hold the model and its activations
     del run
-    shutil.rmtree(store.folder(spec.run_id) / CHECKPOINT, ignore_errors=True)
+    remove(store.folder(spec.run_id) / CHECKPOINT)
     release_memory()
     return record, smaller
 
@@ -258,6 +264,7 @@ class _Run:
             scores = self._score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
+            share(self.folder / ADAPTER)
             self._write_files(predictions, outcome.history)
         self.record = self.checks.after(
             self.record, model, context.backbone, context.data

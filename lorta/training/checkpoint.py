@@ -10,22 +10,36 @@ import io
 import json
 import pickle
 import random
-import shutil
+import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
 
 from lorta.records.store import write_atomically
 from lorta.system.preemption import Preempted, asked_to_leave
-from lorta.training.recovery import CARD, newest_checkpoint
+from lorta.training.recovery import (
+    CARD,
+    CheckpointUnusable,
+    damage_of,
+    newest_checkpoint,
+    remove,
+    write_checksums,
+)
 
 TRAINER_STATE, TENSORS = "trainer_state.json", "state.pt"  # the first is Trainer's name
+PARTS = {"weights", "parts", "optimizer", "scheduler", "means", "history", "generators", "epochs_done", "seconds"}
+MEMORY = re.compile("alloc|out of memory")  # of torch's errors that a smaller batch may avoid
+UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError, RecursionError),
+    pickle.UnpicklingError,
+)
 
 
 @runtime_checkable
@@ -83,20 +97,43 @@ class Checkpoints(TrainerCallback):
         trainer.add_callback(self)  # the last one: it restores after all others have begun, and saves after them
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Restore everything but the random generators, which Trainer asks for when it is at the right row."""
+        """Restore everything but the random generators, which Trainer asks for when it is at the right row.
+
+        Raises CheckpointUnusable for what does not go with the model.
+        """
         if not self._state:
             return
-        saved, trainer = self._state, self._trainer
-        for name, weight in _trained(model).items():
-            _restore(weight, saved["weights"][name])
+        with self._fitting():
+            self._restore_all(model)
+            state.log_history = self._state["history"]  # Trainer's own file sorts the keys
+        for name in ("weights", "optimizer", "parts"):
+            del self._state[name]  # as much memory as training itself takes
+
+    def _restore_all(self, model: Any) -> None:
+        saved, trainer = self._state, cast(Any, self._trainer)
+        weights = _trained(model)
+        if saved["weights"].keys() != weights.keys():
+            raise ValueError("it holds weights of other names")
+        for name, weight in weights.items():
+            _restore(name, weight, saved["weights"][name])
         for name, part in self._parts.items():
             part.load_state_dict(saved["parts"][name], model)
-        cast(Any, trainer.optimizer).load_state_dict(saved["optimizer"])
-        cast(Any, trainer.lr_scheduler).load_state_dict(saved["scheduler"])
+        trainer.optimizer.load_state_dict(saved["optimizer"])
+        for weight, kept in trainer.optimizer.state.items():
+            if "exp_avg" in kept and kept["exp_avg"].numel() != weight.numel():
+                raise ValueError("its optimizer holds tensors of other shapes")
+        trainer.lr_scheduler.load_state_dict(saved["scheduler"])
         trainer.load_running_means(saved["means"])
-        state.log_history = saved["history"]  # Trainer's own file sorts the keys
-        for name in ("weights", "optimizer", "parts"):
-            del saved[name]  # as much memory as training itself takes
+
+    @contextmanager
+    def _fitting(self) -> Generator[None]:
+        """Within the block, whatever does not go with the model or the run is the checkpoint's fault."""
+        try:
+            yield
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            if MEMORY.search(str(error)) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise CheckpointUnusable(_again(self.resumed, _first_line(error))) from error
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when one is due; at the end of an epoch only after others have done their part."""
@@ -109,28 +146,37 @@ class Checkpoints(TrainerCallback):
     def save(self) -> None:
         """Write a checkpoint, remove the one before, and leave if asked to."""
         trainer, step = self._trainer, self._trainer.state.global_step
+        if not self.folder.is_dir():
+            self.clear()
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
         content = io.BytesIO()
         torch.save(self._collect(), content)
         write_atomically(fresh / TENSORS, content.getvalue())
         trainer.state.save_to_json(str(fresh / TRAINER_STATE))
+        write_atomically(fresh / TRAINER_STATE, (fresh / TRAINER_STATE).read_bytes())  # on the disk, not in a buffer
         write_atomically(fresh / CARD, json.dumps(self.card))
+        write_checksums(fresh)
+        remove(self.folder / str(step))
         fresh.rename(self.folder / str(step))
         for old in self.folder.iterdir():
             if old.name != str(step):
-                shutil.rmtree(old)
+                remove(old)
         self._saved_at = time.monotonic()
         if asked_to_leave():
             raise Preempted(step)
 
     def clear(self) -> None:
-        """Remove what is in the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder."""
+        remove(self.folder)
 
     def restore_generators(self) -> None:
-        """Set all random generators to where they were."""
-        saved = self._state["generators"]
+        """Set all random generators to where they were. Raises CheckpointUnusable for what is no state of theirs."""
+        with self._fitting():
+            self._restore_generators(self._state["generators"])
+
+    @staticmethod
+    def _restore_generators(saved: Mapping[str, Any]) -> None:
         version, internal, gauss = saved["python"]
         random.setstate((version, tuple(internal), gauss))
         numpy.random.set_state(
@@ -160,27 +206,39 @@ class Checkpoints(TrainerCallback):
             "seconds": self.earlier_seconds + time.monotonic() - self._begun,
         }
 
-    def _load(self, folder: Path) -> None:
+    def _load(self, newest: Path) -> None:
         try:
-            self._state = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
-            self.earlier_seconds = self._state["seconds"]
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            because = str(error).split("\n")[0]
-            self.refused = f"started again instead of at step {folder.name}: the checkpoint cannot be read ({because})"
-            self.resumed, self._state = None, {}
-            self.clear()
+            state = torch.load(newest / TENSORS, map_location="cpu", weights_only=True)
+            if missing := sorted(PARTS - state.keys()):
+                raise KeyError(f"{TENSORS} lacks {', '.join(missing)}")
+            self._state, self.earlier_seconds = state, float(state["seconds"])
+            if TrainerState.load_from_json(str(newest / TRAINER_STATE)).global_step != int(newest.name):
+                raise ValueError(f"{TRAINER_STATE} is that of another step")
+        except UNREADABLE as error:
+            self._refuse(newest, f"the checkpoint cannot be read ({_first_line(error)})")
 
     def _usable(self) -> Path | None:
+        if self.folder.exists() and not self.folder.is_dir():
+            self.refused = f"started again: {self.folder.name} is a file, no folder of checkpoints"
+            self.clear()
         newest = newest_checkpoint(self.folder)
         if newest is None:
             return None
-        card = json.loads((newest / CARD).read_text())
-        changed = sorted(key for key in {*card, *self.card} if card.get(key) != self.card.get(key))
+        if damage := damage_of(newest):
+            return self._refuse(newest, f"the checkpoint cannot be read ({damage})")
+        try:
+            card = json.loads((newest / CARD).read_text())
+            changed = sorted(key for key in {*card, *self.card} if card.get(key) != self.card.get(key))
+        except UNREADABLE as error:
+            return self._refuse(newest, f"the checkpoint cannot be read ({_first_line(error)})")
         if changed:
-            self.refused = f"started again instead of at step {newest.name}: {', '.join(changed)} changed since"
-            self.clear()
-            return None
+            return self._refuse(newest, f"{', '.join(changed)} changed since")
         return newest
+
+    def _refuse(self, newest: Path, because: str) -> None:
+        self.refused = _again(newest, because)
+        self.resumed, self._state = None, {}
+        self.clear()
 
 
 class ResumableTrainer(Trainer):
@@ -227,12 +285,22 @@ def _trained(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def _restore(weight: torch.nn.Parameter, saved: torch.Tensor) -> None:
+def _restore(name: str, weight: torch.nn.Parameter, saved: torch.Tensor) -> None:
     if weight.shape == saved.shape:
         with torch.no_grad():
             weight.copy_(saved)
-    else:  # a method that cuts its weights while it trains
-        weight.data = saved.to(weight.device, weight.dtype)
+    elif weight.dim() == saved.dim() and all(new <= old for new, old in zip(saved.shape, weight.shape, strict=True)):
+        weight.data = saved.to(weight.device, weight.dtype)  # of a method that cuts its weights while it trains
+    else:
+        raise ValueError(f"{name} is {tuple(saved.shape)}, and the model's {tuple(weight.shape)}")
+
+
+def _again(checkpoint: Path | None, because: str) -> str:
+    return f"started again instead of at step {checkpoint.name if checkpoint else '?'}: {because}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0] or type(error).__name__
 
 
 def _generators() -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """What a run does about trouble: a smaller micro-batch, a limit to its memory, what a checkpoint must agree with."""
 
+import hashlib
 import json
+import re
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +13,59 @@ from typing import Any
 
 from lorta.config.settings import TrainerSettings
 from lorta.records.sections import Batch
+from lorta.records.store import write_atomically
 from lorta.system import provenance
 
 CHECKPOINT = "checkpoint"  # folder of a run at work
-CARD = "card.json"  # of a checkpoint
+CARD, CHECKSUMS = "card.json", "checksums.json"  # of a checkpoint; the second is written last
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 MEBIBYTE = 2**20
 
 
+class CheckpointUnusable(Exception):
+    """A checkpoint that cannot be gone on with, met when training had begun; the text says why. Start again."""
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; the name of an unfinished one is no number."""
-    steps = [path for path in folder.glob("*") if path.name.isdigit()]
-    return max(steps, key=lambda path: int(path.name), default=None)
+    """Return the newest checkpoint, damaged or not; the name of an unfinished one is no number."""
+    checkpoints = [path for path in folder.glob("*") if re.fullmatch("[0-9]+", path.name)]
+    return max(checkpoints, key=lambda path: int(path.name), default=None)
+
+
+def whole_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint if it is as it was written."""
+    newest = newest_checkpoint(folder)
+    return None if newest is None or damage_of(newest) else newest
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint's files, None where they are those that its checksums tell of."""
+    try:
+        sums = json.loads((checkpoint / CHECKSUMS).read_text())
+        wrong = [name for name in sorted({*sums, CARD}) if sums.get(name) != sha256_of(checkpoint / name)]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{', '.join(wrong)} changed after it was written" if wrong else None
+
+
+def write_checksums(checkpoint: Path) -> None:
+    """Write the checksums of a checkpoint's files, as its last file. Raises OSError."""
+    sums = {path.name: sha256_of(path) for path in sorted(checkpoint.iterdir())}
+    write_atomically(checkpoint / CHECKSUMS, json.dumps(sums))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file, which may be larger than memory. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a folder or a file, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def checkpoint_card(trainer: TrainerSettings) -> dict[str, Any]:
@@ -50,7 +94,10 @@ def settings_of_checkpoint(trainer: TrainerSettings, checkpoint: Path | None) ->
     """Return the settings with the micro-batch to which memory had forced the attempt before, if it left a trace."""
     if checkpoint is None:
         return trainer
-    micro = json.loads((checkpoint / CARD).read_text())["micro_batch"]
+    try:
+        micro = int(json.loads((checkpoint / CARD).read_text())["micro_batch"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # it will not be gone on with
+        return trainer
     return with_micro_batch(trainer, micro) if micro < trainer.per_device_train_batch_size else trainer
 
 

@@ -6,6 +6,7 @@ from lorta.config.places import CONF
 from lorta.launch.local import run_all
 from lorta.planning.planner import make_plan
 from lorta.planning.spec import RunSpec
+from lorta.records.file_modes import usual_mode
 from lorta.records.store import Store
 from tests.faults.sweeps import with_fault
 
@@ -63,6 +64,8 @@ def test_a_failed_run_is_tried_again_and_a_finished_one_is_not(spec):
     finished([spec("Broken"), spec(None)], workers=0)
     assert not store.finished(spec("Broken").signature)
     assert store.finished(spec(None).signature)
+    modes = {path.stat().st_mode & 0o777 for path in spec(None).folder.rglob("*") if path.is_file()}
+    assert modes == {usual_mode()}  # the saved adapter was readable to its owner alone
 
 
 def test_a_record_says_running_before_the_work_starts(spec):

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 from pebble import ProcessExpired
 from rich.console import Console
 
@@ -17,7 +19,14 @@ from lorta.records import store as stores
 from lorta.records.store import Store, StoreUnwritable, write_atomically
 from lorta.runner.record_builder import failure_kind
 from lorta.system.preemption import EXIT_STATUS, Preempted, listening
-from lorta.training.recovery import halved, held_bytes, limited_memory, settings_of_checkpoint, with_micro_batch
+from lorta.training.recovery import (
+    halved,
+    held_bytes,
+    limited_memory,
+    settings_of_checkpoint,
+    with_micro_batch,
+    write_checksums,
+)
 from tests.faults.sweeps import plan, with_fault
 from tests.training.test_trainer import settings
 
@@ -157,6 +166,25 @@ def test_a_run_asked_to_leave_goes_on_where_it_was(tmp_path, workers):
     assert (second, done.status, done.attempt, done.resumed_from_step) == (0, "success", 2, 7)
     assert done.predictions_file == whole.predictions_file
     assert done.history_file == whole.history_file
+
+
+@pytest.mark.parametrize("harm", ["flipped", "other weights"])
+def test_a_checkpoint_that_is_no_use_is_a_new_start_with_a_reason(tmp_path, harm):
+    """Such a run failed at every retry."""
+    (other,) = plan(tmp_path / "left", "adapter=head_only", "runtime.workers=0")
+    spec = with_fault(other, "AsksToLeave")
+    assert run_plan(Plan(specs=(spec,)), Console(quiet=True), parallel=False) == EXIT_STATUS
+    file = spec.folder / "checkpoint" / "7" / "state.pt"
+    if harm == "flipped":
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    else:  # as no checksum tells
+        torch.save({**torch.load(file, weights_only=True), "weights": {}}, file)
+        (file.parent / "checksums.json").unlink()
+        write_checksums(file.parent)
+    (record,) = run(replace(spec, adapter=other.adapter))  # which does not ask again
+    assert record.status == "success", record.failure
+    assert (record.attempt, record.resumed_from_step) == (2, None)
+    assert record.reasons["resumed_from_step"].startswith("started again instead of at step 7: ")
 
 
 def test_a_request_to_leave_outside_of_training_is_obeyed_at_once():

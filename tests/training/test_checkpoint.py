@@ -1,6 +1,7 @@
 """A run that stopped and went on is bit by bit the run that never stopped, whatever the method keeps in mind."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from experiments.classification import train_classifier
 from lorta.system.preemption import Preempted, listening
 from lorta.training.checkpoint import Checkpoints, stateless
 from lorta.training.context import DataSplits, TrainingContext
+from lorta.training.recovery import CheckpointUnusable, settings_of_checkpoint, whole_checkpoint, write_checksums
 from tests.contract.backbones import ADAPTERS, adapter, backbone
 from tests.training.test_trainer import Padding, settings
 
@@ -150,6 +152,7 @@ def test_a_checkpoint_is_never_unpickled(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train("lora", tmp_path, 3, 5)
     torch.save(Path("/"), tmp_path / "checkpoint" / "3" / "state.pt")
+    sum_up(tmp_path / "checkpoint" / "3")
     found = Checkpoints(tmp_path / "checkpoint", {}, None, None)
     assert found.step is None
     assert "the checkpoint cannot be read (Weights only load failed" in found.refused
@@ -171,3 +174,135 @@ def test_a_request_to_leave_waits_for_a_checkpoint(tmp_path):
     *found, step = train("lora", tmp_path / "again", None)
     assert step == 5
     assert found == expected
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The checkpoint of a run that was stopped after its third step."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.raises(KeyboardInterrupt):
+        train("lora", folder, 3, 5)
+    return folder / "checkpoint"
+
+
+def flip_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def to_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+FILES = ("state.pt", "trainer_state.json", "card.json", "checksums.json")
+HARMS = {
+    "torn": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file: file.write_bytes(b""),
+    "missing": Path.unlink,
+    "flipped": flip_bit,
+    "a folder": to_folder,
+}
+
+
+def change_state(change):
+    """Damage that checksums do not tell of: the tensors are written anew, and summed up."""
+
+    def damage(step: Path) -> None:
+        state = torch.load(step / "state.pt", weights_only=True)
+        change(state)
+        torch.save(state, step / "state.pt")
+        sum_up(step)
+
+    return damage
+
+
+def sum_up(step: Path) -> None:
+    (step / "checksums.json").unlink()
+    write_checksums(step)
+
+
+def rename(step: Path) -> None:
+    step.rename(step.parent / "4")
+
+
+def empty_folder(step: Path) -> None:
+    shutil.rmtree(step)
+    step.mkdir()
+
+
+def a_file_instead(step: Path) -> None:
+    shutil.rmtree(step)
+    step.write_text("")
+
+
+def nest(step: Path) -> None:
+    (step / "card.json").write_text("[" * 200_000)
+    sum_up(step)
+
+
+def stray(step: Path) -> None:
+    (step.parent / "9").write_text("")
+
+
+FOUND_BEFORE_TRAINING = {
+    **{
+        f"{name} {harm}": lambda step, name=name, do=do: do(step / name) for name in FILES for harm, do in HARMS.items()
+    },
+    "empty folder": empty_folder,
+    "a file instead": a_file_instead,
+    "of another step": rename,
+    "nested too deep": nest,
+    "a stray file of a later step": stray,
+    "a part missing": change_state(lambda state: state.pop("optimizer")),
+}
+FOUND_IN_TRAINING = {
+    "other shapes": lambda state: state["weights"].update(
+        {name: w.new_zeros(9, 99, 9) for name, w in state["weights"].items()}
+    ),
+    "larger shapes": lambda state: state["weights"].update(
+        {name: w.new_zeros([n + 1 for n in w.shape]) for name, w in state["weights"].items()}
+    ),
+    "other weights": lambda state: state.update(weights={}),
+    "other optimizer": lambda state: state.update(optimizer={"state": {}, "param_groups": []}),
+    "optimizer of other shapes": lambda state: [
+        kept.update(exp_avg=torch.zeros(1)) for kept in state["optimizer"]["state"].values()
+    ],
+    "no generators": lambda state: state.update(generators={}),
+}
+
+
+@pytest.mark.parametrize("damage", FOUND_BEFORE_TRAINING)
+def test_a_damaged_checkpoint_means_to_start_again(damage, whole, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(whole, folder)
+    FOUND_BEFORE_TRAINING[damage](folder / "3")
+    assert settings_of_checkpoint(settings(), whole_checkpoint(folder)) == settings()
+    opened = Checkpoints(folder, {}, 3, None)
+    assert opened.step is None
+    assert opened.refused.startswith("started again instead of at step ")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", FOUND_IN_TRAINING)
+def test_a_checkpoint_that_does_not_fit_means_to_start_again(damage, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "checkpoint")
+    change_state(FOUND_IN_TRAINING[damage])(tmp_path / "checkpoint" / "3")
+    with pytest.raises(CheckpointUnusable, match="started again instead of at step 3: "):
+        train("lora", tmp_path, 3)
+
+
+def test_a_file_in_place_of_the_checkpoints_means_to_start_again(tmp_path):
+    (tmp_path / "checkpoint").write_text("")
+    opened = Checkpoints(tmp_path / "checkpoint", {}, 3, None)
+    assert (opened.step, opened.refused) == (None, "started again: checkpoint is a file, no folder of checkpoints")
+
+
+def test_what_lies_beside_a_checkpoint_is_no_obstacle(whole, tmp_path):
+    """A stray file and a file named like the next step, which removing and renaming met before."""
+    shutil.copytree(whole, tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "notes.txt").write_text("")
+    (tmp_path / "checkpoint" / "3" / "notes.txt").write_text("")
+    *_, step = train("lora", tmp_path, 3)
+    assert step == 3
