@@ -75,6 +75,7 @@ def _with_language_head(backbone: Backbone, objective: Objective) -> Any:
         backbone.files.location,
         revision=backbone.files.revision or "main",
         dtype=backbone.model.dtype,
+        use_safetensors=True,  # pickled weights are never loaded
         trust_remote_code=False,
         output_loading_info=True,
     )

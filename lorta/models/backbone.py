@@ -57,6 +57,7 @@ def load_classifier(files: ModelFiles, labels: int, dtype: str) -> Backbone:
         problem_type="regression" if labels == 1 else "single_label_classification",
         quantization_config=quantization_settings(files.quantization, _torch_dtype(dtype), geometry.architecture.head),
         dtype=_torch_dtype(dtype),
+        use_safetensors=True,  # pickled weights are never loaded
         trust_remote_code=False,
     )
     keep_4_bit_weights_readable(model)
@@ -83,6 +84,7 @@ def load_causal_lm(files: ModelFiles, dtype: str, padding_side: Literal["left", 
         revision=files.revision or "main",
         quantization_config=quantization_settings(files.quantization, _torch_dtype(dtype)),
         dtype=_torch_dtype(dtype),
+        use_safetensors=True,  # pickled weights are never loaded
         trust_remote_code=False,
     )
     keep_4_bit_weights_readable(model)  # no method could train behind weights that an evaluation has packed

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     pass
 
 MEBIBYTE = 2**20
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # names in a repository
 TOKENIZERS = (  # files of which one group is enough
     *(("tokenizer.json",), ("tokenizer.model",), ("vocab.txt",), ("vocab.json", "merges.txt")),
     *(("spiece.model",), ("spm.model",), ("sentencepiece.bpe.model",), ("tekken.json",)),
@@ -132,8 +133,29 @@ def _hub_files(settings: ModelSettings) -> ModelFiles:
         cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
     config = json.loads(Path(cached).read_text())
     _require_plain_weights(settings, config)
+    _require_safetensors(settings.hub_id, settings.revision, settings.name)
     fingerprint = f"{settings.hub_id}@{settings.revision}"
     return ModelFiles(settings.hub_id, settings.revision, fingerprint, config, settings.quantization)
+
+
+def _require_safetensors(hub_id: str, revision: str, name: str) -> None:
+    """Raise ValueError for a repository that is known to hold no safetensors, as for a folder."""
+    from huggingface_hub import constants, file_exists, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(hub_id, file, revision=revision), str) for file in SAFETENSORS):
+        return
+    try:
+        absent = not constants.HF_HUB_OFFLINE and not any(
+            file_exists(hub_id, file, revision=revision) for file in SAFETENSORS
+        )
+    except (OSError, ValueError, RuntimeError):  # the hub does not say: loading refuses pickled weights itself
+        return
+    pickled = isinstance(try_to_load_from_cache(hub_id, "pytorch_model.bin", revision=revision), str)
+    if absent or (constants.HF_HUB_OFFLINE and pickled):
+        raise ValueError(
+            f"model={name}: {hub_id} at {revision} has no *.safetensors (pickled weights are never loaded): name a "
+            "revision that has, or convert them and set model.path=FOLDER"
+        )
 
 
 def require_hub(what: str, remedy: str) -> None:

@@ -10,14 +10,15 @@ its projections added up: `rank_pattern` says so.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from safetensors.torch import load_file, save_file
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lorta.tuner.config import PEFT_TYPE
@@ -32,6 +33,7 @@ AUTO_CLASSES = {  # what PEFT's task types stand for
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "FEATURE_EXTRACTION": "AutoModel",
 }
+ADAPTER_FILES = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
 LORTA_KEYS = "base_model." + PREFIX
 MODULE_KEYS = "base_model.model."
 CPU = torch.device("cpu")  # some accelerators have no float64
@@ -78,7 +80,7 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
 
     Args:
         adapter: folder of the saved LoRTA adapter.
-        folder: where to write; another folder than `adapter`.
+        folder: where to write; a folder without an adapter.
         base: the base model's folder, config.json or hub name; None: the one that the adapter names. Only the
             configuration is read, never weights.
 
@@ -87,7 +89,7 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
 
     Raises:
         FileNotFoundError: there is no saved adapter, or no safetensors file.
-        ValueError: the adapter is no LoRTA, or its base model is unknown.
+        ValueError: the adapter is no LoRTA, its base model is unknown, or `folder` holds an adapter already.
 
     Example:
         >>> import tempfile
@@ -101,7 +103,7 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
         >>> export_folder(saved, exported, base).r
         2
     """
-    check_not_onto_itself(adapter, folder)
+    require_free(folder, adapter)
     config = _lorta(read_config(adapter), str(adapter))
     weights = read_weights(adapter)
     base_config = read_base_config(config, base)
@@ -113,10 +115,16 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
     return _write(config, tuner, "default", weights, Path(folder))
 
 
-def check_not_onto_itself(source: str | Path, folder: str | Path) -> None:
-    """Raise ValueError where writing would replace the adapter that is read."""
+def require_free(folder: str | Path, source: str | Path) -> None:
+    """Raise ValueError where writing would replace the adapter that is read, or another one."""
     if Path(source).resolve() == Path(folder).resolve():
         raise ValueError(f"{folder}: the new adapter would replace the one that is read: name another folder.")
+    taken = [name for name in ADAPTER_FILES if (Path(folder) / name).exists()]
+    if taken:
+        raise ValueError(
+            f"{folder}: the new adapter would replace the one that is there ({', '.join(taken)}): name another folder, "
+            "or remove it first."
+        )
 
 
 def read_config(folder: str | Path) -> PeftConfig:
@@ -140,9 +148,14 @@ def read_base_config(config: PeftConfig, base: str | Path | None) -> Any:
     if not name:
         raise ValueError("the adapter does not name its base model: say where its config.json is (--base).")
     try:
-        return transformers.AutoConfig.from_pretrained(str(name))
+        return transformers.AutoConfig.from_pretrained(str(name), trust_remote_code=False)  # never asks, never runs it
     except OSError as error:
         raise ValueError(f"{name}: no model configuration is there ({str(error).splitlines()[0]}).") from error
+    except ValueError as error:
+        because = " ".join(str(error).split())
+        raise ValueError(
+            f"{name}: the model's own code is never run, and transformers has none ({because})."
+        ) from error
 
 
 def model_class(config: PeftConfig, base_config: Any) -> Any:
@@ -150,7 +163,7 @@ def model_class(config: PeftConfig, base_config: Any) -> Any:
     if config.task_type is not None:
         automatic = AUTO_CLASSES.get(str(getattr(config.task_type, "value", config.task_type)))
         if automatic is not None:
-            return getattr(transformers, automatic).from_config
+            return partial(getattr(transformers, automatic).from_config, trust_remote_code=False)
     named = config.auto_mapping or {}
     name = named.get("base_model_class") or next(iter(base_config.architectures or ()), None)
     if name is None or not hasattr(transformers, name):
@@ -163,7 +176,8 @@ def write_adapter(config: PeftConfig, weights: Mapping[str, Tensor], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
     contiguous = {key: weight.detach().cpu().clone().contiguous() for key, weight in weights.items()}
-    save_file(contiguous, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    content = save(contiguous, metadata={"format": "pt"})
+    (folder / SAFETENSORS_WEIGHTS_NAME).write_bytes(content)  # save_file makes it readable to its owner alone
 
 
 def _lorta(config: PeftConfig, where: str) -> PeftConfig:

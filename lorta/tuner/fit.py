@@ -21,11 +21,11 @@ from lorta.tuner.cp_fit import Fit, SlicedTensor, cp_fit
 from lorta.tuner.export import (
     LORTA_KEYS,
     MODULE_KEYS,
-    check_not_onto_itself,
     peft_type,
     read_base_config,
     read_config,
     read_weights,
+    require_free,
     write_adapter,
 )
 from lorta.tuner.factors import HeadSide
@@ -111,7 +111,7 @@ def fit_folder(lora: str | Path, folder: str | Path, settings: FitSettings, base
 
     Args:
         lora: folder of the saved LoRA.
-        folder: where to write; another folder than `lora`.
+        folder: where to write; a folder without an adapter.
         settings: rank and search.
         base: the base model's folder, config.json or hub name; None: the one that the LoRA names. Only the
             configuration is read.
@@ -121,7 +121,7 @@ def fit_folder(lora: str | Path, folder: str | Path, settings: FitSettings, base
 
     Raises:
         FileNotFoundError: there is no saved adapter, or no safetensors file.
-        ValueError: the adapter is no plain LoRA, or its base model is unknown.
+        ValueError: the adapter is no plain LoRA, its base model is unknown, or `folder` holds an adapter already.
 
     Example:
         >>> import tempfile
@@ -135,7 +135,7 @@ def fit_folder(lora: str | Path, folder: str | Path, settings: FitSettings, base
         >>> fit_folder(saved, fitted, FitSettings(rank=4, restarts=1), base).config.r
         4
     """
-    check_not_onto_itself(lora, folder)
+    require_free(folder, lora)
     config = _plain_lora(read_config(lora), str(lora))
     geometry = Geometry.from_config(_mapping(read_base_config(config, base)))
     return _write(config, read_weights(lora), geometry, settings, Path(folder))
