@@ -1,5 +1,7 @@
 """The page as one text, whose bytes depend on the records and on the versions of the libraries in it."""
 
+import base64
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -82,7 +84,9 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> 
     ]
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    libraries, css = _libraries()
+    libraries, library_css = _libraries()
+    css = f"{library_css}\n{(HERE / 'page.css').read_text(encoding='utf-8')}"
+    javascript = (HERE / "page.js").read_text(encoding="utf-8")
     return page.get_template("page.html.jinja").render(
         title=f"Results of {name}",
         counts=_counts(source.records),
@@ -90,12 +94,29 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> 
         failures=failure_table(source.records),
         run_header=run_header(),
         provenance=[*_provenance(source.records), *drift_sentences(source.records, reference)],
-        library_css=css,
-        css=(HERE / "page.css").read_text(encoding="utf-8"),
-        javascript=(HERE / "page.js").read_text(encoding="utf-8"),
+        policy=content_policy(javascript, css),
+        css=css,
+        javascript=javascript,
         libraries=libraries,
         data=pack({**share(source.records), "runs": run_rows(source.records), "plots": figures}),
     )
+
+
+def content_policy(javascript: str, css: str) -> str:
+    """Return what a browser may run and show: the page's own script and style by their hash, nothing from a network.
+
+    The script loads the packed libraries as blobs. plotly adds style elements, an empty one among them, and sets
+    attributes of style, which run no code.
+    """
+    styles = " ".join(map(_source, (css, "", *plots.library_styles())))
+    return (
+        f"default-src 'none'; script-src {_source(javascript)} blob:; style-src {styles}; "
+        "style-src-attr 'unsafe-inline'; img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @cache

@@ -54,6 +54,10 @@ function drawWhenSeen(Plotly, data) {
   document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
 }
 
+function link(run) {
+  return /^[0-9a-f]+$/.test(run) ? `<a href="#runs=${run}">${run}</a>` : "";
+}
+
 function tabulate(DataTable, data) {
   const filters = [{ target: 0, content: [] }, { target: 1, content: ["search"] }];
   const common = { order: [], autoWidth: false, pageLength: 25, columnControl: filters, ordering: { handler: true } };
@@ -61,8 +65,9 @@ function tabulate(DataTable, data) {
     const options = { ...common, paging: table.rows.length > 60, language: { search: `Filter ${table.dataset.what}:` } };
     if (table.id === "all-runs") {
       const links = { targets: 0, createdCell: (cell) => cell.setAttribute("scope", "row"), cellType: "th",
-        render: (run, kind) => (kind === "display" ? `<a href="#runs=${run}">${run}</a>` : run) };
-      Object.assign(options, { data: data.runs, deferRender: true, paging: true, columnDefs: [links] });
+        render: (run, kind) => (kind === "display" ? link(run) : run) };
+      const words = { targets: "_all", render: DataTable.render.text() };  // a cell is markup otherwise
+      Object.assign(options, { data: data.runs, deferRender: true, paging: true, columnDefs: [links, words] });
     }
     new DataTable(table, options);
     const pages = table.closest(".dt-container").querySelector("nav");

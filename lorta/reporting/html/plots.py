@@ -1,5 +1,11 @@
-"""Panels for plotly.js: the same curves, colours, markers and lines as in the figures, with values on hover."""
+"""Panels for plotly.js: the same curves, colours, markers and lines as in the figures, with values on hover.
 
+plotly reads texts as markup, with links and styles, so what records say is escaped.
+"""
+
+import ast
+import re
+from html import escape
 from typing import Any
 
 from lorta.reporting.figures import FRONT
@@ -15,6 +21,12 @@ def library() -> str:
     from plotly.offline import get_plotlyjs
 
     return get_plotlyjs()
+
+
+def library_styles() -> list[str]:
+    """Return the style sheets that plotly.js adds to a page when it is loaded (those of its maps)."""
+    literals = re.findall(r"\.textContent=('(?:[^'\\]|\\.)*')", library())
+    return [ast.literal_eval(literal) for literal in literals]
 
 
 def figure(panel: Panel) -> dict[str, Any]:
@@ -44,7 +56,7 @@ def _curve(curve: Curve) -> dict[str, Any]:
     style = style_of(curve.method)
     trace: dict[str, Any] = {
         "type": "scatter",
-        "name": curve.name,
+        "name": escape(curve.name, quote=False),
         "mode": "lines+markers" if curve.joined else "markers",
         "x": [point.x for point in curve.points],
         "y": [_short(point.y) for point in curve.points],
@@ -52,7 +64,10 @@ def _curve(curve: Curve) -> dict[str, Any]:
         "marker": {"symbol": style.marker[1] + FILLS[curve.number % len(FILLS)], "size": 8},
     }
     if any(point.text for point in curve.points):
-        trace |= {"text": [point.text for point in curve.points], "hovertemplate": "%{text}<br>%{x}<extra></extra>"}
+        trace |= {
+            "text": [escape(point.text, quote=False) for point in curve.points],
+            "hovertemplate": "%{text}<br>%{x}<extra></extra>",
+        }
     if any(point.low is not None for point in curve.points):
         trace["error_y"] = _bars(curve.points)
     return trace
@@ -73,11 +88,11 @@ def _across(curve: Curve, span: tuple[float, float]) -> dict[str, Any]:
     style, (point,) = style_of(curve.method), curve.points
     return {
         "type": "scatter",
-        "name": curve.name,
+        "name": escape(curve.name, quote=False),
         "mode": "lines",
         "x": list(span),
         "y": [_short(point.y)] * 2,
-        "text": [point.text] * 2,
+        "text": [escape(point.text, quote=False)] * 2,
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": style.colour, "dash": style.line[1], "width": 1.5},
     }
@@ -96,7 +111,7 @@ def _front(panel: Panel) -> dict[str, Any]:
 
 
 def _layout(panel: Panel) -> dict[str, Any]:
-    x: dict[str, Any] = {"title": {"text": panel.x_label}, "gridcolor": "#e4e4e4"}
+    x: dict[str, Any] = {"title": {"text": escape(panel.x_label, quote=False)}, "gridcolor": "#e4e4e4"}
     low, high = panel.x_ends
     x |= {"type": "log", "tickformat": "~g" if low < 1 else "~s"} if panel.log_x else {"type": "linear"}
     if panel.log_x and high > 100 * low:
@@ -107,7 +122,7 @@ def _layout(panel: Panel) -> dict[str, Any]:
         "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
         "hovermode": "closest",
         "xaxis": x,
-        "yaxis": {"title": {"text": panel.y_label}, "gridcolor": "#e4e4e4", "zeroline": False},
+        "yaxis": {"title": {"text": escape(panel.y_label, quote=False)}, "gridcolor": "#e4e4e4", "zeroline": False},
         "legend": {"orientation": "h", "y": -0.25},
     }
     if panel.y_range:

@@ -10,7 +10,7 @@ import pytest
 from lorta.analysis.load import Source
 from lorta.analysis.losses import History
 from lorta.reporting.html.assembly import make_page
-from tests.example_records import sweep, unfinished, with_config, with_section
+from tests.example_records import finished, sweep, unfinished, with_config, with_section
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'lorta[dev]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'lorta[dev]'")
@@ -203,3 +203,34 @@ def test_the_skip_link_comes_first_and_leads_to_the_results(page):
     assert first.bounding_box()["x"] > 0
     first.press("Enter")
     playwright.expect(page).to_have_url(re.compile("#content$"))
+
+
+MARKUP = '<u class="stranger">x</u>'  # harmless
+
+
+def test_what_strangers_records_say_is_text(browser, tmp_path):
+    """Names in the table of all runs were elements of the page."""
+    records = [finished(adapter=MARKUP, seed=seed) for seed in range(2)]
+    records = [with_section(record, "task", name=MARKUP) for record in records]
+    records += [with_section(unfinished("failed", adapter=MARKUP, seed=3), "model", name=MARKUP, id=MARKUP)]
+    file = tmp_path / "page.html"
+    file.write_text(make_page(MARKUP, Source(records, {}, {}), {}), encoding="utf-8")
+    opened, wrong = _opened(browser, file, WIDTHS["desktop"])
+    playwright.expect(opened.locator("#all-runs tbody tr")).to_have_count(3)
+    assert opened.locator(".stranger").count() == 0
+    assert opened.locator("#all-runs").get_by_text(MARKUP).count() >= 3
+    assert wrong == []
+    opened.close()
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(browser, page_file):
+    opened, wrong = _opened(browser, page_file, WIDTHS["desktop"])
+    assert wrong == []
+    opened.evaluate("""() => {
+      const stranger = document.createElement("script");
+      stranger.textContent = "document.documentElement.dataset.stranger = 'ran'";
+      document.body.append(stranger);
+    }""")
+    assert opened.evaluate("document.documentElement.dataset.stranger ?? null") is None
+    assert any("Content Security Policy" in line for line in wrong)
+    opened.close()

@@ -1,5 +1,7 @@
 import base64
 import gzip
+import hashlib
+import html
 import json
 import re
 import subprocess
@@ -86,6 +88,28 @@ def test_what_records_say_is_no_markup():
     page = page_of([*sweep(), replace(unfinished("skipped"), reason="<b>no</b>")])
     assert "&lt;b&gt;no&lt;/b&gt;" in page
     assert "<b>no</b>" not in page
+
+
+def test_only_what_the_page_itself_holds_may_run():
+    page = page_of(sweep())
+    policy = html.unescape(re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)[1])
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    for name, pattern in (
+        ("script-src", r'<script type="module">(.*?)</script>'),
+        ("style-src", r"<style>(.*?)</style>"),
+    ):
+        (text,) = re.findall(pattern, page, re.DOTALL)
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in parts[name]
+        assert "unsafe" not in parts[name]
+    assert parts["default-src"] == "'none'"
+
+
+def test_plots_hold_no_markup_of_records():
+    """plotly reads a name as markup: <a href> would be a link."""
+    records = [finished(adapter="<a href='x'>lora</a>", seed=seed) for seed in range(2)]
+    figures = json.dumps(packed(page_of(records), "data")["plots"])
+    assert "&lt;a href='x'>".replace(">", "&gt;") in figures
+    assert "<a href" not in figures
 
 
 def test_drift_and_provenance_are_told():
