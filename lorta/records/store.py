@@ -21,6 +21,7 @@ from typing import Any, cast
 from lorta.records.file_modes import usual_mode
 from lorta.records.record import RunRecord, SideFile
 
+RUN_ID = re.compile("[0-9a-f]{12}")
 RECORD_NAME = "record.json"
 MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
@@ -55,7 +56,7 @@ class Store:
 
     def folder(self, run_id: str) -> Path:
         """Return the folder of a run, which may not exist yet. Raises ValueError for what is no signature."""
-        if not re.fullmatch(r"[0-9a-f]{12}", run_id):
+        if not RUN_ID.fullmatch(run_id):
             raise ValueError(f"a run's signature must be 12 hex digits, got {run_id!r}.")
         return self.root / run_id
 
@@ -107,12 +108,14 @@ class Store:
         """Return every readable record, ordered by signature; one warning lists the files that are not records."""
         readable: list[RunRecord] = []
         problems: list[str] = []
-        for path in sorted(self.root.glob(f"*/{RECORD_NAME}")):
+        for folder in sorted(self.root.glob("*")):
+            if not RUN_ID.fullmatch(folder.name) and not (folder / RECORD_NAME).exists():
+                continue  # of other use, such as Slurm's logs
             try:
-                if record := self.read(path.parent.name):
+                if record := self.read(folder.name):
                     readable.append(record)
             except UNREADABLE as error:
-                problems.append(f"  {path}: {error}")
+                problems.append(f"  {folder / RECORD_NAME}: {error}")
         if problems:
             warnings.warn("left out what is no record:\n" + "\n".join(problems), stacklevel=2)
         return readable

@@ -162,3 +162,20 @@ def test_a_compressed_export_reads_back_and_has_the_same_bytes_every_time(tmp_pa
         export(records, tmp_path / name)
     assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
     assert read_export(tmp_path / "a.jsonl.gz") == records
+
+
+@pytest.mark.parametrize("damage", ["a file for the folder", "a folder for the record", "nested too deep"])
+def test_one_damaged_run_folder_is_left_out_with_a_line(store, damage):
+    """It stopped every table and every sweep over the store."""
+    store.write(finished())
+    folder = store.root / ("0" * 12)
+    if damage == "a file for the folder":
+        folder.write_text("")
+    elif damage == "a folder for the record":
+        (folder / "record.json").mkdir(parents=True)
+    else:
+        folder.mkdir()
+        (folder / "record.json").write_text("[" * 200_000)
+    with pytest.warns(UserWarning, match=f"left out what is no record:\n  {folder}"):
+        assert store.records() == [finished()]
+    assert store.last(folder.name) is None
