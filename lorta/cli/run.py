@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -156,7 +157,8 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
     workers = worker_count(todo)
     with listening():
         try:
-            records = follow(todo, run_all(todo, workers if parallel else min(workers, 1)), console)
+            say = partial(console.print, markup=False)
+            records = follow(todo, run_all(todo, workers if parallel else min(workers, 1), say=say), console)
         except Preempted:
             records = []
         if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from pebble import ProcessExpired, ProcessPool
@@ -47,22 +47,27 @@ def worker_count(specs: Sequence[RunSpec]) -> int:
 
 
 def run_all(
-    specs: Sequence[RunSpec], workers: int, before: Mapping[str, int] | None = None
+    specs: Sequence[RunSpec],
+    workers: int,
+    before: Mapping[str, int] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[RunRecord | None]:
     """Run specs and yield each record as it is finished, None about four times a second in between.
 
     With `workers` = 0 the runs are done in this process, one after another. Runs that another sweep has begun are left
     to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
     (`lorta.system.preemption`), runs at work are too, and no more are begun. `before` tells how many attempts at each
-    run had ended when it was planned; an outcome since then is taken. Raises StoreUnwritable.
+    run had ended when it was planned; an outcome since then is taken. `say` is told whom each run waits for. Raises
+    StoreUnwritable.
     """
+    waiting = Waiting(say)
     before = attempts_so_far(specs) if before is None else before
     if workers == 0:
-        yield from _run_here(deque(specs), before)
+        yield from _run_here(deque(specs), before, waiting)
         return
     with _pool(specs, workers) as pool, patiently():
         try:
-            yield from _Dispatcher(pool, workers, before).run(deque(specs))
+            yield from _Dispatcher(pool, workers, before, waiting).run(deque(specs))
         except BaseException:
             pool.stop()
             raise
@@ -89,11 +94,28 @@ def _get_ready(modules: Sequence[str]) -> None:
     preload.import_all(modules)
 
 
-def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunRecord | None]:
+class Waiting:
+    """Says whom runs wait for, once a run and holder."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.said: set[tuple[str, str]] = set()
+
+    def tell(self, specs: Iterable[RunSpec]) -> None:
+        """Say who holds these runs, of those that are held."""
+        for spec in specs:
+            process = holder(spec.folder)
+            if process is not None and (spec.run_id, str(process)) not in self.said:
+                self.said.add((spec.run_id, str(process)))
+                self.say(f"waiting for run {spec.run_id}, which is at work elsewhere: {process}")
+
+
+def _run_here(queue: deque[RunSpec], before: Mapping[str, int], waiting: Waiting) -> Iterator[RunRecord | None]:
     while queue and not asked_to_leave():
         spec = queue.popleft()
         record = attempt(spec, before[spec.run_id])
         if record is None:
+            waiting.tell([spec])
             queue.append(spec)
             time.sleep(POLL_S)
         yield record
@@ -102,8 +124,8 @@ def _run_here(queue: deque[RunSpec], before: Mapping[str, int]) -> Iterator[RunR
 class _Dispatcher:
     """Gives runs to a pool's workers, so many at a time, and asks those at work to leave when this process is."""
 
-    def __init__(self, pool: ProcessPool, workers: int, before: Mapping[str, int]) -> None:
-        self.pool, self.workers, self.before = pool, workers, before
+    def __init__(self, pool: ProcessPool, workers: int, before: Mapping[str, int], waiting: Waiting) -> None:
+        self.pool, self.workers, self.before, self.waiting = pool, workers, before, waiting
         self.running: dict[Future[RunRecord | None], RunSpec] = {}
         self.told: set[int] = set()  # processes
 
@@ -123,6 +145,7 @@ class _Dispatcher:
                 else:
                     yield record
             if not self.running and queue:
+                self.waiting.tell(queue)
                 time.sleep(POLL_S)  # all that is left is held elsewhere
             yield None
 

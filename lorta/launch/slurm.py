@@ -154,7 +154,8 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     with listening():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            records = [record for record in run_all([spec], 0, {spec.run_id: attempts_before}) if record is not None]
+            runs = run_all([spec], 0, {spec.run_id: attempts_before}, say=print)
+            records = [record for record in runs if record is not None]
             record = records[0] if records else None
         except Preempted:
             record = None

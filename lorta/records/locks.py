@@ -33,6 +33,11 @@ class Holder:
     machine: str  # boot and process namespace: where `pid` means something
     pid: int
     started: str  # tells the process from a later one of the same number
+    since: str = ""  # when it claimed the run, ISO-8601, UTC
+
+    def __str__(self) -> str:
+        """Who it is, for people."""
+        return f"process {self.pid} on {self.host}{f' since {self.since}' if self.since else ''}"
 
 
 class Claim:
@@ -148,7 +153,8 @@ def _alive(path: Path) -> bool:
     if owner is not None and on_this_machine(owner):
         return _start_of(owner.pid) == owner.started
     try:
-        return _time_of(path.parent) - path.stat().st_mtime < STALE_S
+        # a heartbeat from the future is none: it would hold the run until then
+        return abs(_time_of(path.parent) - path.stat().st_mtime) < STALE_S
     except FileNotFoundError:
         return False
 
@@ -167,7 +173,13 @@ def _time_of(folder: Path) -> float:
 
 
 def _this_process() -> Holder:
-    return Holder(platform.node(), _machine(), os.getpid(), _start_of(os.getpid()) or "")
+    return Holder(
+        platform.node(),
+        _machine(),
+        os.getpid(),
+        _start_of(os.getpid()) or "",
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
 
 
 @cache

@@ -138,6 +138,8 @@ def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
             continue
         if record is not None and record.get("status") != "skipped":
             state = state_of(record)
+        elif (process := holder(spec.folder)) is not None:  # before its first record
+            state = RunState(spec.run_id, title(spec), "running", str(process))
         else:
             lookalikes = _lookalikes(plan, set(record_of)) if lookalikes is None else lookalikes
             state = _without_record(spec, title(spec), lookalikes)
@@ -179,6 +181,6 @@ def _continuation(folder: Path) -> str:
 def _progress(folder: Path) -> str:
     try:
         state = json.loads((folder / PROGRESS_NAME).read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     return f"step {state['step']} of {state['max_steps']}, "

@@ -51,6 +51,23 @@ def test_a_killed_holder_is_succeeded_at_once(tmp_path, another):
     assert holder(tmp_path).pid == os.getpid()
 
 
+def test_a_heartbeat_from_the_future_is_not_trusted(tmp_path, another):
+    """Nobody could do the run until then."""
+    rewrite(tmp_path, machine="elsewhere")
+    tomorrow = time.time() + 86_400
+    os.utime(tmp_path / "claim-0001", (tomorrow, tomorrow))
+    assert holder(tmp_path) is None
+    assert take(tmp_path) is not None
+
+
+def test_a_claim_of_an_earlier_version_is_read(tmp_path, another):
+    (path,) = tmp_path.glob("claim-*")
+    said = json.loads(path.read_text())
+    del said["since"]
+    path.write_text(json.dumps(said))
+    assert str(holder(tmp_path)) == f"process {another.pid} on {said['host']}"
+
+
 def test_a_later_process_of_the_same_number_is_not_the_holder(tmp_path, another):
     rewrite(tmp_path, started="1")
     assert holder(tmp_path) is None
