@@ -113,9 +113,10 @@ def test_a_folder_and_a_config_of_the_base_give_the_same_files_as_the_model(tmp_
     build(CASES[case].backbone).config.save_pretrained(tmp_path / "base")  # no weights
     export_model(model, tmp_path / "from_model")
     for base in (tmp_path / "base", tmp_path / "base" / "config.json"):
-        export_folder(tmp_path / "lorta", tmp_path / "from_folder", base)
+        from_folder = tmp_path / f"from_{base.name}"
+        export_folder(tmp_path / "lorta", from_folder, base)
         configs, weights = [], []
-        for folder in (tmp_path / "from_model", tmp_path / "from_folder"):
+        for folder in (tmp_path / "from_model", from_folder):
             configs.append(json.loads((folder / "adapter_config.json").read_text()))
             weights.append(load_file(folder / "adapter_model.safetensors"))
         assert configs[0] == configs[1]
