@@ -13,7 +13,7 @@ NAMES += ["ln_tuning", "prefix_tuning", "prompt_tuning", "miss", "road", "delora
 NAMES += ["psoft", "waveft", "pvera", "lora_plus", "peanut", "deft", "glora", "velora", "bd_lora", "mica", "olora"]
 NAMES += ["adamss", "kasa", "monteclora", "lora_fa", "frod", "supertuning", "p_tuning"]
 # a decomposition or a random choice of places, which the meta device cannot make
-NO_META = {"pissa", "shira", "psoft", "mica", "olora", "adamss", "frod", "supertuning"}
+NO_META = {"monteclora", "pissa", "shira", "psoft", "mica", "olora", "adamss", "frod", "supertuning"}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_the_meta_device_cannot_build_is_counted_on_the_cpu(adapter, backbo
     sizes = ROBERTA | BASE | {"num_hidden_layers": 1, "vocab_size": 48}
     method, real = adapter(name, 8), backbone("roberta", **sizes)
     few = {"psoft": 6 * (8 * 7 // 2 + 2 * 8), "mica": 2 * 8 * 768, "adamss": 2 * (5 * 8 + 768)}
-    few |= {"frod": 2 * (768 + 64), "supertuning": 2 * 256}
+    few |= {"frod": 2 * (768 + 64), "supertuning": 2 * 256, "monteclora": 2 * (8 * (768 + 768) + 8 + 8)}
     expected = few.get(name, 294_912 // 12)
     assert count(method.attach(real, "SEQ_CLS")) == (expected, 0, DENSE_HEADS["roberta-base"])
     assert method.parameters(real.geometry) == expected

@@ -97,7 +97,7 @@ def classifier(request, tmp_path_factory):
 def test_an_adapter_of_a_quantised_classifier_trains_or_says_why_not(classifier, name):
     bits, model = classifier
     geometry, method = Geometry.from_config(ENCODER.to_dict()), adapter(name)
-    if sentence := method.unsupported(geometry, "SEQ_CLS", bits):
+    if sentence := method.unsupported(ModelContext(geometry, "SEQ_CLS", bits)):
         assert name in ("c3a", "gralora") and bits == "8bit", sentence
         return
     base = Backbone(copy.deepcopy(model), backbone("roberta").tokenizer, geometry, rows=batch())
