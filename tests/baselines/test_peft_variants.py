@@ -1,6 +1,7 @@
 """What the YAML files of PEFT's tuners and LoRA variants add: losses, gradients, rates, whole numbers of entries."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from peft.tuners.vera.layer import VeraLayer
 from short_training import train
 
 from baselines.lora_fa import project
+from lorta.training.trainer import parameter_groups
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 LABELS = torch.tensor([0, 1, 0])
@@ -124,5 +126,9 @@ def test_pvera_is_vera_where_it_does_not_sample(adapter, backbone, tokens):
 
 
 def test_lora_plus_has_a_faster_b(adapter, backbone):
-    model = adapter("lora_plus", 3).attach(backbone("roberta"), "SEQ_CLS")
-    assert dict(model.rate_factors) == {"lora_B": 16}
+    method, base = adapter("lora_plus", 3), backbone("roberta")
+    model = method.attach(base, "SEQ_CLS")
+    rates = SimpleNamespace(learning_rate=1e-2, head_learning_rate=1e-3, weight_decay=0.0, head_weight_decay=0.0)
+    groups = parameter_groups(model, base.geometry.architecture, rates, method.rate_factors)
+    rate_of = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    assert {rate_of[id(weight)] for name, weight in model.named_parameters() if "lora_B" in name} == {0.16}
