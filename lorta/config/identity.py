@@ -112,10 +112,7 @@ def _defaults_of(target: str | None) -> dict[str, Any]:
         kind = resolve(target)
     except ValueError:  # a record from elsewhere: what was recorded stands as it is
         return {}
-    made = [
-        (item.name, item.default_factory() if item.default is MISSING else item.default) for item in _defaulted(kind)
-    ]
-    return {name: list(default) if isinstance(default, tuple) else default for name, default in made}
+    return {item.name: _default(item) for item in _defaulted(kind)}
 
 
 def _defaulted(kind: Any) -> list[Any]:
