@@ -146,6 +146,7 @@ def trained_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("hash_seed", HASH_SEEDS)
 def test_a_new_process_loads_the_same_model(trained_folder, hash_seed):
+    """Bases rebuilt from an SVD (KaSA, PiSSA) are the same to its float32 rounding, as a merge is; a wrong factor is off by 1e-2."""
     command = [sys.executable, "-m", "tests.contract.load_and_print", str(trained_folder), hash_seed]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2])
@@ -153,7 +154,7 @@ def test_a_new_process_loads_the_same_model(trained_folder, hash_seed):
     assert len(expected) >= len(ADAPTERS)
     for file in expected:
         found = torch.load(file.with_name(file.name.replace(".here.", f".{hash_seed}.")), weights_only=True)
-        assert_close(found, torch.load(file, weights_only=True), atol=1e-6, rtol=1e-6, msg=file.name)
+        assert_close(found, torch.load(file, weights_only=True), atol=1e-5, rtol=1e-5, msg=file.name)
 
 
 def test_no_pickled_weights_are_written(trained_folder):

@@ -82,7 +82,7 @@ def test_a_signal_from_before_the_task_listened_is_not_lost(tmp_path, scontrol):
 def test_a_preemption_by_sigterm_is_not_taken_for_a_cancellation(tmp_path, scontrol, monkeypatch, state):
     (tmp_path / "state").write_text(f"JobState={state} Reason=None\n")
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
-    monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(slurm, "run_all", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
 
 
@@ -98,7 +98,7 @@ def test_where_requeuing_is_forbidden_the_same_command_goes_on(tmp_path, scontro
 def test_a_task_cancelled_before_it_began_says_so(tmp_path, scontrol, monkeypatch):
     (tmp_path / "state").write_text("JobState=COMPLETING Reason=None\n")
     spec = noted(tmp_path / "a", "AsksBeforeTraining")
-    monkeypatch.setattr(slurm, "run_all", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(slurm, "run_all", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
         slurm.run_in_job(spec, 0, TIME_IS_LEFT)
     assert last(spec).status == "cancelled"
