@@ -146,7 +146,7 @@ def trained_folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("hash_seed", HASH_SEEDS)
 def test_a_new_process_loads_the_same_model(trained_folder, hash_seed):
-    """Bases rebuilt from an SVD (KaSA, PiSSA) are the same to its float32 rounding, as a merge is; a wrong factor is off by 1e-2."""
+    """Bases rebuilt from an SVD (KaSA, PiSSA) are the same to a merge's rounding; a wrong factor is off by 1e-2."""
     command = [sys.executable, "-m", "tests.contract.load_and_print", str(trained_folder), hash_seed]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2])
