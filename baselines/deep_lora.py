@@ -10,17 +10,16 @@ Read from the released code (cjyaras/deep-lora-transformers, JAX); the paper's t
 has eps 1e-6, this harness torch's 1e-8; with gradients as small as these it decides how long the start lasts.
 """
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
+from baselines.training_rows import DataDrivenStart
 from lorta.peft_extension.registry import register_tuner
 
 FORMS = ("narrow", "compressed")
@@ -164,30 +163,15 @@ def _set_frames(layer: DeepLoraLayer, weight: Tensor) -> None:
         branch.right.copy_(right)
 
 
-class Compression(TrainerCallback):
+class Compression(DataDrivenStart):
     """Finds the compressed form's frames before the first step, from the first rows of the training split.
 
     The released code takes the first batch of the shuffled rows; here that would move the order of the batches.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def start(self, model: Any, batches: Iterator[dict[str, Tensor]]) -> None:
         """Compress on as many rows as a batch has."""
-        loader, model = kwargs["train_dataloader"], kwargs["model"]
-        rows = [loader.dataset[i] for i in range(min(args.per_device_train_batch_size, len(loader.dataset)))]
-        batch = copy.copy(loader.collate_fn)(rows)  # a copy, as the harness's own counts what it collates
-        compress(model, {name: value.to(args.device) for name, value in batch.items()})
-
-    def state_dict(self, model: Any) -> dict[str, Any]:
-        """Return nothing for a checkpoint: the frames are found again, and are weights where they are trained."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
-        """Go on from a checkpoint."""
+        compress(model, next(batches))
 
 
 register_tuner("deep_lora", DeepLoraConfig, DeepLoraModel, DeepLoraModel.prefix)
