@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from experiments.generation import Generation, write
 from experiments.judge.journal import Journal
 from experiments.judge.prompts import Question
 from lorta.config.compose import did_you_mean
+from lorta.config.yaml_files import read_mapping, read_value
 from lorta.records.canonical import canonical_json
 
 if TYPE_CHECKING:
@@ -37,16 +36,16 @@ def answer_settings(name: str, folder: Path, words: Sequence[str] = ()) -> Answe
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in names:
         raise ValueError(f"template {name}: there are {', '.join(names)}")
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = read_mapping(folder / f"{name}.yaml")
     for word in words:
-        key, _, value = word.partition("=")
+        key = word.partition("=")[0]
         _, *path, last = key.split(".")
         node = values
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or (last not in node and path != ["temperatures"]):
             raise ValueError(f"{key}: no such key{did_you_mean(key, [f'mt_bench.{known}' for known in values])}")
-        node[last] = yaml.safe_load(value)
+        node[last] = read_value(word)
     Generation(**values["generation"])
     return AnswerSettings(**values)
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from lorta.config.compose import did_you_mean
 from lorta.config.settings import Positive, Settings, setting_problems
+from lorta.config.yaml_files import read_mapping, read_value
 
 
 class JudgeSettings(Settings):
@@ -35,12 +35,12 @@ def judge_settings(words: Sequence[str], folder: Path) -> JudgeSettings:
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in names:
         raise ValueError(f"judge={name}: no such judge{did_you_mean(name, names)}")
-    values = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = read_mapping(folder / f"{name}.yaml")
     known = [f"judge.{key}" for key in values]
     unknown = [word for word in given if word not in known]
     if unknown:
         raise ValueError("\n".join(f"{word}: no such key{did_you_mean(word, known)}" for word in unknown))
-    values |= {word.removeprefix("judge."): yaml.safe_load(value) for word, value in given.items()}
+    values |= {word.removeprefix("judge."): read_value(f"{word}={value}") for word, value in given.items()}
     try:
         settings = JudgeSettings.model_validate(values)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from lorta import __version__
+from lorta.system.terminal import print_anything
 
 BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> the module to import
     "datasets": "datasets",
@@ -64,6 +65,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for a wrong command line or bad input, or what it says."""
+    print_anything()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words and words[0] in COMMANDS else None
     if name is not None and COMMANDS[name].of_harness and (absent := missing()):

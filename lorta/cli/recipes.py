@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lorta.analysis.published import load
 from lorta.config.places import CONF
+from lorta.config.yaml_files import read_mapping
 
 PAPER = "lorta"  # the ledger that `tables` name, and the folder of the recipes of its own size
 UNABLE = "no recipe: docs/reproduce.md says why"
@@ -32,7 +31,7 @@ def recipes(conf: Path = CONF) -> list[Recipe]:
     """Return the recipes of the paper's tables, by name. Raises ValueError for one whose `recipe` is not as above."""
     known: list[Recipe] = []
     for file in sorted((conf / "experiment").glob("**/*.yaml")):
-        said = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("recipe")
+        said = read_mapping(file).get("recipe")
         if said is None:
             continue
         if set(said) != {"tables", "needs"} or not said["tables"]:

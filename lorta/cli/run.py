@@ -16,6 +16,7 @@ from lorta.planning.spec import RunSpec
 from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
+from lorta.system.terminal import print_anything
 
 HYDRA_FLAGS = (
     "--cfg",
@@ -46,6 +47,7 @@ failed, 2 for a wrong command line, 75 when stopped by SIGTERM or SIGUSR1 before
 
 def main(arguments: Sequence[str] | None = None, command: str = "python run.py") -> int:
     """Run the command line and return the exit status; `command` is what it was called as, for --help."""
+    print_anything()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
         return _hydra(words)

@@ -21,12 +21,14 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, OverrideType, QuotedString
+from hydra.core.override_parser.types import Glob, Override, OverrideType, QuotedString, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lorta.config.grammar import as_word, explain
 from lorta.config.identity import FORMER_KEYS, present_key, with_present_keys
+from lorta.config.yaml_files import read_mapping, yaml_sentence
 
 OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
 HYDRAS, LAUNCHERS = re.compile(r"hydra([./]|$)"), re.compile(r"hydra(/launcher$|\.launcher\.)")  # keys
@@ -100,7 +102,7 @@ def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, prob
         try:
             override = parser.parse_override(argument)
         except HydraException as error:
-            problems.add(f"{argument}: {str(error).splitlines()[0]}")
+            problems.add(explain(argument, str(error).splitlines()[0]))
             continue
         _check_and_expand(override, argument, multirun, folder, values, problems)
     return values
@@ -115,14 +117,21 @@ def _check_and_expand(
         problems.add(f"{argument}: a key cannot be removed; every key of conf/config.yaml is needed")
     elif HYDRAS.match(key) and not LAUNCHERS.match(key):
         problems.add(f"{argument}: this harness plans its own sweeps; of hydra only hydra/launcher has an effect")
+    elif not key:
+        problems.add(f"{argument}: the key is missing in front of the =")
     elif key in values:
         problems.add(f"{argument}: {key} is given twice")
+    elif override.package is not None:
+        problems.add(f"{argument}: @{override.package} has no effect here: leave it out")
+    elif override.value_type == ValueType.INTERVAL_SWEEP:
+        problems.add(f"{argument}: an interval has no values of its own: name them with -m ({key}=1,2,3 or range(1,4))")
     else:
         expanded = _values(override, groups.get(key))
         if override.is_sweep_override() and not multirun:
             problems.add(f"{argument}: several values need -m (a sweep)")
         elif not expanded:
-            problems.add(f"{argument}: matches nothing{did_you_mean('', groups.get(key, []))}")
+            hint = did_you_mean("", groups[key]) if key in groups else "; name values, such as 4,8 or range(1,4)"
+            problems.add(f"{argument}: matches nothing{hint}")
         if key in groups:
             expanded = _known_choices(key, expanded, groups[key], folder, problems)
         if expanded:  # without a valid choice the default stands in, so that everything else is still checked
@@ -148,14 +157,16 @@ def _known_choices(group: str, asked_for: list[Any], options: list[str], folder:
         elif str(choice) not in options:
             problems.add(f"{group}={choice}: no such {group}{did_you_mean(str(choice), options)}")
         else:
-            choices += _suite(folder / group / f"{choice}.yaml") or [choice]
+            try:
+                choices += _suite(folder / group / f"{choice}.yaml") or [choice]
+            except ValueError as error:
+                problems.add(str(error))
     return list(dict.fromkeys(choices))
 
 
 @lru_cache
 def _suite(file: Path) -> list[str]:
-    content = yaml.safe_load(file.read_text()) or {}
-    return list(content.get("suite", []))
+    return list(read_mapping(file).get("suite", []))
 
 
 def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell]:
@@ -171,10 +182,10 @@ def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell
             if base is None:
                 continue
             for assignment in _combinations(_existing(plain, base, combination, problems)):
-                config = _resolve(base, assignment, problems)
+                config = _resolve(base, assignment, combination, problems)
                 if config is not None:
                     given = {key: value for key, value in (combination | assignment).items() if key in values}
-                    overrides = tuple(f"{key}={'null' if value is None else value}" for key, value in given.items())
+                    overrides = tuple(as_word(key, value) for key, value in given.items())
                     choices = {key: str(value) for key, value in combination.items()}
                     cells.append(Cell(config, choices, overrides, base, assignment))
     return cells
@@ -205,7 +216,9 @@ class _Composer:
             return self._loader._compose_config_from_defaults_list(defaults.defaults, self._files)
         except (HydraException, OmegaConfBaseException) as error:
             problems.add(f"{' '.join(words)}: {str(error).splitlines()[0]}")
-            return None
+        except yaml.YAMLError as error:  # of a file that the chosen ones build on
+            problems.add(yaml_sentence(error))
+        return None
 
 
 def _existing(plain: Values, base: DictConfig, choices: Mapping[str, Any], problems: Problems) -> Values:
@@ -242,12 +255,15 @@ def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _resolve(base: DictConfig, assignment: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
+def _resolve(
+    base: DictConfig, assignment: Mapping[str, Any], choices: Mapping[str, Any], problems: Problems
+) -> dict[str, Any] | None:
     """Return the plain resolved configuration."""
     try:
         resolved: Any = OmegaConf.to_container(_assigned(base, assignment), resolve=True)
     except OmegaConfBaseException as error:
-        problems.add(f"{' '.join(f'{key}={value}' for key, value in assignment.items())}: {str(error).splitlines()[0]}")
+        given = " ".join(f"{key}={value}" for key, value in (assignment or choices).items())
+        problems.add(f"{given}: {str(error).splitlines()[0]}")
         return None
     for section, former in FORMER_KEYS.items():
         for key in former.keys() & (resolved.get(section) or {}).keys():

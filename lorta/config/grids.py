@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lorta.config.compose import Problems, Values, parse_overrides
+from lorta.config.yaml_files import read_mapping
 
 
 def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems) -> list[Values]:
@@ -36,7 +35,7 @@ def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems
 def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:
     if experiment is None:
         return [{}]
-    table = (yaml.safe_load((folder / "experiment" / f"{experiment}.yaml").read_text()) or {}).get("sweep", {})
+    table = read_mapping(folder / "experiment" / f"{experiment}.yaml").get("sweep", {})
     return table if isinstance(table, list) else [table]
 
 

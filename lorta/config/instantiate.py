@@ -21,6 +21,8 @@ def build(node: Mapping[str, Any], **more: Any) -> Any:
     Raises ValueError when the target cannot be imported or does not take these keys.
     """
     arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+    if not isinstance(node.get("_target_"), str):
+        raise ValueError(f"{node.get('name', 'a group')}: its file needs `_target_`, the class that it is for")
     target = resolve(node["_target_"])
     try:
         return target(**arguments, **more)

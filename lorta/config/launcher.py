@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from lorta.config.compose import Problems, Values, did_you_mean
 from lorta.config.settings import Positive, Settings, setting_problems
+from lorta.config.yaml_files import read_mapping
 
 GROUP, PREFIX = "hydra/launcher", "hydra.launcher."
 DEFAULT = "local"
@@ -42,7 +42,7 @@ def choose_launcher(values: Values, folder: Path, problems: Problems) -> SlurmSe
     if name not in options:
         problems.add(f"{GROUP}={name}: no such launcher{did_you_mean(name, options)}")
         return None
-    known = yaml.safe_load((folder / GROUP / f"{name}.yaml").read_text())
+    known = read_mapping(folder / GROUP / f"{name}.yaml")
     for key in sorted(set(own) - set(known)):
         hint = did_you_mean(key, list(known)) if known else f"; {GROUP}={DEFAULT} has no settings"
         problems.add(f"{PREFIX}{key}: no such key{hint}")

@@ -31,6 +31,7 @@ from lorta.runner.record_builder import now
 from lorta.status.states import plan_states
 from lorta.system.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
 from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
+from lorta.system.terminal import print_anything
 from lorta.training.recovery import CHECKPOINT, newest_checkpoint
 
 FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
@@ -151,6 +152,7 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     Raises SystemExit with status 1 for a run without a result, so that Slurm calls the task failed.
     """
     begun = time.monotonic()
+    print_anything()
     with listening():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

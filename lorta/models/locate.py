@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lorta.config.settings import ModelSettings, Quantization
+from lorta.weight_files import require_no_pointer, require_shards, require_whole
 
 if TYPE_CHECKING:
     pass
@@ -83,12 +84,44 @@ def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
             f"model={settings.name}: {folder} has no tokenizer (tokenizer.json, vocab.txt or the like): "
             "save the model's tokenizer beside it, tokenizer.save_pretrained(FOLDER)"
         )
-    try:
-        config = json.loads(config_file.read_text())
-    except ValueError as error:
-        raise ValueError(f"model={settings.name}: {config_file} is not JSON ({error})") from error
+    config = read_config(config_file, settings.name)
+    _require_whole(folder, settings.name)
     _require_plain_weights(settings, config)
     return ModelFiles(str(folder), None, _fingerprint(folder), config, settings.quantization)
+
+
+def read_config(file: Path, name: str) -> dict[str, Any]:
+    """Return the content of a model's config.json. Raises ValueError for a file that holds anything else."""
+    try:
+        require_no_pointer(file)
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"model={name}: {_one_line(file, error)}: get it again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"model={name}: {file} must hold a JSON object, and holds {str(config)[:40]!r}")
+    return config
+
+
+def _one_line(file: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{file} cannot be read ({error.strerror})"
+    return str(error) if str(file) in str(error) else f"{file} is not JSON ({error})"
+
+
+def _require_whole(folder: Path, name: str) -> None:
+    """Raise ValueError for files that a download or a checkout left unfinished."""
+    try:
+        require_shards(folder)
+        for file in sorted(folder.glob("*.safetensors")):
+            require_whole(file)
+        for names in TOKENIZERS:
+            for file in (folder / known for known in names):
+                if file.is_file():
+                    require_no_pointer(file)
+    except OSError as error:
+        raise ValueError(f"model={name}: {error.filename} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"model={name}: {error}") from error
 
 
 def _require_plain_weights(settings: ModelSettings, config: Mapping[str, Any]) -> None:

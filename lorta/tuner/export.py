@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from lorta.tuner.config import PEFT_TYPE
 from lorta.tuner.layer import HIDDEN, PREFIX, LortaLinear
 from lorta.tuner.model import LortaModel
+from lorta.weight_files import require_no_pointer, require_whole
 
 AUTO_CLASSES = {  # what PEFT's task types stand for
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -128,18 +129,38 @@ def require_free(folder: str | Path, source: str | Path) -> None:
 
 
 def read_config(folder: str | Path) -> PeftConfig:
-    """Return the config of a saved adapter. Raises FileNotFoundError for a folder without one."""
+    """Return the config of a saved adapter.
+
+    Raises FileNotFoundError for a folder without one, ValueError for one that cannot be read.
+    """
     if not (Path(folder) / CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{folder}: no adapter is saved there, {CONFIG_NAME} is missing.")
-    return PeftConfig.from_pretrained(str(folder))
+    require_no_pointer(Path(folder) / CONFIG_NAME)
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{Path(folder) / CONFIG_NAME}: PEFT cannot read it ({error}).") from error
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a saved adapter. Raises FileNotFoundError where there is no safetensors file."""
+    """Return the weights of a saved adapter.
+
+    Raises FileNotFoundError where there is no safetensors file, ValueError for one that is cut off, or that holds empty
+    tensors or numbers that are none.
+    """
     file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: {SAFETENSORS_WEIGHTS_NAME} is missing; other formats are not read.")
-    return load_file(file)
+    require_whole(file)
+    weights = load_file(file)
+    if empty := [name for name, weight in weights.items() if weight.numel() == 0]:
+        raise ValueError(
+            f"{file}: {len(empty)} of {len(weights)} tensors are empty, such as {empty[0]}, as DeepSpeed ZeRO-3 saves "
+            "them: gather the weights (stage3_gather_16bit_weights_on_model_save) and save again."
+        )
+    if wrong := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(f"{file}: {wrong[0]} holds NaN or infinite numbers: take a checkpoint from before they came.")
+    return weights
 
 
 def read_base_config(config: PeftConfig, base: str | Path | None) -> Any:

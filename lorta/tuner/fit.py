@@ -197,6 +197,10 @@ def _matrices(weights: Mapping[str, Tensor]) -> tuple[dict[str, tuple[Tensor, Te
         raise ValueError(f"not a plain LoRA on linear layers: {strange[0] if strange else 'there is no lora_A'}.")
     paths = sorted({path for path, _ in matched.values()})
     keys = {place: key for key, place in matched.items()}
+    if missing := [f"{path}.lora_{side}" for path in paths for side in "AB" if (path, side) not in keys]:
+        raise ValueError(
+            f"the LoRA lacks {', '.join(missing[:3])}{' and others' if missing[3:] else ''}: save it again."
+        )
     return {path: (weights[keys[path, "A"]], weights[keys[path, "B"]]) for path in paths}, others
 
 

@@ -132,7 +132,7 @@ def files(tmp_path_factory) -> Path:
     (root / "pickled/pytorch_model.bin").write_bytes(b"")
     (root / "strange/config.json").write_text('{"model_type": "strange"}')
     for name in ("strange", "mute", "packed"):
-        (root / name / "model.safetensors").write_bytes(b"")
+        (root / name / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")  # no tensor
     for name in ("strange", "packed"):
         (root / name / "tokenizer.json").write_text("{}")
     (root / "mute/config.json").write_text('{"model_type": "gpt2"}')
