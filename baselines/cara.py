@@ -1,7 +1,8 @@
 """CaRA: two CP tensors, one for the updates of q, k and v with a mode for heads, one for all other projections.
 
     q, k, v of slot k:   update[h * d/H + c, e] = scale * sum over r of  slots[k] weights inputs[e] heads[h] head_dim[c]
-    the others:          one slice of  block_slots[k] block_weights block_wide[e] block_thin[c]  for each d x d block
+    the others:          one slice of  block_slots[k] block_weights block_wide[e] block_thin[c]  for each d x d block;
+                         blocks are side by side along the inputs or along the outputs, not both
 
 e is the output of `o` and of the blocks of `up`, and the input of those of `down`. The second tensor comes with biases,
 one a projection, shared by all layers and scaled too. Dropout is on the entries of the update, not on the input, so
@@ -67,13 +68,15 @@ class CaraLinear(TensorLinear):
         self.base_has_bias = getattr(self.get_base_layer(), "bias", None) is not None
 
     @staticmethod
-    def pair(config: CaraConfig, factors: Factors, role: str, rows: tuple[int, int]) -> Pair:
-        """Return (down, up) of a slot; `rows`: its first row, and how many blocks it has."""
-        first, count = rows
+    def pair(config: CaraConfig, factors: Factors, role: str, rows: tuple[int, int, int]) -> Pair:
+        """Return (down, up) of a slot; `rows`: its first row, and how many blocks it has along (inputs, outputs)."""
+        first, across, along = rows
         if role in READERS:
             row = factors["slots"][first] * factors["weights"]
             return factors["inputs"], _khatri_rao(factors["heads"] * row, factors["head_dim"])
-        row = factors["block_slots"][first : first + count] * factors["block_weights"]
+        row = factors["block_slots"][first : first + across * along] * factors["block_weights"]
+        if role != "down" and across > 1:  # `o` of heads that are wider together than the model
+            return _khatri_rao(row, factors["block_thin"]), factors["block_wide"]
         wide = _khatri_rao(row, factors["block_wide"])
         return (wide, factors["block_thin"]) if role == "down" else (factors["block_thin"], wide)
 
@@ -171,14 +174,13 @@ class CaraModel(TensorModel):
             cara_block(described)
 
     @staticmethod
-    def rows_of(config: CaraConfig, layer: int, role: str) -> tuple[int, int]:
-        """Return (first row of its slots, number of blocks)."""
+    def rows_of(config: CaraConfig, layer: int, role: str) -> tuple[int, int, int]:
+        """Return (first row of its slots, blocks along its inputs, blocks along its outputs)."""
         readers, others = cara_parts(config.described)
         if role in READERS:
-            return slots_of(config.described, readers).index((layer, role)), 1
+            return slots_of(config.described, readers).index((layer, role)), 1, 1
         block = cara_block(config.described)
-        across, along = block_grid(config.described, role, block)
-        return first_blocks(config.described, others, block)[layer, role], across * along
+        return first_blocks(config.described, others, block)[layer, role], *block_grid(config.described, role, block)
 
     @staticmethod
     def initial(config: CaraConfig) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from lorta.geometry import Geometry
 
+USUAL_RANK = 8  # conf/config.yaml's: it is run as it is, also where a lower one makes the same adapter
+
 
 def nearest_to_square(size: int) -> tuple[int, int]:
     """Return the two factors of a size that are nearest to each other, the smaller first."""
@@ -23,6 +25,21 @@ def matrix_parameters(inputs: int, outputs: int, rank: int) -> int:
     return left_out * left_in + (rank * (right_out + right_in) if low_rank else right_out * right_in)
 
 
+def whole_from(inputs: int, outputs: int) -> int:
+    """Return the lowest rank from which on an update's large factor is whole, so that the rank changes nothing."""
+    return math.ceil(max(nearest_to_square(outputs)[1], nearest_to_square(inputs)[1]) / 2)
+
+
 def lokr_parameters(geometry: Geometry, config: Mapping[str, Any], projections: Sequence[str]) -> int:
-    """Return the count of adapter weights for `decompose_factor: -1` without `decompose_both`, as in lokr.yaml."""
-    return geometry.layers * sum(matrix_parameters(*geometry.shape(role), int(config["r"])) for role in projections)
+    """Return the count of adapter weights for `decompose_factor: -1` without `decompose_both`, as in lokr.yaml.
+
+    Raises ValueError for a rank above the usual one that makes the same adapter as a lower one.
+    """
+    shapes, rank = geometry.module_shapes(projections), int(config["r"])
+    last = max(whole_from(*shape) for shape in shapes)
+    if rank > max(last, USUAL_RANK):
+        raise ValueError(
+            f"from rank {last} on, both factors of every update are whole here, and rank {rank} would be the same "
+            f"adapter under another name: rank={max(last, USUAL_RANK)} at most."
+        )
+    return sum(matrix_parameters(*shape, rank) for shape in shapes)

@@ -167,6 +167,13 @@ def cara_block(described: Mapping[str, Any]) -> tuple[int, int]:
     block = block_widths("CaRA", described, others)
     if "down" in others and block[0] != block[1]:
         raise ValueError(f"CaRA needs square blocks for down, not {block}: take down out of the projections.")
+    for role in others:
+        across, along = block_grid(described, role, block)
+        if along > 1 and (across > 1 or role == "down"):
+            raise ValueError(
+                f"CaRA lays blocks of {block[0]} x {block[1]} side by side in one direction, and {role} has {across} x "
+                f"{along} of them: take {role} out of the projections."
+            )
     return block
 
 

@@ -5,7 +5,7 @@ A `config` below is the content of a model's `config.json`, as a mapping.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,6 +39,11 @@ class Architecture:
     stacks: tuple[str, ...] = ()  # config.json's number of layers behind each path of a role; () for a single stack
     causal: bool = False  # whether the class predicts the next token: a decoder that can be trained to answer
     cross: tuple[int, ...] = ()  # the stacks of attention whose k and v read another input than q
+    transposed: bool = False  # projections are transformers' Conv1D, which holds the transposed weight of a Linear
+    layer_norms: tuple[int, ...] | None = (2,)  # normalisation layers in a layer of each stack; None: not counted
+    outer_norms: int = 1  # those before the first and after the last layer
+    norm_biases: bool = True  # a normalisation layer has one: LayerNorm, not RMSNorm
+    head_norms: bool = False  # queries and keys of each head are normalised as well
 
     def paths(self, role: str) -> tuple[str, ...]:
         """Return the module paths of a role, one per stack of layers."""
@@ -99,6 +104,9 @@ def _t5(feedforward: Mapping[str, str]) -> Architecture:
         },
         stacks=("num_layers", "num_decoder_layers", "num_decoder_layers"),
         cross=(2,),
+        layer_norms=(2, 2, 1),
+        outer_norms=2,
+        norm_biases=False,
     )
 
 
@@ -118,7 +126,9 @@ _VIT = {role: f"layers.{{}}.attention.{role}_proj" for role in "qkvo"} | {
 _GPT2 = _fused("h.{}", "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _NEOX = _fused("layers.{}", "attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 _LLAMA_NORMS = r"(^|.*\.)(\w*layernorm|norm)"
-_LLAMA = Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True)
+_LLAMA = Architecture(
+    _DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True, norm_biases=False
+)
 _ESM = Architecture(_BERT, ("classifier",), r".*(LayerNorm|emb_layer_norm_\w+)", biases=None)
 _FOLDING_TRUNK = Architecture(
     _fused("trunk.blocks.{}", "seq_attention.proj", "seq_attention.o_proj", "mlp_seq.mlp.1", "mlp_seq.mlp.3"),
@@ -127,6 +137,7 @@ _FOLDING_TRUNK = Architecture(
     biases=None,
     fused="heads",
     keys={"hidden": "sequence_state_dim", "head_dim": "sequence_head_width", "layers": "num_blocks"},
+    layer_norms=None,
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -150,11 +161,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vit": Architecture(_VIT, ("classifier",), r".*layernorm\w*", embedding_norm=False, biases=None),
     "llama": _LLAMA,
     "mistral": _LLAMA,
-    "qwen2": Architecture(_DECODER, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=None, causal=True),
-    "qwen3": Architecture(
-        _DECODER, ("score",), r"(^|.*\.)(\w*layernorm|\w*norm)", embedding_norm=False, biases=False, causal=True
-    ),
-    "phi3": Architecture(_PHI3, ("score",), _LLAMA_NORMS, embedding_norm=False, biases=False, causal=True),
+    "qwen2": replace(_LLAMA, biases=None),
+    "qwen3": replace(_LLAMA, norms=r"(^|.*\.)(\w*layernorm|\w*norm)", head_norms=True),
+    "phi3": replace(_LLAMA, modules=_PHI3),
     "gpt2": Architecture(
         _GPT2,
         ("score",),
@@ -163,6 +172,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         biases=None,
         keys={"hidden": "n_embd", "heads": "n_head", "layers": "n_layer", "intermediate": "n_inner"},
         causal=True,
+        transposed=True,
     ),
     "gpt_neox": Architecture(
         _NEOX, ("score",), r".*(layernorm|layer_norm)", embedding_norm=False, biases=None, fused="heads", causal=True
@@ -185,6 +195,7 @@ class Geometry:
     intermediate: int
     architecture: Architecture = field(repr=False, compare=False)
     stack_sizes: tuple[int, ...] = field(default=(), repr=False)
+    norm_weights: int | None = field(default=None, repr=False)  # of all normalisation layers; None: not known
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Geometry":
@@ -202,16 +213,18 @@ class Geometry:
         hidden = int(value["hidden"] or 0)
         heads = int(value["heads"] or hidden // int(value["head_dim"] or hidden))
         sizes = tuple(int(config[key]) for key in architecture.stacks) or (int(value["layers"] or 0),)
+        head_dim = int(value["head_dim"] or hidden // heads)
         return cls(
             model_type=model_type,
             layers=sum(sizes),
             hidden=hidden,
             heads=heads,
             kv_heads=int(value["kv_heads"] or heads),
-            head_dim=int(value["head_dim"] or hidden // heads),
+            head_dim=head_dim,
             intermediate=int(value["intermediate"] or 4 * hidden),  # GPT-2 leaves n_inner empty, ESMFold has no key
             architecture=architecture,
             stack_sizes=sizes,
+            norm_weights=_norm_weights(architecture, sizes, hidden, head_dim, _optional_norms(row, config)),
         )
 
     def roles(self, wanted: Iterable[str]) -> tuple[str, ...]:
@@ -282,6 +295,26 @@ class Geometry:
                 if match := re.fullmatch(rf"(?:.*\.)?{pattern}", module_path):
                     return sum(self.stack_sizes[:stack]) + int(match.group(1)), self.architecture.sharing(role)
         return None
+
+
+def _norm_weights(
+    architecture: Architecture, sizes: Sequence[int], hidden: int, head_dim: int, more: int
+) -> int | None:
+    """Return the weights of all normalisation layers, `more` of which only some models of the architecture have."""
+    if architecture.layer_norms is None:
+        return None
+    inner = sum(size * norms for size, norms in zip(sizes, architecture.layer_norms, strict=True))
+    each = hidden * (1 + architecture.norm_biases)
+    of_heads = 2 * head_dim * sum(sizes) if architecture.head_norms else 0
+    return (inner + architecture.outer_norms + more) * each + of_heads
+
+
+def _optional_norms(row: str, config: Mapping[str, Any]) -> int:
+    """Return how many normalisation layers a `config.json` switches on: ESM-2's first, DeBERTa's two."""
+    if row == "deberta-v2":
+        of_positions = "layer_norm" in str(config.get("norm_rel_ebd", "none")).lower()
+        return of_positions + (int(config.get("conv_kernel_size") or 0) > 0)
+    return int(row in ("esm", "esmfold") and bool(config.get("emb_layer_norm_before")))
 
 
 def _row(config: Mapping[str, Any]) -> str:

@@ -65,6 +65,10 @@ class Pela:
             return f"{self.name} trains the model's own weights, and those of {context.quantization} bases are frozen."
         if context.task_type == "FEATURE_EXTRACTION":
             return f"{self.name} pre-trains a language model, and here that is only a part of the model."
+        if context.geometry.architecture.transposed:
+            return f"{self.name} compresses nn.Linear, and this model's projections are transformers' Conv1D."
+        if context.geometry.model_type == "t5":
+            return f"{self.name} makes two layers of each projection, and T5 looks into the last one of a block."
         empty = [role for role, rank in ranks(context.geometry, self.ratio).items() if rank < 1]
         if empty:
             return f"{self.name} at ratio {self.ratio} leaves {', '.join(empty)} no rank: lower adapter.ratio."
@@ -127,6 +131,12 @@ class Pela:
             )
         model = backbone.model
         compress(model, backbone.geometry, ranks(backbone.geometry, self.ratio), approximate=False)
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=True)
+        weights = load_file(folder / WEIGHTS_FILE)
+        if different := weights.keys() ^ {path for path, _ in model.named_parameters()}:
+            raise ValueError(
+                f"{self.name}: {folder / WEIGHTS_FILE} and the model differ in the weights "
+                f"{', '.join(sorted(different)[:3])}, ...: load it on the backbone that it was trained on."
+            )
+        model.load_state_dict(weights, strict=False)  # buffers such as ESM's rotary frequencies are the backbone's
         model.intermediate_stage = card["intermediate_stage"]
         return model.requires_grad_(True)

@@ -29,6 +29,7 @@ FUNCTIONS = {  # of the expressions in conf/adapter
     "divisor": largest_divisor,
     "ceil": math.ceil,
 }
+NORMS = "norms"  # as `config.target_modules`: all normalisation layers
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class PeftAdapter:
         names |= {key: value for key, value in vars(geometry).items() if isinstance(value, int | str)}
         known = vars(geometry.architecture).items()
         names |= {key: value is not False for key, value in known if isinstance(value, bool | None)}
+        names["shared_modules"] = any(len(geometry.architecture.sharing(role)) > 1 for role in self.projections)
         return names | {"matrices": len(shapes), "inputs": inputs, "outputs": outputs, "sizes": inputs + outputs}
 
     def _evaluate(self, expression: str, names: Mapping[str, Any]) -> Any:
@@ -176,7 +178,10 @@ class PeftAdapter:
             targets["target_modules"] = geometry.target_regex(tuple(self.projections))
         if self.feedforward:
             targets["feedforward_modules"] = geometry.target_regex(tuple(self.feedforward))
-        return build(self.fitted(geometry), **targets)
+        settings = self.fitted(geometry)
+        if settings.get("target_modules") == NORMS:
+            settings["target_modules"] = geometry.architecture.norms
+        return build(settings, **targets)
 
     def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
         """Return the PeftModel around the backbone."""

@@ -249,6 +249,7 @@ class _Run:
         model = self.adapter.attach(backbone, self.task.peft_task_type)
         params = count_parameters(model, backbone.geometry.architecture)
         self.record = replace(self.record, model=section, params=params)
+        describe.require_planned_size(self.adapter, backbone.geometry, params)
         return model.to(_device())
 
     def _train(self, model: Any, context: TrainingContext) -> None:

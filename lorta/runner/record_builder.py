@@ -11,6 +11,7 @@ from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, DataSplits
 from lorta.config import identity
 from lorta.config.settings import DataSettings
+from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles
 from lorta.models.quantization import dtype_of, quantization_of
@@ -163,6 +164,16 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         quantization=held,
         weights_sha256=None,
     )
+
+
+def require_planned_size(adapter: Adapter, geometry: Geometry, params: Parameters) -> None:
+    """Raise ValueError when the attached method has another number of parameters than the plan said."""
+    planned = adapter.parameters(geometry)
+    if planned is not None and planned != params.adapter:
+        raise ValueError(
+            f"adapter={adapter.name} has {params.adapter:,} parameters on this model, and its closed form says "
+            f"{planned:,}, by which it was planned: correct param_count in its YAML file."
+        )
 
 
 def with_changed(record: RunRecord, adapter: Adapter, model: Any) -> Parameters:
