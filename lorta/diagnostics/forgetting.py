@@ -5,18 +5,58 @@ was, is put on the trained layers, and on untouched ones for the loss before. Ad
 compared in what their layers still say; the head itself never moved.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from lorta.diagnostics.corpus import IGNORED, BaseText, Objective
+from lorta.api.task import DataSplits
+from lorta.config.settings import RunSettings
+from lorta.diagnostics.corpus import IGNORED, BaseText, Objective, read_base_text
 from lorta.diagnostics.errors import NotMeasured
 from lorta.models.backbone import Backbone
+from lorta.records.record import RunRecord
+from lorta.records.sections import Forgetting
 
 BATCH = 512  # tokens; a large vocabulary's logits of them take less memory than a training step
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (ids, attended) -> logits (rows, positions, tokens)
+
+
+class ForgettingDiagnostic:
+    """The loss of a run's backbone on text like that of its pre-training, before and after training."""
+
+    name = "forgetting"
+
+    def __init__(self, settings: RunSettings, task_type: str) -> None:
+        self.settings, self.task_type = settings, task_type
+        self._loss_before: float | None = None  # None: it is measured through a language head, with the loss after
+
+    def before(self, backbone: Backbone, device: str) -> None:
+        """Read the text, and measure a language model's loss on it. Raises NotMeasured where there is no text."""
+        self._text = read_base_text(self.settings, backbone.tokenizer, objective_of(backbone, self.task_type))
+        if self.task_type == "CAUSAL_LM":
+            with _at(backbone.model, device), _untouched_generators():
+                self._loss_before = text_loss(backbone.model, self._text)
+
+    def after(self, record: RunRecord, model: Any, backbone: Backbone, data: DataSplits) -> RunRecord:
+        """Return the record with both losses. Raises NotMeasured as `losses_through_head`."""
+        text = self._text
+        if self._loss_before is None:
+            before, after = losses_through_head(model, backbone, text)
+        else:
+            before, after = self._loss_before, text_loss(model, text)
+        measured = Forgetting(
+            objective=text.objective,
+            text=text.name,
+            text_sha256=text.sha256,
+            tokens=text.tokens,
+            loss_before=before,
+            loss_after=after,
+        )
+        return replace(record, forgetting=measured)
 
 
 def objective_of(backbone: Backbone, task_type: str) -> Objective:
@@ -82,3 +122,24 @@ def _with_language_head(backbone: Backbone, objective: Objective) -> Any:
     if any(not name.startswith(f"{model.base_model_prefix}.") for name in missing["missing_keys"]):
         raise NotMeasured("the checkpoint holds no language head")
     return model
+
+
+@contextmanager
+def _at(model: Any, device: str) -> Iterator[None]:
+    """Have the model on a device, and back where it was: adapters are drawn where the weights they adapt are."""
+    was = next(model.parameters()).device
+    if was.type == device:
+        yield
+        return
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(was)
+
+
+@contextmanager
+def _untouched_generators() -> Iterator[None]:
+    here = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=here):
+        yield

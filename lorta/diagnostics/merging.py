@@ -1,16 +1,33 @@
 """What a model answers once its adapter is merged into the backbone's weights, against what it answered before."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from lorta.api.task import DataSplits
 from lorta.diagnostics.errors import NotMeasured
 from lorta.diagnostics.forgetting import is_prompt
+from lorta.models.backbone import Backbone, padding_id
+from lorta.records.record import RunRecord
 from lorta.records.sections import Merging
 
 ROWS, LENGTH = 8, 64  # of the batch: the first training rows, cut
 COLUMNS = ("input_ids", "prompt_ids")  # of the tasks' rows: what a model reads, the whole of it or its beginning
+
+
+class MergingDiagnostic:
+    """What a run's model answers before and after its adapter is merged."""
+
+    name = "merging"
+
+    def before(self, backbone: Backbone, device: str) -> None:
+        """Do nothing: all of it comes after training."""
+
+    def after(self, record: RunRecord, model: Any, backbone: Backbone, data: DataSplits) -> RunRecord:
+        """Return the record with the difference; the model is merged from then on. Raises as `check_merging`."""
+        return replace(record, merging=check_merging(model, fixed_rows(data.train), padding_id(backbone)))
 
 
 def fixed_rows(rows: Any) -> list[list[int]]:

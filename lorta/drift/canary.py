@@ -137,7 +137,8 @@ def _predicted_again(
 
 def _trained_again(reloaded: Reloaded, store: Store, folder: Path, place: Path) -> list[Look]:
     """Run the canary from the start: losses are compared, step by step, and the weights that come out."""
-    from lorta.runner.execute import ADAPTER, execute
+    from lorta.records.store import ADAPTER
+    from lorta.runner.execute import execute
 
     before = reloaded.record
     again = Store(place / "runs")

@@ -26,13 +26,14 @@ from lorta.planning.spec import RunSpec
 from lorta.planning.titles import title
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure
+from lorta.records.store import CHECKPOINT
 from lorta.runner.attempt import ENDED, attempts_so_far, lost, skip
 from lorta.runner.record_builder import now
 from lorta.status.states import plan_states
 from lorta.system.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
 from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
 from lorta.system.terminal import print_anything
-from lorta.training.recovery import CHECKPOINT, newest_checkpoint
+from lorta.training.recovery import newest_checkpoint
 
 FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
 EARLY_S = 60.0  # sbatch(1): its signal may come so much earlier

@@ -11,19 +11,22 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from lorta.records.file_modes import usual_mode
+from lorta.records.file_modes import share, usual_mode
 from lorta.records.record import RunRecord, SideFile
 
 RUN_ID = re.compile("[0-9a-f]{12}")
 RECORD_NAME = "record.json"
 MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
+ADAPTER, CHECKPOINT = "adapter", "checkpoint"  # folders in a run's: what it saved, and what it goes on from
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -59,6 +62,25 @@ class Store:
         if not RUN_ID.fullmatch(run_id):
             raise ValueError(f"a run's signature must be 12 hex digits, got {run_id!r}.")
         return self.root / run_id
+
+    def open(self, run_id: str) -> tuple[Path, RunRecord | None]:
+        """Return the folder of a run, and the record of its attempt before if there is one that can be read."""
+        return self.folder(run_id), self.last(run_id)
+
+    def finish(self, record: RunRecord, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunRecord:
+        """Write an attempt's final record after its side files, and remove what only a run at work needs.
+
+        `rows` are those of NAME.jsonl, in the record as NAME_file. Returns the record as written.
+        """
+        files = {f"{name}_file": self.write_rows(record.run_id, f"{name}.jsonl", rows[name]) for name in rows}
+        record = replace(record, **files)
+        folder = self.folder(record.run_id)
+        share(folder / ADAPTER)
+        (folder / PROGRESS_NAME).unlink(missing_ok=True)
+        self.write(record)
+        if record.status == "success":
+            remove(folder / CHECKPOINT)
+        return record
 
     def write(self, record: RunRecord) -> Path:
         """Write a record over the run's previous one and return its path.
@@ -138,6 +160,14 @@ class Store:
         if digest != file.sha256:
             raise ValueError(f"{path} must have sha256 {file.sha256}, as its record says, got {digest}: run it again.")
         return [json.loads(line) for line in content.decode().split("\n") if line]
+
+
+def remove(path: Path) -> None:
+    """Remove a folder or a file, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

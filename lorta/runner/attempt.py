@@ -64,8 +64,11 @@ def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
 
 def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
     from lorta.runner.execute import execute
+    from lorta.runner.tracking import mirrored
 
-    return execute(spec, still_ours=lambda: not claim.lost())
+    record = execute(spec, still_ours=lambda: not claim.lost())
+    settings = spec.settings
+    return mirrored(record, Store(settings.runtime.runs), settings.tracking)
 
 
 def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRecord | None:

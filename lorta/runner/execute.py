@@ -3,6 +3,7 @@
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,17 +12,15 @@ from typing import TYPE_CHECKING, Any
 from lorta.api.holdout import load_splits
 from lorta.api.task import DataPlan
 from lorta.config.settings import TrainerSettings
-from lorta.diagnostics.runner import Checks
+from lorta.diagnostics.runner import DiagnosticRunner, diagnostics_of
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles, find_model, most_tokens
 from lorta.planning.spec import RunSpec
-from lorta.records.file_modes import share
 from lorta.records.record import RunRecord
-from lorta.records.sections import Failure, Score, Status, Tracking
-from lorta.records.store import PROGRESS_NAME, Store, write_atomically
+from lorta.records.sections import Batch, Failure, Score, Status
+from lorta.records.store import ADAPTER, CHECKPOINT, Store, remove, write_atomically
 from lorta.runner import record_builder as describe
 from lorta.runner.os_errors import infra_message, require_store
-from lorta.system import provenance
 from lorta.system.environment import environment_problems
 from lorta.system.preemption import Preempted
 from lorta.system.quiet import be_quiet
@@ -31,19 +30,16 @@ from lorta.training.metering import (
     Stopwatch,
     count_parameters,
     measure_memory,
-    measure_storage,
     release_memory,
     reset_memory,
 )
 from lorta.training.recovery import (
-    CHECKPOINT,
     CheckpointUnusable,
     batch_section,
     checkpoint_card,
     halved,
     held_bytes,
     limited_memory,
-    remove,
     settings_of_checkpoint,
     whole_checkpoint,
 )
@@ -51,7 +47,7 @@ from lorta.training.recovery import (
 if TYPE_CHECKING:
     from lorta.training.checkpoint import Checkpoints
 
-PREDICTIONS, HISTORY, TRACEBACK, ADAPTER = "predictions.jsonl", "history.jsonl", "traceback.txt", "adapter"
+PREDICTIONS, HISTORY, TRACEBACK = "predictions", "history", "traceback.txt"
 
 
 def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> RunRecord:
@@ -61,68 +57,63 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     before. The final record is not written when the run is no longer `still_ours`. Raises StoreUnwritable.
     """
     store = Store(spec.settings.runtime.runs)
-    previous = store.last(spec.run_id)
-    record = replace(describe.first_record(spec), attempt=1 + (previous.attempt if previous else 0))
-    folder, asked = store.folder(spec.run_id) / CHECKPOINT, spec.settings.trainer
-    beside = _memory_at_start(spec.settings.runtime.memory_limit_mib)
-    trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder))
+    folder, previous = store.open(spec.run_id)
+    record = describe.first_record(spec, attempt=1 + (previous.attempt if previous else 0))
+    asked, mebibytes = spec.settings.trainer, spec.settings.runtime.memory_limit_mib
+    beside = _memory_at_start() if mebibytes is not None else None
+    trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder / CHECKPOINT))
+    run = _Run(spec, folder, record)
     while trainer is not None:
-        record = replace(record, batch=batch_section(asked, trainer))
-        store.write(record)
-        record, trainer = _try(spec, store, record, trainer, beside)
-    if still_ours():
-        (store.folder(spec.run_id) / PROGRESS_NAME).unlink(missing_ok=True)
-        store.write(record)
-        if record.status == "success":
-            remove(folder)
-    return _mirror(record, spec, store)
+        run.begin(trainer, batch_section(asked, trainer), limited_memory(mebibytes, beside))
+        store.write(run.record)
+        trainer = _try(run, store)
+    if not still_ours():
+        return run.record
+    try:
+        with run.watch.phase("save"):
+            return store.finish(run.record, run.rows)
+    except OSError as error:  # in this run's folder
+        require_store(error, store)
+        return store.finish(_failed(run, error), {})
 
 
-def _memory_at_start(limit: int | None) -> int | None:
-    """Return the bytes that a limited process holds with all libraries in memory, None without a limit."""
-    if limit is None:
-        return None
+def _memory_at_start() -> int:
+    """Return the bytes that a process holds with all libraries in memory."""
     for module in ("torch", "transformers", "peft", "datasets", "lorta.training.trainer"):
         import_module(module)
     return held_bytes()
 
 
-def _try(
-    spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings, beside: int | None
-) -> tuple[RunRecord, TrainerSettings | None]:
-    """Run with these settings; return the final record, or the one to begin again with and smaller settings.
-
-    `beside` are the bytes that a memory limit leaves out of account.
-    """
-    run = _Run(spec, store, record, trainer)
-    again = trainer != spec.settings.trainer
+def _try(run: "_Run", store: Store) -> TrainerSettings | None:
+    """Do the steps of a run, whose record is final afterwards, or return the settings to begin again with."""
     try:
-        with limited_memory(spec.settings.runtime.memory_limit_mib, beside):
-            return run.result(), None
+        run.do()
+        return None
     except KeyboardInterrupt:
-        store.write(replace(record, status="cancelled", ended_at=describe.now()))
+        store.write(replace(run.record, status="cancelled", ended_at=describe.now()))
         raise
     except Preempted as left:
-        return _preempted(run, left), None
+        run.record = _preempted(run, left)
+        return None
     except CheckpointUnusable as error:
-        record = replace(record, reasons={**record.reasons, "resumed_from_step": str(error)})
-        smaller = trainer  # the same again, from the beginning
+        smaller: TrainerSettings | None = run.settings.trainer  # the same again, from the beginning
+        reason = {"resumed_from_step": str(error)}
         traceback.clear_frames(error.__traceback__)
     except Exception as error:
         full = describe.out_of_memory(error)
         if not full:
             require_store(error, store)
         # what went well before goes wrong in a second start when memory has not all come back: less may still fit
-        smaller = halved(trainer) if full and (again or run.watch.current == "train") else None
+        again = run.settings.trainer != run.spec.settings.trainer
+        smaller = halved(run.settings.trainer) if full and (again or run.watch.current == "train") else None
         if smaller is None:
-            return _failed(run, error), None
-        why = f"{smaller.per_device_train_batch_size} rows at a time, because more did not fit into memory"
-        record = replace(record, reasons={**record.reasons, "batch.micro": why})
+            run.record = _failed(run, error)
+            return None
+        size = smaller.per_device_train_batch_size
+        reason = {"batch.micro": f"{size} rows at a time, because more did not fit into memory"}
         traceback.clear_frames(error.__traceback__)  # they hold the model and its activations
-    del run
-    remove(store.folder(spec.run_id) / CHECKPOINT)
-    release_memory()
-    return record, smaller
+    run.begin_again(reason)
+    return smaller
 
 
 def _preempted(run: "_Run", left: Preempted) -> RunRecord:
@@ -131,7 +122,7 @@ def _preempted(run: "_Run", left: Preempted) -> RunRecord:
     if left.signal == signal.SIGTERM and job is not None and cancelled(job):
         status, message = "cancelled", f"Slurm job {job} was cancelled (scancel): {left}"
     failure = Failure(kind="preempted", type="Preempted", message=message, phase=run.watch.current, step=left.step)
-    return replace(run.record, status=status, ended_at=describe.now(), failure=failure)
+    return describe.ended(run.record, run.data, status, failure)
 
 
 def _device() -> str:
@@ -152,56 +143,54 @@ def _failed(run: "_Run", error: Exception) -> RunRecord:
         step=getattr(error, "step", None),
         traceback_file=TRACEBACK,
     )
-    return replace(run.record, status="failed", ended_at=describe.now(), failure=failure)
-
-
-def _mirror(record: RunRecord, spec: RunSpec, store: Store) -> RunRecord:
-    """Send the record to the tracking service, if one is chosen; its failure costs a line, never the run.
-
-    A run that was asked to leave has no time for that; the attempt that ends it sends everything under the same id.
-    """
-    tracking = spec.settings.tracking
-    if tracking.mode == "none" or record.status in ("preempted", "cancelled"):
-        return record
-    from lorta.runner.tracking import mirror
-
-    try:
-        url = mirror(record, store, tracking.mode, tracking.project)
-    except Exception as error:
-        record = replace(record, reasons={**record.reasons, "tracking": f"{type(error).__name__}: {error}"})
-    else:
-        record = replace(record, tracking=Tracking(mode=tracking.mode, wandb_id=record.run_id, wandb_url=url))
-    store.write(record)
-    return record
+    return describe.ended(run.record, run.data, "failed", failure)
 
 
 class _Run:
-    """The steps of one run; `record` is filled in as they are done, so that a failure keeps what was known."""
+    """The steps of one run, in one try or several; `record` is filled in on the way, so a failure keeps what it had."""
 
-    def __init__(self, spec: RunSpec, store: Store, record: RunRecord, trainer: TrainerSettings) -> None:
-        self.spec, self.store, self.record = spec, store, record
-        self.settings, self.watch = spec.settings.model_copy(update={"trainer": trainer}), Stopwatch()
-        self.folder = store.folder(spec.run_id)
-        self.adapter, self.task = spec.adapter, spec.task
-        self.checks = Checks(self.settings, self.task.peft_task_type, self.watch)
+    def __init__(self, spec: RunSpec, folder: Path, record: RunRecord) -> None:
+        """Take the record to begin with."""
+        self.spec, self.folder, self.record, self.first_record = spec, folder, record, record
+        self.adapter, self.task, self.settings = spec.adapter, spec.task, spec.settings
+        self.watch, self.limit = Stopwatch(), nullcontext()
+        self.data: DataSplits | None = None
+        self.rows: dict[str, list[dict[str, Any]]] = {}  # side files of the record
 
-    def result(self) -> RunRecord:
+    def begin(self, trainer: TrainerSettings, batch: Batch, limit: AbstractContextManager[None]) -> None:
+        """Take the settings, the batch and the memory limit of the next try."""
+        self.settings = self.spec.settings.model_copy(update={"trainer": trainer})
+        self.watch, self.limit = Stopwatch(), limit
+        self.record = replace(self.record, batch=batch)
+
+    def do(self) -> None:
         """Do all steps. Raises what they raise."""
+        with self.limit:
+            self._steps()
+
+    def begin_again(self, reasons: Mapping[str, str]) -> None:
+        """Forget this try but for the reasons, its checkpoint included."""
+        self.record = replace(self.first_record, reasons={**self.first_record.reasons, **reasons})
+        self.data, self.rows = None, {}
+        remove(self.folder / CHECKPOINT)
+        release_memory()
+
+    def _steps(self) -> None:
         with self.watch.phase("setup"):
             files = self._prepare()
             self.task.try_scoring()
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
-            data = self._load_data(backbone, files)
+            data = self.data = self._load_data(backbone, files)
         backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
         context = TrainingContext(backbone, data, self.settings.trainer, self.settings.seed, self.folder)
         with self.watch.phase("eval"):
             context = replace(context, base_predictions=self._predict_base(context))
-        self.checks.before(backbone, _device())
+        diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)
+        diagnostics.before(backbone, _device())
         with self.watch.phase("setup"):
             model = self._attach(backbone, files)
-        self._train(model, context)
-        return self.record
+        self._train(model, context, diagnostics)
 
     def _prepare(self) -> ModelFiles:
         import torch
@@ -223,9 +212,7 @@ class _Run:
             settings = settings.model_copy(update={"max_length": most})
             why = f"rows are cut to {most} tokens: the model has positions for no more"
             self.record = replace(self.record, reasons={**self.record.reasons, "data.max_length": why})
-        data = load_splits(self.task, plan, settings, backbone.tokenizer, Path(self.settings.runtime.cache))
-        self.record = describe.with_rows(self.record, data)
-        return data
+        return load_splits(self.task, plan, settings, backbone.tokenizer, Path(self.settings.runtime.cache))
 
     def _predict_base(self, context: TrainingContext) -> Any:
         """Return what the task predicts with the backbone as it is, if it wants that beside the adapted model's."""
@@ -252,41 +239,23 @@ class _Run:
         describe.require_planned_size(self.adapter, backbone.geometry, params)
         return model.to(_device())
 
-    def _train(self, model: Any, context: TrainingContext) -> None:
+    def _train(self, model: Any, context: TrainingContext, diagnostics: DiagnosticRunner) -> None:
         baseline, callbacks = reset_memory(), self.adapter.callbacks()
         factors: Mapping[str, float] = getattr(self.adapter, "rate_factors", {})
         context = replace(context, callbacks=callbacks, checkpoints=self._checkpoints(callbacks), rate_factors=factors)
         with self.watch.phase("train"):
             outcome = self.task.train(model, context)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
-        params = describe.with_changed(self.record, self.adapter, model)
+        changed = self.adapter.changed_weights(model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, context)
             scores = self._score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
-            share(self.folder / ADAPTER)
-            self._write_files(predictions, outcome.history)
-        self.record = self.checks.after(
-            self.record, model, context.backbone, context.data
-        )  # the model is another one from here on
-        self.record = replace(
-            self.record,
-            status="success",
-            ended_at=describe.now(),
-            params=params,
-            storage=measure_storage(self.folder / ADAPTER),
-            memory=memory,
-            time=describe.timing_section(self.watch, outcome),
-            throughput=describe.throughput_section(self.watch, outcome, len(predictions)),
-            metrics={"evaluation": scores},
-            train_loss_final=outcome.loss_final,
-            grad_norm_max=outcome.grad_norm_max,
-            nan_steps=0,
-            hardware=provenance.hardware(),
-            env_fingerprint=provenance.env_fingerprint(),
-            reasons={**self.record.reasons, **describe.reasons(memory, outcome.best_epoch)},
-        )
+        self.rows = {PREDICTIONS: predictions, HISTORY: outcome.history}
+        record = diagnostics.after(self.record, model, context.backbone, context.data)  # it may change the model
+        results = describe.Results(outcome, memory, changed, scores, len(predictions), self.folder / ADAPTER)
+        self.record = describe.finished(record, context.data, self.watch, results)
 
     def _score(self, predictions: list[dict[str, Any]]) -> dict[str, Score]:
         scores = self.task.score(predictions)
@@ -306,12 +275,4 @@ class _Run:
         checkpoints = Checkpoints(self.folder / CHECKPOINT, card, runtime.checkpoint_steps, runtime.checkpoint_s)
         reasons = self.record.reasons | ({"resumed_from_step": checkpoints.refused} if checkpoints.refused else {})
         self.record = replace(self.record, resumed_from_step=checkpoints.step, reasons=reasons)
-        self.store.write(self.record)
         return checkpoints
-
-    def _write_files(self, predictions: list[dict[str, Any]], history: list[dict[str, Any]]) -> None:
-        self.record = replace(
-            self.record,
-            predictions_file=self.store.write_rows(self.record.run_id, PREDICTIONS, predictions),
-            history_file=self.store.write_rows(self.record.run_id, HISTORY, history),
-        )

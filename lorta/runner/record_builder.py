@@ -3,8 +3,9 @@
 import os
 import re
 import resource
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorta.api.adapter import Adapter
@@ -21,12 +22,14 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import (
     AdapterSection,
     Batch,
+    Failure,
     FailureKind,
     Memory,
     ModelSection,
-    Parameters,
     ProtocolSection,
+    Score,
     Split,
+    Status,
     TaskSection,
     Throughput,
     Timing,
@@ -34,7 +37,7 @@ from lorta.records.sections import (
 from lorta.runner.os_errors import NO_SPACE, os_error_behind
 from lorta.system import provenance
 from lorta.system.slurm_jobs import this_job
-from lorta.training.metering import Stopwatch, rounded, weights_in
+from lorta.training.metering import Stopwatch, measure_storage, rounded, weights_in
 
 if TYPE_CHECKING:
     from lorta.training.trainer import TrainingOutcome
@@ -50,7 +53,7 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def first_record(spec: RunSpec) -> RunRecord:
+def first_record(spec: RunSpec, attempt: int = 1) -> RunRecord:
     """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
     begun, code = now(), provenance.code()
     return RunRecord(
@@ -59,6 +62,7 @@ def first_record(spec: RunSpec) -> RunRecord:
         cell_id=spec.cell_id,
         config_hash=spec.config_hash,
         status="running",
+        attempt=attempt,
         created_at=begun,
         slurm_job=this_job(),
         started_at=begun,
@@ -176,10 +180,45 @@ def require_planned_size(adapter: Adapter, geometry: Geometry, params: Parameter
         )
 
 
-def with_changed(record: RunRecord, adapter: Adapter, model: Any) -> Parameters:
-    """Return the record's parameters with the count of changed base weights, from adapters that can tell."""
+@dataclass(frozen=True)
+class Results:
+    """What a run that went through has measured, beside the time."""
+
+    outcome: "TrainingOutcome"
+    memory: Memory
+    changed: int | None  # base weights, from adapters that can tell
+    scores: dict[str, Score]
+    rows_scored: int
+    adapter: Path  # folder of the saved adapter
+
+
+def finished(record: RunRecord, data: DataSplits, watch: Stopwatch, results: Results) -> RunRecord:
+    """Return the final record of a run that went through."""
     assert record.params is not None
-    return replace(record.params, changed=adapter.changed_weights(model))
+    outcome = results.outcome
+    return replace(
+        with_rows(record, data),
+        status="success",
+        ended_at=now(),
+        params=replace(record.params, changed=results.changed),
+        storage=measure_storage(results.adapter),
+        memory=results.memory,
+        time=timing_section(watch, outcome),
+        throughput=throughput_section(watch, outcome, results.rows_scored),
+        metrics={"evaluation": results.scores},
+        train_loss_final=outcome.loss_final,
+        grad_norm_max=outcome.grad_norm_max,
+        nan_steps=0,
+        hardware=provenance.hardware(),
+        env_fingerprint=provenance.env_fingerprint(),
+        reasons={**record.reasons, **reasons(results.memory, outcome.best_epoch)},
+    )
+
+
+def ended(record: RunRecord, data: DataSplits | None, status: Status, failure: Failure) -> RunRecord:
+    """Return the final record of a run that did not go through; `data` are its rows, if it had read them."""
+    record = record if data is None else with_rows(record, data)
+    return replace(record, status=status, ended_at=now(), failure=failure)
 
 
 def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:

@@ -1,10 +1,31 @@
 """Weights & Biases as a mirror: written from the record and its history after the run, so that it can be rebuilt."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
+from lorta.config.settings import TrackingSettings
 from lorta.records.record import RunRecord
+from lorta.records.sections import Tracking
 from lorta.records.store import Store
+
+
+def mirrored(record: RunRecord, store: Store, tracking: TrackingSettings) -> RunRecord:
+    """Send a run to the tracking service, if one is chosen, and return its record, which says where it is.
+
+    A failure of the service costs a line of the record, never the run. A run that was asked to leave has no time for
+    that; the attempt that ends it sends everything under the same id.
+    """
+    if tracking.mode == "none" or record.status in ("preempted", "cancelled"):
+        return record
+    try:
+        url = mirror(record, store, tracking.mode, tracking.project)
+    except Exception as error:
+        record = replace(record, reasons={**record.reasons, "tracking": f"{type(error).__name__}: {error}"})
+    else:
+        record = replace(record, tracking=Tracking(mode=tracking.mode, wandb_id=record.run_id, wandb_url=url))
+    store.write(record)
+    return record
 
 
 def mirror(record: RunRecord, store: Store, mode: str, project: str) -> str | None:

@@ -17,9 +17,9 @@ from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.locks import holder
-from lorta.records.store import PROGRESS_NAME, RECORD_NAME, Store
+from lorta.records.store import CHECKPOINT, PROGRESS_NAME, RECORD_NAME, Store
 from lorta.system.slurm_jobs import Queue, read_job
-from lorta.training.recovery import CHECKPOINT, newest_checkpoint
+from lorta.training.recovery import newest_checkpoint
 
 State = Literal["done", "running", "pending", "failed", "stale", "missing", "unsupported"]
 STATES: tuple[State, ...] = ("done", "running", "pending", "failed", "stale", "missing", "unsupported")

@@ -22,14 +22,13 @@ import numpy
 import torch
 from transformers import Trainer, TrainerCallback, TrainerState
 
-from lorta.records.store import write_atomically
+from lorta.records.store import remove, write_atomically
 from lorta.system.preemption import Preempted, asked_to_leave
 from lorta.training.recovery import (
     CARD,
     CheckpointUnusable,
     damage_of,
     newest_checkpoint,
-    remove,
     write_checksums,
 )
 

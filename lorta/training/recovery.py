@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import resource
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from lorta.records.sections import Batch
 from lorta.records.store import write_atomically
 from lorta.system import provenance
 
-CHECKPOINT = "checkpoint"  # folder of a run at work
 CARD, CHECKSUMS = "card.json", "checksums.json"  # of a checkpoint; the second is written last
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 MEBIBYTE = 2**20
@@ -58,14 +56,6 @@ def sha256_of(path: Path) -> str:
     """Return the hash of a file, which may be larger than memory. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def remove(path: Path) -> None:
-    """Remove a folder or a file, or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def checkpoint_card(trainer: TrainerSettings) -> dict[str, Any]:

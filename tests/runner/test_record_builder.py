@@ -4,8 +4,6 @@ from types import SimpleNamespace
 
 from lorta.api.peft_adapter import PeftAdapter
 from lorta.geometry import Geometry
-from lorta.runner.record_builder import with_changed
-from tests.example_records import finished
 
 
 def count(model):
@@ -14,14 +12,11 @@ def count(model):
 
 def test_a_function_named_in_the_yaml_counts():
     adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3, count_changed="tests.runner.test_record_builder.count")
-    params = with_changed(finished(), adapter, SimpleNamespace(differing=7))
-    assert params.changed == 7
-    assert params.adapter == finished().params.adapter
+    assert adapter.changed_weights(SimpleNamespace(differing=7)) == 7
 
 
 def test_methods_that_add_weights_leave_it_open():
-    adapter = PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3)
-    assert with_changed(finished(), adapter, SimpleNamespace(differing=7)).changed is None
+    assert PeftAdapter("mine", {}, [], {}, 1e-3, 1e-3).changed_weights(SimpleNamespace(differing=7)) is None
 
 
 def test_a_formula_does_not_hold_where_a_setting_excludes_it():
