@@ -26,6 +26,7 @@ from lorta.records.sections import (
     FailureKind,
     Memory,
     ModelSection,
+    Parameters,
     ProtocolSection,
     Score,
     Split,
