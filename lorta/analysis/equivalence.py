@@ -42,31 +42,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Question:
-    """Is `method` equivalent to `reference` within `margin` points? Without a margin: is it better or worse?
-
-    Raises ValueError for a method compared with itself, and for a margin that is not a finite number above 0.
-    """
-
-    method: str
-    reference: str
-    margin: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.method == self.reference:
-            raise ValueError(f"a comparison needs two different methods, got {self.method} twice.")
-        if self.margin is not None:
-            check_margin(self.margin)
-
-
-def check_margin(margin: object) -> float:
-    """Return the margin in points. Raises ValueError unless it is a finite number above 0."""
-    if isinstance(margin, int | float) and not isinstance(margin, bool) and math.isfinite(margin) and margin > 0:
-        return float(margin)
-    raise ValueError(f"a margin must be a number of points above 0, such as 1.0, got {margin!r}.")
-
-
-@dataclass(frozen=True)
 class Difference:
     """Paired differences of two methods, positive where the first is better, (..., seeds); leading axes are studies."""
 
@@ -210,14 +185,28 @@ def p_greater(difference: Difference, bound: float) -> Array:
     return np.where(distance > 0, tail, 1 - tail)
 
 
-def judge(differences: Sequence[Difference], margins: Sequence[float | None], level: float = LEVEL) -> list[Answer]:
-    """Return the answers to a study's comparisons: with probability 1 - `level` or more, none of them is false."""
-    pairs = [pair(claims(difference, margin), margin) for difference, margin in zip(differences, margins, strict=True)]
+def judge(
+    differences: Sequence[Difference | None], margins: Sequence[float | None], level: float = LEVEL
+) -> list[Answer | None]:
+    """Return the answers to a study's comparisons: with probability 1 - `level` or more, none of them is false.
+
+    None is a comparison that has no differences yet: it has no answer, and counts in the correction all the same.
+    """
+    pairs = [
+        unseen(margin) if difference is None else pair(claims(difference, margin), margin)
+        for difference, margin in zip(differences, margins, strict=True)
+    ]
     corrected = correct(pairs, level)
     sides = Sides(corrected.level / 2, corrected.level)
     return [
-        answer(*of, corrected.level, sides) for of in zip(differences, margins, pairs, corrected.pairs, strict=True)
+        None if difference is None else answer(difference, *of, corrected.level, sides)
+        for difference, *of in zip(differences, margins, pairs, corrected.pairs, strict=True)
     ]
+
+
+def unseen(margin: float | None) -> Pair:
+    """Return the p values of a comparison without differences."""
+    return 1.0, None if margin is None else 1.0
 
 
 def pair(claim: Claims, margin: float | None) -> Pair:

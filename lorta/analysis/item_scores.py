@@ -10,6 +10,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lorta.records.store import Store, write_atomically
 ASIDE = ("idx", "logits")  # of a row of predictions: left out when rows are compared, if the score does not need them
 MOST_DISTINCT = 5_000  # each kind of row costs one score of all others
 DECIMALS = 4
+KEPT_NAME = "items.json"  # in a run's folder
 
 Scorer = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Score]]
 ItemScores = Mapping[str, tuple[float, ...]]  # run_id -> scores of its rows, in the order of the predictions
@@ -94,6 +96,40 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
         if items is not None:
             lines.append(Line(record.run_id, file.sha256, metric, items))
     return lines
+
+
+def stored_items(records: Iterable[RunRecord], store: Store) -> ItemScores:
+    """Return the scores of rows of finished runs of a store, each computed once and then kept in its run's folder.
+
+    Raises ValueError for changed predictions.
+    """
+    kept: dict[str, tuple[float, ...]] = {}
+    for record in records:
+        line = _kept_line(record, store) or next(iter(from_store([record], store)), None)
+        if line is not None:
+            keep_line(line, store)
+            kept[line.run_id] = line.items
+    return kept
+
+
+def keep_line(line: Line, store: Store) -> None:
+    """Keep the scores of a run's rows in its folder."""
+    path = store.folder(line.run_id) / KEPT_NAME
+    if not path.is_file():
+        with suppress(OSError):  # who may only read a store computes them again
+            write_atomically(path, line.to_json() + "\n")
+
+
+def _kept_line(record: RunRecord, store: Store) -> Line | None:
+    """Return what is kept of a run's rows, None where it is not there, torn, or of another attempt."""
+    try:
+        line = Line.from_json((store.folder(record.run_id) / KEPT_NAME).read_text())
+        _refuse_foreign(line, record)
+        return line
+    except (OSError, ValueError):
+        with suppress(OSError):
+            (store.folder(record.run_id) / KEPT_NAME).unlink()
+        return None
 
 
 def _scorer(record: RunRecord) -> Scorer | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lorta.analysis.item_scores import ItemScores, items_file, read_items
+from lorta.analysis.item_scores import ItemScores, items_file, read_items, stored_items
 from lorta.analysis.losses import History, Losses, from_store, losses_file, read_losses
 from lorta.analysis.validation import refuse_untrusted, without_score_failed
 from lorta.records.record import RunRecord
@@ -29,7 +29,8 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
             raise ValueError(f"there is no {runs}: run a sweep, or name the records with --records or --runs.")
         store = Store(runs)
         records = without_score_failed(store.records())
-        return Source(records, {}, from_store(records, store) if with_losses else {})
+        asking = [record for record in records if record.questions]
+        return Source(records, stored_items(asking, store), from_store(records, store) if with_losses else {})
     exported: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
     losses: dict[str, History] = {}

@@ -32,6 +32,7 @@ from lorta.analysis.equivalence import (
     half_width,
     pair,
     summarise,
+    unseen,
 )
 from lorta.analysis.resampling import Scores
 
@@ -149,8 +150,8 @@ def decide(
     """
     known = chance(plan)
     paths = [_path(of, margin, known) for of, margin in zip(comparisons, margins, strict=True)]
-    unseen = [(1.0, None if margin is None else 1.0) for margin in margins]
-    corrected = correct([path[-1] if path else p for path, p in zip(paths, unseen, strict=True)], level)
+    last = [path[-1] if path else unseen(margin) for path, margin in zip(paths, margins, strict=True)]
+    corrected = correct(last, level)
     return [
         _decision(of, margin, path, p, known, corrected.level)
         for of, margin, path, p in zip(comparisons, margins, paths, corrected.pairs, strict=True)

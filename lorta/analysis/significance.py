@@ -5,12 +5,11 @@ are paired by seed and by item (lorta.analysis.resampling), and their p values a
 (Holm 1979). A column where nothing can be tested has nothing bold.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, nctdtr, stdtrit
+from scipy.special import bdtr
 
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.resampling import (
@@ -25,9 +24,6 @@ from lorta.analysis.summary import POINTS, Row, Table
 
 AVERAGE = "average"
 LEVEL = 0.05
-POWER = 0.8
-RESOLUTION = 1.0  # points
-MOST_SEEDS = 1000
 Place = tuple[int, str]  # (row, column); a column is a task or AVERAGE
 
 
@@ -51,14 +47,13 @@ class Analysis:
     middle: Mapping[int, Interval]  # interquartile mean by row
     comparisons: tuple[Comparison, ...]
     ties: frozenset[Place]
-    more_seeds: Mapping[int, int | None]  # row -> seeds that are missing to see RESOLUTION; None: over MOST_SEEDS
     with_items: tuple[int, ...]
 
 
 def analyse(table: Table, items: ItemScores) -> Analysis:
     """Return intervals and comparisons of a table, from its records and what is known of single items."""
     resampler = Resampler()
-    scores = _prepared([_scores(table, row, items) for row in table.rows], resampler)
+    scores = _prepared([scores_of_row(table, row, items) for row in table.rows], resampler)
     spreads = [{task: resampler.spread(task, cell) for task, cell in of_row.items()} for of_row in scores]
     intervals: dict[Place, Interval] = {}
     middle: dict[int, Interval] = {}
@@ -71,7 +66,7 @@ def analyse(table: Table, items: ItemScores) -> Analysis:
             middle[number] = middle_interval(list(cell.values()))
     known = tuple(row for row, of in enumerate(scores) if of and all(cell.items is not None for cell in of.values()))
     comparisons = _comparisons(table, scores, resampler)
-    return Analysis(intervals, middle, comparisons, _ties(comparisons), _more_seeds(table, scores, comparisons), known)
+    return Analysis(intervals, middle, comparisons, _ties(comparisons), known)
 
 
 def columns(table: Table) -> tuple[str, ...]:
@@ -79,7 +74,7 @@ def columns(table: Table) -> tuple[str, ...]:
     return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
 
 
-def _scores(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
+def scores_of_row(table: Table, row: Row, items: ItemScores) -> dict[str, Scores]:
     """Return the row's scores by task in the table's unit; a task without a mean is left out."""
     scores: dict[str, Scores] = {}
     for task in table.tasks:
@@ -178,41 +173,3 @@ def mcnemar_p(first: Array, second: Array) -> float:
 def _ties(comparisons: Sequence[Comparison]) -> frozenset[Place]:
     best = {(pair.best, pair.column) for pair in comparisons}
     return frozenset(best | {(pair.row, pair.column) for pair in comparisons if pair.p_holm > LEVEL})
-
-
-def _more_seeds(
-    table: Table, scores: Sequence[Mapping[str, Scores]], comparisons: Sequence[Comparison]
-) -> dict[int, int | None]:
-    """Return, for each row that is compared in the last column, how many seeds are missing to see RESOLUTION.
-
-    Losses and distances have no such scale, so there is nothing for them.
-    """
-    by_row: dict[int, int | None] = {}
-    for item in comparisons:
-        if item.column != columns(table)[-1] or not table.higher_is_better:
-            continue
-        pairs = [_difference(scores[item.row][task], scores[item.best][task]) for task in table.tasks]
-        seeds = {pair.seeds for pair in pairs if pair is not None}
-        if len(seeds) == 1 and len(count := seeds.pop()) > 1:
-            differences = np.mean([pair.values for pair in pairs if pair is not None], axis=0)
-            needed = seeds_needed(float(differences.std(ddof=1)))
-            by_row[item.row] = None if needed is None else max(0, needed - len(count))
-    return by_row
-
-
-def seeds_needed(deviation: float, resolution: float = RESOLUTION) -> int | None:
-    """Return how many seeds a paired t test needs to see a difference of `resolution` points 8 times in 10.
-
-    `deviation` is the sample standard deviation of the difference between seeds, in points; the test is two-sided at
-    5 %. None when more than MOST_SEEDS are needed.
-    """
-    if deviation == 0:
-        return 2
-
-    def enough(count: int) -> bool:
-        bound, shift = stdtrit(count - 1, 1 - LEVEL / 2), np.sqrt(count) * resolution / deviation
-        power = 1 - nctdtr(count - 1, shift, bound) + nctdtr(count - 1, shift, -bound)
-        return bool(np.isnan(power) or power >= POWER)  # not a number where the shift is so large that the power is 1
-
-    index = bisect_left(range(2, MOST_SEEDS + 1), True, key=enough)  # power grows with the count
-    return index + 2 if index + 2 <= MOST_SEEDS else None

@@ -10,7 +10,7 @@ and for which the ledger names no other reason. Each reason that fails is named.
 - reproduced: the 95 % interval of the difference lies within the column's margin (1 point) on either side of zero,
   which is two one-sided tests at 2.5 % (Schuirmann 1987): not finding a difference is no proof that there is none;
 - differs: the interval leaves out zero, and is not within the margin;
-- undecided: the interval holds zero and is wider than that; with how many more seeds it would not be.
+- undecided: the interval holds zero and is wider than that.
 The difference is judged on the variance between seeds of both sides (Welch 1947), not on the choice of rows: both were
 scored on the same ones. A median's variance is pi / 2 times a mean's, as for normal errors. A published number without
 a spread is taken as exact but for its rounding. An interval of our own score, with scored rows, is shown beside it.
@@ -40,7 +40,6 @@ from lorta.analysis.summary import POINTS, group
 from lorta.records.record import RunRecord
 
 Kind = Literal["reproduced", "differs", "undecided", "not comparable", "not run", "no published value"]
-MOST_SEEDS = 1000
 OF_MEDIAN = math.pi / 2  # its variance over the mean's, for normal errors and many seeds
 KNOWN = 1e9  # degrees of freedom of a variance that is not estimated
 
@@ -203,11 +202,4 @@ def _decide(line: Line, column: Column, measured: Measured, published: float, sp
         return Verdict("reproduced", doubt, measured, bounds)
     if bounds.low > 0 or bounds.high < 0:
         return Verdict("differs", doubt, measured, bounds)
-    settled = (count for count in range(len(measured.values) + 1, MOST_SEEDS) if _settles(interval(count), column))
-    more = next(settled, None)
-    need = f"{more - len(measured.values)} more seeds would decide it" if more else "no number of seeds would decide it"
-    return Verdict("undecided", "; ".join(filter(None, (need, doubt))), measured, bounds)
-
-
-def _settles(interval: Interval, column: Column) -> bool:
-    return max(-interval.low, interval.high) <= column.margin or interval.low > 0 or interval.high < 0
+    return Verdict("undecided", doubt, measured, bounds)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lorta.analysis.load import read_source
+from lorta.analysis.load import Source, read_source
 from lorta.records.record import RunRecord
 from lorta.records.store import read_export, write_atomically
 
@@ -38,7 +38,19 @@ def run(options: argparse.Namespace) -> None:
     name = (options.records[0] if options.records else options.runs.resolve()).name.split(".")[0]
     page = make_page(name, source, reference)
     write_atomically(options.to, page)
+    for sentence in _verdicts(source):
+        print(sentence)
     print(f"{options.to}: {len(source.records):,} runs, {len(page.encode()) / 2**20:.1f} MiB")
+
+
+def _verdicts(source: Source) -> list[str]:
+    from lorta.analysis.questions import answer_questions, stated
+    from lorta.analysis.summary import summarise
+    from lorta.reporting.verdicts import verdict_sentences
+
+    questions = stated(source.records)
+    tables = summarise(source.records) if questions else ()
+    return verdict_sentences(tables, answer_questions(tables, questions, source.items))
 
 
 def _reference(folder: Path, read: Sequence[Path]) -> dict[str, RunRecord]:

@@ -170,6 +170,7 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
 
 
 def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
+    from lorta.analysis.item_scores import stored_items
     from lorta.analysis.validation import without_score_failed
     from lorta.launch.progress import outcome
     from lorta.planning.titles import title
@@ -190,7 +191,8 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
         results = Path(runtime.results)
         figure = plot or not (results / "figures" / f"{runtime.name}.png").is_file()
         try:
-            text = write_report(records, runtime.name, results, figure)
+            items = stored_items([record for record in records if record.questions], store)
+            text = write_report(records, runtime.name, results, figure, items)
         except ValueError as error:  # records that must not share a table, which are kept all the same
             text = f"no report: {error}"
         console.print(text, markup=False)

@@ -137,6 +137,7 @@ class RunSettings(Settings):
     rank: Positive
     budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    compare: Any = None  # what the study asks (lorta.planning.questions); no part of an identity
     tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 

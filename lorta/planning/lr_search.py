@@ -93,7 +93,8 @@ def search(spec: RunSpec) -> Search:
     start = _rate(spec, key)
     rates = sorted({float(f"{start * factor:.{DIGITS}g}") for factor in tune.factors})
     held_out = {"holdout": tune.holdout, "max_eval_samples": None}
-    trials = {rate: tuple(_with(spec, key, rate, seed, held_out) for seed in tune.seeds) for rate in rates}
+    bare = replace(spec, questions=())  # which trials do not answer
+    trials = {rate: tuple(_with(bare, key, rate, seed, held_out) for seed in tune.seeds) for rate in rates}
     return Search(spec, key, trials)
 
 

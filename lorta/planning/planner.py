@@ -19,9 +19,10 @@ from lorta.geometry import Geometry
 from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
 from lorta.planning.lr_search import check_rate, search, searching, tuned
+from lorta.planning.questions import stated
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
-from lorta.records.sections import Budget
+from lorta.records.sections import Budget, Question
 from lorta.system.environment import environment_problems, gpus_here
 
 
@@ -67,8 +68,10 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     unique = named_as_before(_unique(specs))
     sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
     unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
-    if problems:  # of an adapter's formula
+    questions = _stated(unique, problems)
+    if problems:  # of an adapter's formula, or of what is asked
         return Plan(problems=tuple(problems))
+    unique = tuple(replace(spec, questions=questions) for spec in unique)
     plan = Plan(
         unique,
         unsupported=unsupported,
@@ -77,6 +80,15 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         notes=(*problems.notes, *_several_data_sets(unique)),
     )
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+
+
+def _stated(specs: Sequence[RunSpec], problems: Problems) -> tuple[Question, ...]:
+    try:
+        return stated(specs)
+    except ValueError as error:
+        for sentence in str(error).splitlines():
+            problems.add(sentence)
+        return ()
 
 
 def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:

@@ -20,7 +20,7 @@ TOLERANCE = 0.1  # of a budget; a size further off is said wherever it is shown
 def as_asked(record: RunRecord, spec: RunSpec) -> RunRecord:
     """Return a run's record with what this command asked for, whoever ran it."""
     protocol = record.protocol and replace(record.protocol, tuned=spec.rate_was_searched)
-    return replace(record, budgets=spec.budgets, tuning=spec.tuned, protocol=protocol)
+    return replace(record, budgets=spec.budgets, tuning=spec.tuned, questions=spec.questions, protocol=protocol)
 
 
 def off(budget: Budget) -> bool:

@@ -13,7 +13,7 @@ from lorta.config.settings import RunSettings
 from lorta.geometry import Geometry, ModelContext
 from lorta.models.locate import ModelFiles
 from lorta.records.canonical import sha256
-from lorta.records.sections import Budget, Tuning
+from lorta.records.sections import Budget, Question, Tuning
 
 
 def config_of(settings: RunSettings, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +42,7 @@ class RunSpec:
         choices: configuration group -> chosen file.
         tuned: how the learning rate was chosen, if it was searched.
         budgets: what this size was requested as, one for each `budget` that led to it.
+        questions: what the study asks that the run is part of.
         earlier_id: name of the same run, finished when identities were made otherwise.
     """
 
@@ -55,6 +56,7 @@ class RunSpec:
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
     tuned: Tuning | None = None
     budgets: tuple[Budget, ...] = ()
+    questions: tuple[Question, ...] = ()
     earlier_id: str | None = None
 
     @property

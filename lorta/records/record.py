@@ -28,6 +28,7 @@ from lorta.records.sections import (
     ModelSection,
     Parameters,
     ProtocolSection,
+    Question,
     Score,
     SideFile,
     Split,
@@ -58,6 +59,7 @@ __all__ = [
     "ModelSection",
     "Parameters",
     "ProtocolSection",
+    "Question",
     "RunRecord",
     "Score",
     "SideFile",
@@ -104,6 +106,7 @@ class RunRecord:
     params: Parameters | None = None
     tuning: Tuning | None = field(default=None, metadata={"added": True})  # None: the rate was given as it is
     budgets: tuple[Budget, ...] = field(default=(), metadata={"added": True})  # empty: the size was given as it is
+    questions: tuple[Question, ...] = field(default=(), metadata={"added": True})  # of the study that the run is for
     storage: Storage | None = None
     memory: Memory | None = None
     time: Timing | None = None

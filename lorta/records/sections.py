@@ -127,6 +127,34 @@ class Tuning:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Question:
+    """A comparison that a study stated before it ran: is `method` equivalent to `reference` within `margin` points?
+
+    Without a margin: is it better or worse? Methods are named as the rows of tables. Raises ValueError for a method
+    compared with itself, and for a margin that is not a finite number above 0.
+    """
+
+    method: str
+    reference: str
+    margin: float | None = None  # points of the metric; of a loss: its own unit
+    task: str | None = None  # None: the average over the table's tasks
+    seeds: tuple[int, ...] | None = None  # least and most, of seeds=auto; None: the number of seeds is fixed
+
+    def __post_init__(self) -> None:
+        if self.method == self.reference:
+            raise ValueError(f"a comparison needs two different methods, got {self.method} twice.")
+        if self.margin is not None:
+            check_margin(self.margin)
+
+
+def check_margin(margin: object) -> float:
+    """Return the margin in points. Raises ValueError unless it is a finite number above 0."""
+    if isinstance(margin, int | float) and not isinstance(margin, bool) and math.isfinite(margin) and margin > 0:
+        return float(margin)
+    raise ValueError(f"a margin must be a number of points above 0, such as 1.0, got {margin!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """Counts of scalars. Adapter, head and the rest are kept apart. Raises ValueError when the parts miss the sum."""
 

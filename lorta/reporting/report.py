@@ -1,5 +1,6 @@
 """From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png.
 
+A study that asks questions has reports/NAME.questions.csv.
 More plots, if they are asked for, are figures/NAME.{costs,ranks,rates,training}.
 """
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.load import Source
+from lorta.analysis.questions import answer_questions, stated
 from lorta.analysis.significance import Analysis, analyse
 from lorta.analysis.summary import Table, summarise
 from lorta.records.record import RunRecord
@@ -17,6 +19,7 @@ from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
 from lorta.reporting.figures import Band, plot
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
 from lorta.reporting.tables import to_latex, to_markdown
+from lorta.reporting.verdicts import to_verdict_csv
 
 Pair = tuple[Table, Analysis]
 
@@ -55,7 +58,9 @@ def write_full_report(source: Source, name: str, results: Path, formats: Sequenc
 def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items: ItemScores) -> tuple[list[Pair], str]:
     pairs = [(table, analyse(table, items)) for table in summarise(records)]
     tables, analyses = [table for table, _ in pairs], [analysis for _, analysis in pairs]
-    markdown = to_markdown(tables, records, analyses)
+    questions = stated(records)
+    answered = answer_questions(tables, questions, items)
+    markdown = to_markdown(tables, records, analyses, answered)
     texts = {
         "md": markdown,
         "csv": to_csv(tables, analyses),
@@ -63,6 +68,8 @@ def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items:
         "comparisons.csv": to_comparison_csv(tables, analyses),
         "tex": to_latex(tables, analyses),
     }
+    if questions:
+        texts["questions.csv"] = to_verdict_csv(tables, answered)
     for ending, text in texts.items():
         write_atomically(results / "reports" / f"{name}.{ending}", text)
     return pairs, markdown

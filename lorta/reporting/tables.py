@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from lorta.analysis.questions import Answered
 from lorta.analysis.resampling import RESAMPLES, Interval
-from lorta.analysis.significance import AVERAGE, RESOLUTION, Analysis, columns
+from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Cell, Count, Table
 from lorta.records.record import RunRecord
 from lorta.reporting.captions import caption, title, without_result
@@ -18,6 +19,7 @@ from lorta.reporting.markup import (
 )
 from lorta.reporting.notes import edge_note, size_note
 from lorta.reporting.sizes import NOTE, size_grid
+from lorta.reporting.verdicts import verdict_grid, verdict_notes
 
 COUNTS = ("adapter parameters", "head parameters", "other trainable")
 BOLD = (
@@ -27,11 +29,14 @@ BOLD = (
 
 
 def to_markdown(
-    tables: Sequence[Table], records: Iterable[RunRecord], analyses: Sequence[Analysis | None] | None = None
+    tables: Sequence[Table],
+    records: Iterable[RunRecord],
+    analyses: Sequence[Analysis | None] | None = None,
+    answered: Sequence[Sequence[Answered]] | None = None,
 ) -> str:
-    """Return one section per table, then the runs that have no result."""
-    pairs = zip(tables, analyses or [None] * len(tables), strict=True)
-    sections = [_markdown_table(table, analysis) for table, analysis in pairs] or ["No run has finished yet.\n"]
+    """Return one section per table, then the runs that have no result. `answered` are each table's questions."""
+    given = zip(tables, analyses or [None] * len(tables), answered or [()] * len(tables), strict=True)
+    sections = [_markdown_table(*of_table) for of_table in given] or ["No run has finished yet.\n"]
     if rest := without_result(records):
         lines = "".join(f"  - {markdown_text(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
         sections.append(f"## Runs without a result\n\n{lines}")
@@ -91,8 +96,7 @@ def interval_grid(table: Table, analysis: Analysis) -> TextTable:
     best = {comparison.best for comparison in compared.values()}
     names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :]]
     middle = ["interquartile mean"] if analysis.middle else []
-    more_seeds = ["more seeds"] if analysis.more_seeds else []
-    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} vs. best", *more_seeds)
+    header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} vs. best")
     body: list[tuple[str, ...]] = []
     for number, row in enumerate(table.rows):
         intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
@@ -100,8 +104,7 @@ def interval_grid(table: Table, analysis: Analysis) -> TextTable:
         cells = [interval_text(interval, table.decimals) for interval in intervals]
         comparison = compared.get(number)
         against = "best" if number in best else "" if comparison is None else _p_text(comparison.p_holm)
-        more = analysis.more_seeds.get(number, "")
-        body.append((row.label, *cells, against, *(["over 1,000" if more is None else str(more)] * len(more_seeds))))
+        body.append((row.label, *cells, against))
     return TextTable(header, tuple(body))
 
 
@@ -140,11 +143,6 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
         notes.append("With one seed, an interval describes these trained models only, not the methods.")
     if analysis.comparisons:
         notes.append(BOLD)
-    if analysis.more_seeds:
-        notes.append(
-            f"More seeds: how many additional seeds detect a difference of {RESOLUTION:g} point from the best with a "
-            "power of 80 %, if the spread of the differences stays as it is."
-        )
     return notes
 
 
@@ -160,12 +158,24 @@ def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
     return f"{cell.mean:.{decimals}f}{spread}{fewer}"
 
 
-def _markdown_table(table: Table, analysis: Analysis | None) -> str:
+def _markdown_table(table: Table, analysis: Analysis | None, answered: Sequence[Answered]) -> str:
     rows = grid(table, analysis)
     lines = [f"## {markdown_text(title(table))}", "", *markdown_table(rows), "", *markdown_notes(rows)]
     lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
-    rest = [*_markdown_intervals(table, analysis), *_markdown_sizes(table), *_markdown_checks(table)]
+    rest = [
+        *_markdown_verdicts(table, answered),
+        *_markdown_intervals(table, analysis),
+        *_markdown_sizes(table),
+        *_markdown_checks(table),
+    ]
     return "\n".join([*lines, *rest, ""])
+
+
+def _markdown_verdicts(table: Table, answered: Sequence[Answered]) -> list[str]:
+    if not answered:
+        return []
+    notes = [f"- {markdown_text(text)}" for text in verdict_notes(answered)]
+    return ["### Questions and verdicts", "", *markdown_table(verdict_grid(table, answered)), "", *notes, ""]
 
 
 def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:

@@ -77,6 +77,7 @@ def first_record(spec: RunSpec, attempt: int = 1) -> RunRecord:
         batch=_batch_section(spec),
         tuning=spec.tuned,
         budgets=spec.budgets,
+        questions=spec.questions,
         code=code,
         environment=provenance.environment(),
         reasons={} if code.git_sha else {"code.git_sha": NO_GIT},

@@ -11,10 +11,8 @@ from statsmodels.stats.weightstats import ttost_paired
 from lorta.analysis.clusters import item_variance
 from lorta.analysis.equivalence import (
     Difference,
-    Question,
     Verdict,
     average,
-    check_margin,
     claims,
     correct,
     half_width,
@@ -126,21 +124,6 @@ def test_average_over_tasks_takes_seeds_together_and_items_apart():
         average([tasks[0], of(1.0, 2.0)])
 
 
-@pytest.mark.parametrize("margin", [0, 0.0, -1.0, "1%", float("nan"), float("inf"), True, None])
-def test_a_margin_is_a_number_of_points_above_zero(margin):
-    with pytest.raises(ValueError, match=r"^a margin must be a number of points above 0, such as 1\.0, got"):
-        check_margin(margin)
-    if margin is not None:
-        with pytest.raises(ValueError, match="a margin must be"):
-            Question("lorta", "lora r=8", margin)
-
-
-def test_a_method_is_not_compared_with_itself():
-    with pytest.raises(ValueError, match="needs two different methods, got lorta twice"):
-        Question("lorta", "lorta", 1.0)
-    assert Question("lorta", "lora r=8").margin is None
-
-
 def test_one_seed_and_scores_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="at least two seeds of both methods, got 1"):
         summarise(paired(np.array([1.0])))
@@ -242,3 +225,10 @@ def test_a_study_of_six_comparisons_makes_a_false_statement_at_most_nominally_of
     assert 0.02 <= false / STUDIES <= AT_MOST
     uncorrected = (apart[:, :3] <= 0.05).any(axis=1) | (equivalent[:, 3:] <= 0.05).any(axis=1)
     assert uncorrected.mean() > 0.2
+
+
+def test_a_comparison_without_runs_counts_in_the_correction():
+    alone = judge([of(0.9, 1.0, 1.1)], [None])[0]
+    first, second = judge([of(0.9, 1.0, 1.1), None], [None, 1.0])
+    assert second is None
+    assert first.p_difference == pytest.approx(2 * alone.p_difference)

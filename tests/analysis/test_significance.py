@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
-from lorta.analysis.significance import AVERAGE, Analysis, analyse, holm, mcnemar_p, seeds_needed
+from lorta.analysis.significance import AVERAGE, Analysis, analyse, holm, mcnemar_p
 from lorta.records.record import RunRecord
 from lorta.reporting.tables import interval_grid, to_latex, to_markdown
 from tests.example_records import finished, sweep, the_table, with_section
@@ -61,17 +60,6 @@ def test_mcnemar_is_statsmodels(answers):
     assert mcnemar_p(first, second) == pytest.approx(min(1.0, expected))
 
 
-@pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0, 5.0])
-def test_seeds_needed_are_those_of_statsmodels_power(deviation):
-    exact = TTestPower().solve_power(1 / deviation, power=0.8, alpha=0.05)
-    assert seeds_needed(deviation) == np.ceil(exact)
-
-
-def test_too_many_seeds_are_not_counted():
-    assert seeds_needed(100.0) is None
-    assert seeds_needed(0.01) <= 3
-
-
 def test_methods_apart_are_not_ties_and_like_ones_are():
     analysis, adapters = analysed({"good": 0.86, "alike": 0.86, "bad": 0.6}, seeds=3)
     assert bold(analysis, adapters) == {"good", "alike"}
@@ -121,14 +109,13 @@ def test_lower_is_better_where_the_task_says_so():
     assert bold(analyse(table, {}), [row.adapter for row in table.rows]) == {"good"}
 
 
-def test_losses_keep_their_unit_and_ask_for_no_seeds():
+def test_losses_keep_their_unit():
     records = losing({"good": 0.2, "bad": 0.5})
     table = the_table(records)
     analysis = analyse(table, {run.run_id: (run.primary_score.value,) * 5 for run in records})
     (worse,) = analysis.comparisons
     assert worse.interval.value == pytest.approx(0.3)
     assert analysis.with_items == (0, 1)
-    assert analysis.more_seeds == {}
     assert "0.2000 [" in to_markdown([table], [], [analysis])
 
 
@@ -153,4 +140,4 @@ def test_markdown_and_latex_print_ties_bold():
     analysis = analyse(table, {})
     assert "**81.0 ± 1.0**" in to_markdown([table], [], [analysis])
     assert r"\textbf{81.0 $\pm$ 1.0}" in to_latex([table], [analysis])
-    assert interval_grid(table, analysis).header[-2:] == ("score vs. best", "more seeds")
+    assert interval_grid(table, analysis).header[-1] == "score vs. best"

@@ -64,11 +64,10 @@ def test_a_small_sure_difference_within_the_margin_is_reproduced():
     assert verdict(runs(80.5, 80.5, 80.6, 80.5, 80.5))[0] == "reproduced"
 
 
-def test_what_neither_shows_nor_excludes_a_difference_is_undecided_with_what_would_settle_it():
+def test_what_neither_shows_nor_excludes_a_difference_is_undecided_and_names_no_number_of_seeds():
     kind, reason = verdict(runs(78.0, 82.0, 80.0))
     assert kind == "undecided"
-    assert reason.endswith("more seeds would decide it")
-    assert verdict(runs(78.0, 82.0, 80.0), {"scores": {"rte": [80.0, 9.0]}})[1] == "no number of seeds would decide it"
+    assert "more seeds" not in reason  # looking again after some more seeds would need another test
 
 
 def test_a_published_rank_that_is_not_known_finds_runs_of_any_rank_and_judges_none():

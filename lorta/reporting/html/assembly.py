@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorta.analysis.load import Source
+from lorta.analysis.questions import Answered, answer_questions, stated
 from lorta.analysis.significance import Analysis, analyse
 from lorta.analysis.summary import Table, summarise
 from lorta.records.record import RunRecord
@@ -25,6 +26,7 @@ from lorta.reporting.html.tables import (
     run_rows,
     score_table,
     size_table,
+    verdict_table,
 )
 from lorta.reporting.panels import (
     Panel,
@@ -63,6 +65,7 @@ class Section(NamedTuple):
 
     key: str
     title: str
+    verdicts: PageTable | None
     scores: PageTable
     notes: tuple[str, ...]
     plots: tuple[PlotGroup, ...]
@@ -78,9 +81,11 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     figures: list[dict[str, Any]] = []
+    tables = summarise(source.records)
+    answered = answer_questions(tables, stated(source.records), source.items)
     sections = [
-        _section(number, table, analyse(table, source.items), source, figures)
-        for number, table in enumerate(summarise(source.records), 1)
+        _section(number, table, analyse(table, source.items), of_table, source, figures)
+        for number, (table, of_table) in enumerate(zip(tables, answered, strict=True), 1)
     ]
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -129,7 +134,14 @@ def _libraries() -> tuple[str, str]:
     return pack(sources), tables.with_suffix(".css").read_text(encoding="utf-8")
 
 
-def _section(number: int, table: Table, analysis: Analysis, source: Source, figures: list[dict[str, Any]]) -> Section:
+def _section(
+    number: int,
+    table: Table,
+    analysis: Analysis,
+    answered: Sequence[Answered],
+    source: Source,
+    figures: list[dict[str, Any]],
+) -> Section:
     group = partial(_group, figures)
     kinds: Iterable[tuple[str, Callable[[], list[Panel]], int]] = (
         ("Score over adapter parameters", lambda: score_panels(table, analysis), 1),
@@ -147,7 +159,8 @@ def _section(number: int, table: Table, analysis: Analysis, source: Source, figu
     )
     scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
     checks = check_table(f"checks-{number}", table)
-    return Section(f"table-{number}", title(table), scores, notes, groups, sizes, checks)
+    verdicts = verdict_table(f"questions-{number}", table, answered)
+    return Section(f"table-{number}", title(table), verdicts, scores, notes, groups, sizes, checks)
 
 
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:

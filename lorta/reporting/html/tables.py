@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from lorta.analysis.questions import Answered
 from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Row, Table
 from lorta.records.record import RunRecord
@@ -12,6 +13,7 @@ from lorta.reporting.diagnostic_tables import check_grid
 from lorta.reporting.markup import DASH
 from lorta.reporting.sizes import size_grid
 from lorta.reporting.tables import COUNTS, grid, interval_grid
+from lorta.reporting.verdicts import verdict_grid, verdict_notes
 
 RUN_COLUMNS = (
     *("status", "adapter", "rank", "learning_rate", "model", "task", "seed", "adapter_parameters", "train_s"),
@@ -76,6 +78,19 @@ def _number(value: float | None) -> str:
 
 def _runs(row: Row, column: str) -> tuple[str, ...]:
     return tuple(sorted(run.record.run_id for run in row.runs if run.task.name == column))
+
+
+def verdict_table(key: str, table: Table, answered: Sequence[Answered]) -> PageTable | None:
+    """Return the study's questions with their verdicts, None where it asked none."""
+    if not answered:
+        return None
+    grid = verdict_grid(table, answered)
+    rows = tuple(
+        tuple(PageCell(text, bold=grid.header[column] == "verdict") for column, text in enumerate(line))
+        for line in grid.body
+    )
+    caption = "Questions that the study stated, and their verdicts."
+    return PageTable(key, "questions", caption, grid.header, rows, verdict_notes(answered), numeric=False)
 
 
 def size_table(key: str, table: Table) -> PageTable:

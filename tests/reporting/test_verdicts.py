@@ -1,0 +1,71 @@
+"""How the verdicts on a study's questions are shown: Markdown, CSV, page and screen."""
+
+import csv
+import io
+from dataclasses import replace
+
+from lorta.analysis.load import Source
+from lorta.analysis.questions import answer_questions
+from lorta.analysis.summary import summarise
+from lorta.cli.main import main
+from lorta.records.record import Question, RunRecord
+from lorta.records.store import Store
+from lorta.reporting.html.assembly import make_page
+from lorta.reporting.report import write_report
+from lorta.reporting.verdicts import best_sentence
+from tests.example_records import finished
+
+QUESTIONS = (
+    Question(method="lorta r=4", reference="lora r=4", margin=1.0),
+    Question(method="vera r=4", reference="lora r=4"),
+)
+
+
+def study(*questions: Question) -> list[RunRecord]:
+    """Return runs of three methods: two alike, one 5 points worse."""
+    values = {"lora": (0.8, 0.81, 0.8, 0.79), "lorta": (0.8, 0.811, 0.799, 0.79), "vera": (0.75, 0.76, 0.748, 0.741)}
+    return [
+        replace(finished(adapter, "rte", value, seed), questions=questions)
+        for adapter, of in values.items()
+        for seed, value in enumerate(of)
+    ]
+
+
+def test_the_table_of_a_study_states_its_questions_and_verdicts(tmp_path):
+    text = write_report(study(*QUESTIONS), "x", tmp_path, figure=False)
+    assert "### Questions and verdicts" in text
+    assert "| lorta r=4 equivalent to lora r=4 within 1 point? | equivalent | +0.00 |" in text
+    assert "| vera r=4 better or worse than lora r=4? | worse | -5.03 |" in text
+    assert "Questions and verdicts" not in write_report(study(), "y", tmp_path, figure=False)
+    assert not (tmp_path / "reports/y.questions.csv").exists()
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "reports/x.questions.csv").read_text())))
+    assert [(line["method"], line["with"], line["margin"], line["verdict"]) for line in lines] == [
+        ("lorta r=4", "lora r=4", "1.0", "equivalent"),
+        ("vera r=4", "lora r=4", "", "worse"),
+    ]
+    assert float(lines[0]["equivalence_low"]) > -1
+    assert lines[1]["p_equivalence"] == ""
+
+
+def test_the_page_has_the_verdicts_and_the_command_says_them(tmp_path, capsys):
+    records = study(*QUESTIONS)
+    assert "Questions that the study stated" in make_page("x", Source(records, {}, {}), {})
+    assert "Questions that the study stated" not in make_page("x", Source(study(), {}, {}), {})
+    for record in records:
+        Store(tmp_path / "runs").write(record)
+    assert main(["report", "--runs", f"{tmp_path}/runs", "--to", f"{tmp_path}/page.html"]) == 0
+    out = capsys.readouterr().out
+    assert "lorta r=4 is equivalent to lora r=4 within 1 point on glue/rte: difference +0.00, 90 % interval" in out
+    assert "vera r=4 is worse than lora r=4 on glue/rte: difference -5.03, 95 % interval" in out
+
+
+def test_the_best_of_all_is_named_only_when_all_others_are_beaten():
+    pairs = [("lora r=4", "lorta r=4"), ("lora r=4", "vera r=4"), ("lorta r=4", "vera r=4")]
+    questions = [Question(method=one, reference=other) for one, other in pairs]
+    (answered,) = answer_questions(summarise(study()), questions, {})
+    assert best_sentence(answered) == "Best of all: undecided; no method is better than lora r=4, lorta r=4."
+    assert best_sentence(answered[:2]) is None
+    above = [replace(record) for record in study() if record.adapter.name != "lorta"]
+    above += [finished("lorta", "rte", 0.9 + seed / 1000, seed) for seed in range(4)]
+    (answered,) = answer_questions(summarise(above), questions, {})
+    assert best_sentence(answered) == "Best of all: lorta r=4."
