@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lorta.peft_extension.config import ExternalConfig
-from lorta.peft_extension.registry import ExternalTuner, register_tuner
+from lorta.peft_extension.registry import ExternalTuner, not_finite, register_tuner
 
 PREFIX = "dynamic_subset_"
 
@@ -94,7 +94,7 @@ class DynamicSubsetLayer(nn.Module, BaseTunerLayer):
             if name in self.dynamic_subset_indices:
                 indices, values = self.dynamic_subset_indices[name].long(), self.dynamic_subset_values[name]
                 if safe_merge and not torch.isfinite(values).all():
-                    raise ValueError(f"merging adapter '{name}' gives weights that are not finite: do not use it.")
+                    raise ValueError(not_finite(name))
                 self.replaced.append((indices, self._write(indices, values)))
                 self.merged_adapters.append(name)
 

@@ -159,6 +159,14 @@ class ExternalTuner(BaseTuner):
                 hook.remove()
 
 
+def not_finite(adapter: str) -> str:
+    """Return what to say of merged weights that are not finite. It begins with PEFT's words, which callers look for."""
+    return (
+        f"NaNs detected in the merged weights. The adapter {adapter} seems to be broken: it gives weights that are not "
+        f"finite, and the base weights stay as they are."
+    )
+
+
 def forget_adapter(layer: BaseTunerLayer, adapter: str) -> None:
     """Drop what a layer holds of an adapter; which adapters are active stays as it is."""
     for name in (*layer.adapter_layer_names, *layer.other_param_names):
@@ -249,7 +257,7 @@ class AdditiveTunerLayer(nn.Module, BaseTunerLayer):
                 continue
             merged = self._shifted_base_weight(adapter, sign=1)
             if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(f"merging adapter '{adapter}' gives weights that are not finite: do not use it.")
+                raise ValueError(not_finite(adapter))
             self.set_base_weight(merged)
             self.merged_adapters.append(adapter)
 
