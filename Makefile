@@ -1,9 +1,12 @@
 # Every target creates .venv and installs the pinned lock on first use.
 PYTHON ?= python3.11
 BIN := .venv/bin
+NUMBERS := $(addprefix tests/tuner/,test_export.py test_products.py test_tuner_factors.py test_tuner_geometries.py \
+  test_cp_fit.py test_fit.py behaviours) $(addprefix tests/baselines/,test_tensor_family.py test_tensor_identities.py \
+  test_soda.py test_surm.py)
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 
-.PHONY: demo unit test check docs smoke tables pages lock clean
+.PHONY: demo unit test numbers peft-tests check docs smoke tables pages lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -20,6 +23,13 @@ unit: .venv/installed  ## the fast tests of tests/unit.txt, in under a minute on
 
 test: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+
+numbers: .venv/installed  ## tests of tensors again, as another processor computes
+	HF_HUB_OFFLINE=1 MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(NUMBERS)
+
+peft-tests: .venv/installed  ## all of PEFT's own tests over our tuners, some minutes; CI runs one in 16
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/peft_tests.py --numprocesses 2
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
