@@ -15,6 +15,7 @@ BEGINNINGS = {  # of files that are not what their name says
 }
 COMPRESSED = b"\x1f\x8b"
 HEAD = 64  # bytes that tell
+MOST_CHARACTERS = 10_000_000  # of a line: more is no row, and could fill the memory
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
@@ -22,14 +23,26 @@ def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
 
     Empty lines are no rows; a byte-order mark is left out.
     """
+    for number, line in text_lines(file):
+        if text := line.lstrip(BYTE_ORDER_MARK).strip():
+            yield number, _row(text, file, number)
+
+
+def text_lines(file: Path, most: int = MOST_CHARACTERS) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) of a text in UTF-8, plain or .gz. Raises ValueError naming file and line for anything else.
+
+    A line of more than `most` characters is refused before it is in memory.
+    """
     require_data(file)
-    opener = gzip.open if file.suffix == ".gz" else open
+    opener = gzip.open if file.suffix.lower() == ".gz" else open
     number = 0
     try:
         with opener(file, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if text := line.lstrip(BYTE_ORDER_MARK).strip():
-                    yield number, _row(text, file, number)
+            while line := stream.readline(most + 1):
+                number += 1
+                if len(line) > most:
+                    raise ValueError(f"{file}, line {number}: longer than {most:,} characters, so it is no row")
+                yield number, line
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}, after line {number}: not UTF-8 ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:

@@ -18,7 +18,8 @@ GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:231
     "qnli": ("accuracy",),
     "rte": ("accuracy",),
 }
-OF_CLASSES, OF_MORE_CLASSES = ("accuracy", "f1", "matthews_correlation"), ("accuracy", "matthews_correlation")
+OF_MORE_CLASSES = ("accuracy", "f1_macro", "matthews_correlation")
+OF_CLASSES = ("accuracy", "f1", "f1_macro", "matthews_correlation")
 OF_NUMBERS = ("pearson", "spearmanr")
 
 

@@ -19,6 +19,11 @@ def _f1(predictions, references) -> float:
     return f1_score(references, predictions, zero_division=0.0)  # pyright: ignore[reportArgumentType]
 
 
+def _f1_macro(predictions, references) -> float:
+    """The mean over the classes that are predicted or right somewhere, each with the same weight."""
+    return f1_score(references, predictions, average="macro", zero_division=0.0)  # pyright: ignore[reportArgumentType]
+
+
 def _matthews(predictions, references) -> float:
     return matthews_corrcoef(references, predictions)
 
@@ -40,6 +45,7 @@ def _correlation(function: Callable[..., Any], predictions, references) -> float
 FUNCTIONS = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "f1_macro": _f1_macro,
     "matthews_correlation": _matthews,
     "pearson": _pearson,
     "spearmanr": _spearman,

@@ -41,7 +41,7 @@ def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, 
         >>> len(splits.train), len(splits.evaluation)
         (6, 4)
     """
-    if data.holdout is None:
+    if data.holdout is None or isinstance(data.holdout, float):  # a fraction is the task's own way to split a file
         return task.load_data(plan, data, tokenizer, cache)
     cap = data.max_train_samples
     wider = data.model_copy(update={"holdout": None, "max_train_samples": cap and cap + data.holdout})

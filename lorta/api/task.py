@@ -35,6 +35,8 @@ class DataPlan:
         revision: of the hub data set or of the embedded language; "sha256" for local files.
         fingerprints: "train" and "evaluation" -> hash of the content, or revision and split.
         counts: split -> rows, as far as they are known before tokenisation.
+        labels: names of the classes, in the order of the model's outputs; empty where the task's settings fix them.
+        notes: sentences for the plan, about what was recognised in the files.
 
     Example:
         >>> DataPlan("hub", "bcdcba7", {"train": "bcdcba7 train", "evaluation": "bcdcba7 validation"}).source
@@ -46,6 +48,8 @@ class DataPlan:
     fingerprints: Mapping[str, str]  # "train", "evaluation" -> content hash, or revision and split
     # split -> rows as far as they are known before anything is tokenised; "all" where the split is not known yet
     counts: Mapping[str, RowCount] = field(default_factory=dict[str, RowCount])
+    labels: tuple[str, ...] = ()  # the names of the classes in the order of the outputs, where the data decide them
+    notes: tuple[str, ...] = ()  # what a plan says of the data
 
 
 class Task(Protocol):
@@ -78,6 +82,11 @@ class Task(Protocol):
     @property
     def supports_holdout(self) -> bool:
         """Whether rows of the training split, a datasets.Dataset, can be scored like those of evaluation."""
+        return False
+
+    @property
+    def splits_a_file(self) -> bool:
+        """Whether a fraction for `data.holdout` is the scored part of a single file."""
         return False
 
     @property
@@ -118,6 +127,10 @@ class Task(Protocol):
         Raises:
             ValueError: data is missing or unusable; one problem per line.
         """
+
+    def with_labels(self, labels: Sequence[str]) -> "Task":
+        """Return the task with the classes of its data, `DataPlan.labels`; itself where its settings fix them."""
+        return self
 
     @abstractmethod
     def load_backbone(self, files: "ModelFiles", dtype: str) -> "Backbone":

@@ -79,6 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from lorta.cli.run import main as run
 
         return run(words[1:], "lorta run")
+    if name is not None and COMMANDS[name].of_harness:
+        from lorta.cli.own_folders import take_own_folders
+
+        try:
+            words = take_own_folders(words)
+        except ValueError as error:
+            print(f"lorta {name}: {error}", file=sys.stderr)
+            return 2
     parsed = _parser(name).parse_args(words)
     command = COMMANDS[parsed.command]
     try:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lorta.config.places import CONF
+from lorta.cli.own_folders import take_own_folders
+from lorta.config.places import CONF, own_folders
 from lorta.planning.lr_search import settled
 from lorta.planning.planner import Plan, make_plan
 from lorta.planning.requests import as_asked, budget_sentences, waiting_sentences
@@ -39,6 +40,7 @@ HELP = """usage: {command} [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
 
 groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
         hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
+        --conf FOLDER searches FOLDER/adapter/NAME.yaml, FOLDER/task/NAME.yaml ... as well
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
 The same command again runs only what is missing, from checkpoints where there are any. Exit status: 0, 1 when a run
 failed, 2 for a wrong command line, 75 when stopped by SIGTERM or SIGUSR1 before all was done.
@@ -48,7 +50,11 @@ failed, 2 for a wrong command line, 75 when stopped by SIGTERM or SIGUSR1 before
 def main(arguments: Sequence[str] | None = None, command: str = "python run.py") -> int:
     """Run the command line and return the exit status; `command` is what it was called as, for --help."""
     print_anything()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words = take_own_folders(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 2
     if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
         return _hydra(words)
     if {"-h", "--help"} & set(words):
@@ -81,7 +87,8 @@ def _hydra(words: list[str]) -> int:
     """Leave Hydra's own flags to Hydra."""
     import hydra
 
-    sys.argv[1:] = words
+    own = ",".join(f"file://{folder}" for folder in own_folders())
+    sys.argv[1:] = [*words, *([f"hydra.searchpath=[{own}]"] if own else [])]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda config: None)()
     return 0
 

@@ -27,6 +27,7 @@ def declare_overrides(parser: argparse.ArgumentParser) -> None:
     """Take what run.py takes: options come before or after all overrides."""
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py: adapter=lora,lorta task=glue")
     parser.add_argument("-m", "--multirun", action="store_true", help="the overrides are a sweep")
+    parser.add_argument("--conf", metavar="FOLDER", help="search FOLDER/adapter/NAME.yaml, FOLDER/task/NAME.yaml too")
 
 
 def declare_store(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 from hydra import initialize_config_dir
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lorta.config.grammar import as_word, explain
 from lorta.config.identity import FORMER_KEYS, present_key, with_present_keys
+from lorta.config.places import own_folders
 from lorta.config.yaml_files import read_mapping, yaml_sentence
 
 OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
@@ -76,15 +77,36 @@ class Problems(list[str]):
             self.append(sentence)
 
 
-@lru_cache
 def group_options(folder: Path) -> dict[str, list[str]]:
-    """Return group -> names of its files, such as adapter -> [lora, ...] and task -> [glue, glue/rte, ...]."""
+    """Return group -> names of its files, such as adapter -> [lora, ...] and task -> [glue, glue/rte, ...].
+
+    Those of the user's own folders stand behind. Raises ValueError for an own file with the name of another.
+    """
+    return _group_options((folder, *own_folders()))
+
+
+@lru_cache
+def _group_options(folders: tuple[Path, ...]) -> dict[str, list[str]]:
+    shipped = {file.relative_to(folders[0]).parts[0] for file in folders[0].glob("*/**/*.yaml")}
+    places: dict[tuple[str, str], Path] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*/**/*.yaml")):
+            group, *path = file.relative_to(folder).with_suffix("").parts
+            if group == "hydra" or group not in shipped:  # who runs, not what; or a file that is no configuration
+                continue
+            first = places.setdefault((group, "/".join(path)), file)
+            if first != file:
+                raise ValueError(f"{file}: {first} is also {group}={'/'.join(path)}: give yours another name")
     groups: dict[str, list[str]] = {}
-    for file in sorted(folder.glob("*/**/*.yaml")):
-        group, *path = file.relative_to(folder).with_suffix("").parts
-        if group != "hydra":  # who runs, not what
-            groups.setdefault(group, []).append("/".join(path))
+    for group, name in places:
+        groups.setdefault(group, []).append(name)
     return groups
+
+
+def group_file(folder: Path, group: str, name: str) -> Path:
+    """Return the file of a choice: in `folder`, or else in the first of the user's own folders that has it."""
+    files = [place / group / f"{name}.yaml" for place in (folder, *own_folders())]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -158,7 +180,7 @@ def _known_choices(group: str, asked_for: list[Any], options: list[str], folder:
             problems.add(f"{group}={choice}: no such {group}{did_you_mean(str(choice), options)}")
         else:
             try:
-                choices += _suite(folder / group / f"{choice}.yaml") or [choice]
+                choices += _suite(group_file(folder, group, str(choice))) or [choice]
             except ValueError as error:
                 problems.add(str(error))
     return list(dict.fromkeys(choices))
@@ -204,7 +226,10 @@ class _Composer:
 
     def __init__(self) -> None:
         self._loader: Any = GlobalHydra.instance().config_loader()
-        self._files = CachingConfigRepository(self._loader.repository)
+        search_path = self._loader.get_search_path()
+        for folder in own_folders():
+            search_path.prepend("own", f"file://{folder}", anchor="schema")  # which must stand last
+        self._files = CachingConfigRepository(ConfigRepository(search_path))
         self._parser = OverridesParser.create()
 
     def compose(self, choices: Mapping[str, Any], problems: Problems) -> DictConfig | None:

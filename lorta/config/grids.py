@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorta.config.compose import Problems, Values, parse_overrides
+from lorta.config.compose import Problems, Values, group_file, parse_overrides
 from lorta.config.yaml_files import read_mapping
 
 
@@ -35,7 +35,7 @@ def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems
 def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:
     if experiment is None:
         return [{}]
-    table = read_mapping(folder / "experiment" / f"{experiment}.yaml").get("sweep", {})
+    table = read_mapping(group_file(folder, "experiment", experiment)).get("sweep", {})
     return table if isinstance(table, list) else [table]
 
 

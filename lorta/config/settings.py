@@ -31,6 +31,16 @@ def read_count(value: object) -> object:
     return int(number)
 
 
+def check_holdout(value: object) -> object:
+    """Return a number of rows, or a fraction below 1, as it is. Raises PydanticCustomError for anything else."""
+    rows = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is None or rows or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise PydanticCustomError(
+        "holdout", "a number of training rows, 1 or more, or a fraction of a single file, such as 0.1, is needed"
+    )
+
+
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
 
 
@@ -69,7 +79,10 @@ class DataSettings(Settings):
     max_train_samples: Positive | None
     max_eval_samples: Positive | None
     max_length: Annotated[int, Field(ge=4)]
-    holdout: Positive | None = None  # training rows to score instead of the evaluation split
+    # so many training rows are scored instead of the evaluation split; a fraction: of a single file of one's own
+    holdout: Annotated[int | float | None, BeforeValidator(check_holdout)] = None
+    columns: list[str] | None = None  # of one's own files: one or two with text
+    label: str | None = None  # of one's own files: the column of the label
 
 
 class ModelSettings(Settings):

@@ -156,13 +156,16 @@ class _Planner:
         if settings is None:
             return None
         adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
-        task: Task | None = self._once("task", settings.task, lambda: _built_task(settings.task))
+        built: Task | None = self._once("task", settings.task, lambda: _built_task(settings.task))
         model_key = settings.model.model_dump()
         model: ModelFiles | None = self._once("model", model_key, lambda: find_model(settings.model))
-        if task is None:
+        if built is None:
             return None
         data_key = {"task": settings.task, "data": settings.data.model_dump(), "default": settings.model.data}
-        data = self._once("data", data_key, lambda: _plan_data(task, settings))
+        data: DataPlan | None = self._once("data", data_key, lambda: _plan_data(built, settings))
+        task = built if data is None else built.with_labels(data.labels)
+        for sentence in data.notes if data else ():
+            self.problems.note(sentence)
         typed = {"task": settings.task, "typed": cell.overrides}
         self._once("rate", typed, lambda: _check_search(task, settings, cell))
         if model is None:
@@ -251,6 +254,13 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
     if (searched or settings.data.holdout is not None) and not task.supports_holdout:
         asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
+    fraction = isinstance(settings.data.holdout, float)
+    if fraction and not task.splits_a_file:
+        raise ValueError(
+            f"data.holdout={settings.data.holdout}: task={task.name} has a split to score: give a number of rows"
+        )
+    if searched and fraction:
+        raise ValueError("tune=lr needs a file validation beside train, not data.holdout: trials hold rows out as well")
     if searched and settings.data.holdout is not None:
         raise ValueError("tune=lr and data.holdout contradict: trials hold rows out (tune.holdout), leave one out")
     if searched:

@@ -14,4 +14,4 @@ def task_title(spec: RunSpec) -> str:
     """Return the task's name, and of a trial the rate that it tries."""
     trainer, held_out = spec.settings.trainer, spec.settings.data.holdout
     rate = trainer.head_learning_rate if trainer.learning_rate is None else trainer.learning_rate
-    return f"{spec.settings.task['name']}{f' trial {rate:g}' if held_out else ''}"
+    return f"{spec.settings.task['name']}{f' trial {rate:g}' if isinstance(held_out, int) else ''}"

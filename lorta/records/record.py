@@ -140,9 +140,12 @@ class RunRecord:
 
     @property
     def is_trial(self) -> bool:
-        """Whether the run was scored on held-out training rows, which no table of results may hold."""
+        """Whether the run was scored on held-out training rows, which no table of results may hold.
+
+        A number of rows says so; a fraction splits a single file of a user, and is no trial.
+        """
         data: Mapping[str, Any] = self.config.get("data") or {}
-        return any(data.get(key) is not None for key in ("holdout", "hold_out"))
+        return isinstance(data.get("holdout"), int) or data.get("hold_out") is not None
 
     @property
     def primary_score(self) -> Score | None:

@@ -72,6 +72,8 @@ class TaskSection:
     )
     max_train_samples: int | None  # cap on the training rows, None for all
     max_eval_samples: int | None = None  # cap on the scored rows, None for all
+    # names of the classes, in the order of the outputs; None: the task's settings say all
+    labels: tuple[str, ...] | None = field(default=None, metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

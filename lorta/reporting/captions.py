@@ -26,6 +26,7 @@ def caption(table: Table) -> list[str]:
     sentences = (
         _model,
         _data,
+        _classes,
         _lost_rows,
         _length,
         _selection,
@@ -111,6 +112,12 @@ def _data(table: Table) -> str:
     capped = _join(_caps(table.runs[0])) or "all rows"
     rows = _by_task(table, _rows)
     return f"Data: {task.source}, protocol {task.protocol}, {capped}; training rows / scored rows: {rows}."
+
+
+def _classes(table: Table) -> str:
+    """Say which classes the data of own tasks have; empty where the tasks' settings fix them."""
+    texts = {table.short(run.task.name): ", ".join(run.task.labels) for run in table.runs if run.task.labels}
+    return " ".join(f"Classes of {task}: {classes}." for task, classes in sorted(texts.items()))
 
 
 def _caps(run: Run) -> list[str]:

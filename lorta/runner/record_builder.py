@@ -109,12 +109,14 @@ def _task_section(spec: RunSpec) -> TaskSection:
         test_is_validation=task.test_is_validation,
         max_train_samples=data.max_train_samples,
         max_eval_samples=data.max_eval_samples,
+        labels=plan.labels or None,
     )
 
 
 def _split_prints(plan: DataPlan, data: DataSettings) -> dict[str, str]:
-    held_out = {"evaluation": f"{plan.fingerprints['train']}, {data.holdout} rows held out"} if data.holdout else {}
-    return {**plan.fingerprints, **held_out}
+    prints = {use: plan.fingerprints[use] for use in ("train", "evaluation") if use in plan.fingerprints}
+    trial = isinstance(data.holdout, int)
+    return prints | ({"evaluation": f"{prints['train']}, {data.holdout} rows held out"} if trial else {})
 
 
 def _protocol_section(spec: RunSpec) -> ProtocolSection:

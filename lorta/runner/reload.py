@@ -52,7 +52,7 @@ def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_onl
     record = _finished(folder)
     settings = _settings(record, conf, overrides)
     adapter: Adapter = build(settings.adapter)
-    task: Task = build(settings.task)
+    task: Task = build(settings.task).with_labels((record.task and record.task.labels) or ())
     files = find_model(settings.model)
     _same(folder, "model", files.fingerprint, record.config["fingerprints"]["model"])
     set_seed(settings.seed)  # frozen random weights of a method are drawn again

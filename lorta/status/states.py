@@ -41,7 +41,8 @@ class Glance(NamedTuple):
     @property
     def is_trial(self) -> bool:
         """Whether the run was scored on held-out training rows, to choose a rate."""
-        return any(self.get("config", "data", key) is not None for key in ("holdout", "hold_out"))
+        held_out, former = (self.get("config", "data", key) for key in ("holdout", "hold_out"))
+        return isinstance(held_out, int) or former is not None
 
     @property
     def title(self) -> str:

@@ -127,7 +127,13 @@ def test_a_task_of_ones_own_has_glues_metrics_or_those_it_names(task, primary, l
 @pytest.mark.parametrize(
     ("task", "primary", "labels", "asked", "sentence"),
     [
-        ("mine/nli3", "f1", 3, (), "there is no metric f1 of 3 classes; there are accuracy, matthews_correlation"),
+        (
+            "mine/nli3",
+            "f1",
+            3,
+            (),
+            "there is no metric f1 of 3 classes; there are accuracy, f1_macro, matthews_correlation",
+        ),
         ("mine/grades", "accuracy", 1, (), "there is no metric accuracy of numbers; there are pearson, spearmanr"),
         ("glue/rte", "auc", 2, (), "task.primary=auc: task=glue/rte has the metrics accuracy"),
         ("mine/spam", "f1", 2, ("accuracy",), "task.primary=f1: task=mine/spam has the metrics accuracy"),

@@ -7,7 +7,7 @@ import pytest
 from lorta.status.states import Glance
 
 RUN = {"adapter": {"name": "lora", "rank": 8, "learning_rate": 1e-3}, "task": {"name": "glue/rte"}, "seed": 2}
-HELD_OUT = {"config": {"data": {"holdout": 0.1}}}
+HELD_OUT = {"config": {"data": {"holdout": 100}}}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,10 @@ HELD_OUT = {"config": {"data": {"holdout": 0.1}}}
         (RUN, "lora r=8 glue/rte seed 2"),
         (RUN | {"adapter": {"name": "head_only"}}, "head_only glue/rte seed 2"),
         (RUN | HELD_OUT, "lora r=8 glue/rte trial 0.001 seed 2"),
+        (
+            RUN | {"config": {"data": {"holdout": 0.1}}},
+            "lora r=8 glue/rte seed 2",
+        ),  # of a single file of a user: no trial
         (RUN | {"config": {"data": {"hold_out": 0.1}}}, "lora r=8 glue/rte trial 0.001 seed 2"),  # the key of before
     ],
 )
