@@ -7,10 +7,26 @@ import torch
 from torch import nn
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
+from lorta.models.backbone import Backbone
 from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def start_at(backbone: Backbone, value: float) -> str | None:
+    """Set the bias of the head's last linear layer, so that the first answers lie around `value`.
+
+    A head that begins at 0 where labels average 2.7 has one direction to learn first, in which the features of all rows
+    are pushed alike: without clipping they collapsed (docs/protocols/glue.md). A head without a bias, as decoders have,
+    stays as it was drawn, since a bias of ours would not load into the model's own class; a sentence says so.
+    """
+    head = [getattr(backbone.model, name) for name in backbone.geometry.architecture.head]
+    (*_, last) = (module for part in head for module in part.modules() if isinstance(module, nn.Linear))
+    if last.bias is None:
+        return f"the head has no bias: it starts at 0, not at {value:.3g}, the mean of the training labels"
+    nn.init.constant_(last.bias, value)
+    return None
 
 
 def train_classifier(

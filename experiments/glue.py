@@ -7,6 +7,7 @@ papers that are compared: GLUE's test labels are not public.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import metrics_of, score
@@ -16,7 +17,8 @@ from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_classifier
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
-from lorta.records.sections import Score
+from lorta.records.sections import Score, Spread
+from lorta.records.spread import spread_of_classes, spread_of_numbers
 from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
@@ -98,6 +100,14 @@ class GlueTask(Task):
         counts = {"train": train.count, "evaluation": evaluation.count}
         return DataSplits(train.rows, evaluation.rows, counts)
 
+    def start_head(self, backbone: Backbone, data: DataSplits) -> str | None:
+        """Let a regression head answer with the mean of the training labels at first; classes start as drawn."""
+        if self.labels > 1:
+            return None
+        from experiments.classification import start_at
+
+        return start_at(backbone, mean(data.train["labels"]))
+
     def _checked(self, rows: list[Row], split: str) -> list[Row]:
         """Return the rows. Raises ValueError for one that cannot be used: those of a hub were not checked before."""
         check = Columns(tuple(self.columns), self.labels)
@@ -131,6 +141,11 @@ class GlueTask(Task):
         task = self.name.rpartition("/")[2]
         columns = ([row[name] for row in predictions] for name in ("prediction", "reference"))
         return score(task, *columns, metrics=self._metrics())
+
+    def spread(self, predictions: Sequence[Mapping[str, Any]]) -> Spread:
+        """Return the spread of predicted and labelled scores, or the counts of classes."""
+        of = spread_of_numbers if self.labels == 1 else spread_of_classes
+        return of(*([row[name] for row in predictions] for name in ("prediction", "reference")))
 
     def try_scoring(self) -> None:
         """Score two rows."""

@@ -18,7 +18,8 @@ from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import RowCount
-from lorta.records.sections import Score
+from lorta.records.sections import Score, Spread
+from lorta.records.spread import spread_of_classes
 from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
@@ -137,6 +138,12 @@ class QuestionTask(Task):
         if self.scoring == "option":
             return [row | {"prediction": named_option(row["text"], row["names"])} for row in predictions]
         return predictions
+
+    def spread(self, predictions: Sequence[Mapping[str, Any]]) -> Spread | None:
+        """Return how many places of options are answered and right; None where texts or numbers are written."""
+        if self.scoring not in ("likelihood", "option"):
+            return None
+        return spread_of_classes(*([str(row[name]) for row in predictions] for name in ("prediction", "correct")))
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
         """Return the metrics of `scoring`, each 0 to 1. Pure: texts and log-probabilities are read again."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from lorta.config.settings import DataSettings
 from lorta.geometry import Geometry
 from lorta.records.row_counts import RowCount
-from lorta.records.sections import Score
+from lorta.records.sections import Score, Spread
 from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
@@ -160,6 +160,17 @@ class Task(Protocol):
             The training rows and the rows that are scored.
         """
 
+    def start_head(self, backbone: "Backbone", data: DataSplits) -> str | None:
+        """Set the fresh head to a start that depends on the training rows, before an adapter is attached.
+
+        Args:
+            backbone: the loaded model, whose head may be changed.
+            data: both splits; only labels of the training rows may be read.
+
+        Returns:
+            A sentence for the record where the head could not be set, None otherwise.
+        """
+
     def predict_base(self, context: TrainingContext) -> Any:
         """Return what predictions shall hold of the backbone itself: `context.base_predictions` of later calls."""
 
@@ -194,6 +205,13 @@ class Task(Protocol):
 
         Returns:
             Name of a metric -> score, on the metric's own scale.
+        """
+
+    def spread(self, predictions: Sequence[Mapping[str, Any]]) -> Spread | None:
+        """Return how much the answers vary beside the labels; None for tasks whose answers cannot be compared so.
+
+        Args:
+            predictions: the rows that `predict` returned.
         """
 
     def try_scoring(self) -> None:

@@ -32,6 +32,7 @@ from lorta.records.sections import (
     Score,
     SideFile,
     Split,
+    Spread,
     Status,
     Storage,
     TaskSection,
@@ -64,6 +65,7 @@ __all__ = [
     "Score",
     "SideFile",
     "Split",
+    "Spread",
     "Storage",
     "TaskSection",
     "Throughput",
@@ -113,6 +115,7 @@ class RunRecord:
     throughput: Throughput | None = None
     batch: Batch | None = None
     metrics: dict[str, dict[str, Score]] | None = None  # split -> metric -> score
+    spread: Spread | None = field(default=None, metadata={"added": True})  # of the primary split's answers
     forgetting: Forgetting | None = field(default=None, metadata={"added": True})
     merging: Merging | None = field(default=None, metadata={"added": True})
     history_file: SideFile | None = None
@@ -153,6 +156,11 @@ class RunRecord:
         if self.task is None or self.metrics is None:
             return None
         return self.metrics.get(self.task.split_primary, {}).get(self.task.metric_primary)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the model answers, nearly, the same to all rows; False where that was not recorded."""
+        return self.spread is not None and self.spread.collapsed
 
     def to_json(self, indent: int | None = None) -> str:
         """Return the record as JSON: fields in the order above, mapping keys sorted, one line unless indented.

@@ -251,6 +251,20 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How much the answers to the evaluation rows vary, beside the labels (`lorta.records.spread`).
+
+    Numbers have standard deviations, in the labels' unit, and no counts of classes; classes the other way round.
+    """
+
+    predictions_std: float | None  # None also where a prediction is NaN or infinite
+    labels_std: float | None
+    predicted_classes: int | None
+    label_classes: int | None
+    collapsed: bool  # the model answers, nearly, the same to all rows, and the labels differ
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forgetting:
     """Loss on text like that of the backbone's pre-training, in nats a predicted token, before and after training."""
 

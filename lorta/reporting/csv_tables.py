@@ -11,7 +11,7 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import Score
 from lorta.reporting.captions import title
 from lorta.reporting.diagnostic_tables import check_columns
-from lorta.reporting.notes import asked_columns
+from lorta.reporting.notes import asked_columns, spread_columns
 
 COUNTS = ("adapter_parameters", "head_parameters", "other_trainable_parameters")
 DECIMALS = 4  # of intervals
@@ -88,7 +88,7 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
 def to_long_csv(records: Iterable[RunRecord]) -> str:
     """Return the long form, scores on the metric's own scale; a run without a result has one line without a metric."""
     ordered = sorted(records, key=lambda record: record.run_id)
-    columns = {**LONG_COLUMNS, **asked_columns(ordered), **check_columns(ordered)}
+    columns = {**LONG_COLUMNS, **asked_columns(ordered), **check_columns(ordered), **spread_columns(ordered)}
     lines: list[Sequence[Value]] = [[*columns, "split", "metric", "value", "n", "reason"]]
     for record in ordered:
         identity = [column(record) for column in columns.values()]

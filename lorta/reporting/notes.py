@@ -1,15 +1,10 @@
-"""Notes of a table on requested parameter budgets and on learning-rate searches."""
+"""Notes of a table on requested parameter budgets, learning-rate searches and collapsed runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lorta.analysis.summary import Row, Table
-from lorta.records.record import RunRecord
-
-if TYPE_CHECKING:
-    pass
-
 from lorta.planning.requests import sentence
+from lorta.records.record import RunRecord
 
 
 def size_note(row: Row) -> str | None:
@@ -26,6 +21,16 @@ def edge_note(row: Row, task: str) -> str | None:
         f"its learning rate {chosen:g} is the {'lowest' if chosen == low else 'highest'} tried" for chosen, low in edges
     ]
     return f"{row.label}, {task}: {'; '.join(notes)}" if notes else None
+
+
+def collapse_note(row: Row, task: str) -> str | None:
+    """Return a note if runs of a task answer (nearly) the same to all rows, with their seeds, else None."""
+    runs = [run for run in row.runs if run.task.name == task]
+    seeds = sorted(run.record.seed for run in runs if run.record.collapsed)
+    if not seeds:
+        return None
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{row.label}, {task}: {len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer, {which}"
 
 
 def search_sentence(table: Table) -> str:
@@ -60,6 +65,21 @@ def asked_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRec
         columns["tuning_trials"] = lambda record: str(len(record.tuning.trials)) if record.tuning else ""
         columns["tuning_on_edge"] = lambda record: str(record.tuning.on_edge) if record.tuning else ""
     return columns
+
+
+def spread_columns(
+    records: Sequence[RunRecord],
+) -> Mapping[str, Callable[[RunRecord], float | bool | None]]:
+    """Return column -> value for a table of runs; empty where no record has the spread of its answers."""
+    if not any(record.spread for record in records):
+        return {}
+    return {
+        "predictions_std": lambda record: record.spread and record.spread.predictions_std,
+        "labels_std": lambda record: record.spread and record.spread.labels_std,
+        "predicted_classes": lambda record: record.spread and record.spread.predicted_classes,
+        "label_classes": lambda record: record.spread and record.spread.label_classes,
+        "collapsed": lambda record: record.spread and record.spread.collapsed,
+    }
 
 
 def _listed(values: Iterable[float | None] | None) -> str:

@@ -1,11 +1,11 @@
 """Tables as Markdown and LaTeX (booktabs). The same records always give the same bytes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lorta.analysis.questions import Answered
 from lorta.analysis.resampling import RESAMPLES, Interval
 from lorta.analysis.significance import AVERAGE, Analysis, columns
-from lorta.analysis.summary import Cell, Count, Table
+from lorta.analysis.summary import Cell, Count, Row, Table
 from lorta.records.record import RunRecord
 from lorta.reporting.captions import caption, title, without_result
 from lorta.reporting.diagnostic_tables import check_grid, check_notes
@@ -17,7 +17,7 @@ from lorta.reporting.markup import (
     markdown_table,
     markdown_text,
 )
-from lorta.reporting.notes import edge_note, size_note
+from lorta.reporting.notes import collapse_note, edge_note, size_note
 from lorta.reporting.sizes import NOTE, size_grid
 from lorta.reporting.verdicts import verdict_grid, verdict_notes
 
@@ -67,14 +67,8 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
         counts = (row.adapter_parameters, row.head_parameters, row.other_parameters)
         average = [row.average] if AVERAGE in names else []
         cells = [*(row.cells[task] for task in table.tasks), *average, row.train_s]
-        for column, (name, cell) in enumerate(zip(names, cells, strict=True), 1 + len(counts)):
-            if cell.note:
-                note = f"{row.label}, {name}: {cell.note}"
-                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
-        asked = {1: size_note(row)} | {1 + len(counts) + n: edge_note(row, task) for n, task in enumerate(table.tasks)}
-        for column, note in asked.items():
-            if note and (len(body), column) not in marks:
-                marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        for column, note in _notes(table, row, dict(zip(names, cells, strict=True))).items():
+            marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
         body.append(
             (
                 row.label,
@@ -87,6 +81,19 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
     places = {name: column for column, name in enumerate(columns(table), 1 + len(COUNTS))}
     bold = frozenset((row, places[column]) for row, column in (analysis.ties if analysis else ()))
     return TextTable(header, tuple(body), marks, tuple(footnotes), bold)
+
+
+def _notes(table: Table, row: Row, cells: Mapping[str, Cell]) -> dict[int, str]:
+    """Return the note of each column of a row that has one: missing values and collapsed runs, else size and search."""
+    first = 1 + len(COUNTS)
+    collapsed = {first + place: collapse_note(row, task) for place, task in enumerate(table.tasks)}
+    asked = {1: size_note(row)} | {first + place: edge_note(row, task) for place, task in enumerate(table.tasks)}
+    notes: dict[int, str] = {}
+    for column, (name, cell) in enumerate(cells.items(), first):
+        said = [f"{row.label}, {name}: {cell.note}" if cell.note else None, collapsed.get(column)]
+        if any(said):
+            notes[column] = "; ".join(note for note in said if note)
+    return notes | {column: note for column, note in asked.items() if note and column not in notes}
 
 
 def interval_grid(table: Table, analysis: Analysis) -> TextTable:

@@ -189,6 +189,7 @@ class _Run:
         diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)
         diagnostics.before(backbone, _device())
         with self.watch.phase("setup"):
+            self._start_head(backbone, data)
             model = self._attach(backbone, files)
         self._train(model, context, diagnostics)
 
@@ -229,6 +230,10 @@ class _Run:
         if changed:
             raise ValueError(f"{', '.join(changed)} changed on disk after the sweep was planned: start the sweep again")
 
+    def _start_head(self, backbone: Backbone, data: DataSplits) -> None:
+        if why_not := self.task.start_head(backbone, data):
+            self.record = replace(self.record, reasons={**self.record.reasons, "task.head_start": why_not})
+
     def _attach(self, backbone: Backbone, files: ModelFiles) -> Any:
         section = describe.model_section(self.spec, backbone, files)
         if self.settings.model.gradient_checkpointing:  # reentrant, it asks for inputs that need a gradient
@@ -254,7 +259,8 @@ class _Run:
             self.adapter.save(model, self.folder / ADAPTER)
         self.rows = {PREDICTIONS: predictions, HISTORY: outcome.history}
         record = diagnostics.after(self.record, model, context.backbone, context.data)  # it may change the model
-        results = describe.Results(outcome, memory, changed, scores, len(predictions), self.folder / ADAPTER)
+        spread, saved = self.task.spread(predictions), self.folder / ADAPTER
+        results = describe.Results(outcome, memory, changed, scores, spread, len(predictions), saved)
         self.record = describe.finished(record, context.data, self.watch, results)
 
     def _score(self, predictions: list[dict[str, Any]]) -> dict[str, Score]:

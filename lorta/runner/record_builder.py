@@ -30,6 +30,7 @@ from lorta.records.sections import (
     ProtocolSection,
     Score,
     Split,
+    Spread,
     Status,
     TaskSection,
     Throughput,
@@ -192,6 +193,7 @@ class Results:
     memory: Memory
     changed: int | None  # base weights, from adapters that can tell
     scores: dict[str, Score]
+    spread: Spread | None
     rows_scored: int
     adapter: Path  # folder of the saved adapter
 
@@ -210,6 +212,7 @@ def finished(record: RunRecord, data: DataSplits, watch: Stopwatch, results: Res
         time=timing_section(watch, outcome),
         throughput=throughput_section(watch, outcome, results.rows_scored),
         metrics={"evaluation": results.scores},
+        spread=results.spread,
         train_loss_final=outcome.loss_final,
         grad_norm_max=outcome.grad_norm_max,
         nan_steps=0,

@@ -106,7 +106,7 @@ def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
     shown = say(capsys, "status", "-m", *words)
     assert "2 stale, 2 missing" in shown
     assert f"inputs changed since run {inputs.signature}: train" in shown
-    assert f"run {protocol.signature} has protocol 0, the task is at 1" in shown
+    assert f"run {protocol.signature} has protocol 0, the task is at 2" in shown
 
 
 def test_retry_leaves_alone_what_did_not_fail_so(sweep, capsys):

@@ -21,6 +21,7 @@ from lorta.records.store import Store, read_export
 
 ROOT = Path(__file__).parents[2]
 EARLIER = Path(__file__).parent / "earlier_store.jsonl"  # records of every kind, as the first identities named them
+PROTOCOL_1 = ("task.protocol=1", "trainer.max_grad_norm=null")  # that of these records
 ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
 TASKS = sorted(
     str(file.relative_to(CONF / "task").with_suffix(""))
@@ -123,6 +124,7 @@ def test_runs_of_before_count_as_done_and_keep_their_names(tmp_path, capsys):
     records = earlier_store(tmp_path / "runs")
     before = {file: file.read_bytes() for file in (tmp_path / "runs").rglob("*") if file.is_file()}
     words = ["-m", "adapter=lora,lorta,loretta_rep,full,metatt_5d,pela", "task=glue/rte,folding", "trainer=smoke"]
+    words += PROTOCOL_1
     words += ["seed=0", f"runtime.runs={tmp_path}/runs", f"runtime.results={tmp_path}/results"]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -134,7 +136,7 @@ def test_runs_of_before_count_as_done_and_keep_their_names(tmp_path, capsys):
 
 def test_searches_of_before_are_not_searched_again(tmp_path, capsys):
     earlier_store(tmp_path / "runs")
-    words = ["-m", "adapter=lora", "tune=lr", "task=glue/rte", "trainer=smoke", "seed=0,1"]
+    words = ["-m", "adapter=lora", "tune=lr", "task=glue/rte", "trainer=smoke", "seed=0,1", *PROTOCOL_1]
     assert main([*words, f"runtime.runs={tmp_path}/runs", f"runtime.results={tmp_path}/results"]) == 0
     shown = capsys.readouterr().out
     assert "4 trials of learning rates: 0 to do, 4 done" in shown and "2 runs: 0 to do, 2 done" in shown
@@ -142,7 +144,7 @@ def test_searches_of_before_are_not_searched_again(tmp_path, capsys):
 
 def test_force_runs_under_the_present_name(tmp_path):
     earlier_store(tmp_path / "runs")
-    words = ["adapter=lora", "task=glue/rte", "trainer=smoke", f"runtime.runs={tmp_path}/runs"]
+    words = ["adapter=lora", "task=glue/rte", "trainer=smoke", f"runtime.runs={tmp_path}/runs", *PROTOCOL_1]
     (done,), (again,) = (make_plan([*words, *more], False, CONF).specs for more in ([], ["runtime.force=true"]))
     assert done.signature == again.signature
     assert done.run_id != done.signature and again.run_id == again.signature

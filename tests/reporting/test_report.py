@@ -10,7 +10,7 @@ import pytest
 
 from lorta.analysis.significance import analyse
 from lorta.analysis.summary import summarise
-from lorta.records.record import RunRecord
+from lorta.records.record import RunRecord, Spread
 from lorta.records.store import export
 from lorta.reporting.captions import caption, title, without_result
 from lorta.reporting.csv_tables import to_csv, to_long_csv
@@ -226,3 +226,15 @@ def test_script_refuses_bad_input_with_status_two(tmp_path, arguments, problem):
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_a_collapsed_run_has_a_footnote_a_column_and_a_place_on_the_page(tmp_path):
+    constant = Spread(predictions_std=0.01, labels_std=1.5, predicted_classes=None, label_classes=None, collapsed=True)
+    records = [replace(record, spread=constant) if record.seed == 1 else record for record in sweep(tasks=1)]
+    markdown = write_report(records, "x", tmp_path, figure=False)
+    assert "lora r=4, glue/rte: 1 of 3 runs collapsed to (nearly) one answer, seed 1" in markdown
+    header, *lines = (tmp_path / "reports" / "x.runs.csv").read_text().splitlines()
+    assert "predictions_std,labels_std,predicted_classes,label_classes,collapsed" in header
+    assert sum(",0.01,1.5,,,True," in line for line in lines) == 5
+    write_report(sweep(tasks=1), "old", tmp_path, figure=False)
+    assert "collapsed" not in (tmp_path / "reports" / "old.runs.csv").read_text()
