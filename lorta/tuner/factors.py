@@ -125,11 +125,15 @@ def slice_of(factors: Factors, order: Order, position: Position, scaling: float)
     return Slice(_thin("hidden", factors, order, position), _thin("head_dim", factors, order, position), blocks)
 
 
-def joint_slices(factors: Factors, order: Order, position: Position, scaling: float) -> list[Slice]:
-    """Return the slice of each projection of a position, which must share hidden and head_dim."""
+def joint_slices(
+    factors: Factors, order: Order, position: Position, scaling: float
+) -> tuple[Float[Tensor, "hidden rank"], list[Float[Tensor, "_ rank"]]]:
+    """Return hidden, which the projections of a position must share, and the wide matrix of each of them."""
     hidden, head_dim = _thin("hidden", factors, order, position), _thin("head_dim", factors, order, position)
     product = _row_products(factors, order, position, scaling)
-    return [Slice(hidden, head_dim, blocks) for blocks in _per_projection(product, position)]
+    if all(heads == product.shape[1] for heads in position.heads):
+        return hidden, list((product.unsqueeze(2) * head_dim).flatten(1, 2).unbind(0))
+    return hidden, [wide(rows, head_dim) for rows in _per_projection(product, position)]
 
 
 def wide(

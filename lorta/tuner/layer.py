@@ -17,7 +17,6 @@ from lorta.tuner.factors import (
     joint_slices,
     low_rank_pair,
     slice_of,
-    wide,
 )
 from lorta.tuner.products import (
     HeadsOnInput,
@@ -117,8 +116,8 @@ class LortaLinear(SharedFactorLinear):
         """Return one adapter's update of the output, factored: the dense matrix is never built."""
         if adapter not in self.group or not self._may_share(x, adapter):
             return super().update(x, adapter)
-        part, (_, product) = self._shared(x, adapter)
-        update = functional.linear(product.T, wide(part.blocks, part.head_dim))
+        wide, (_, product) = self._shared(x, adapter)
+        update = functional.linear(product.T, wide)
         return update.view(*x.shape[:-1], -1)
 
     def _fusible(self, x: Tensor) -> str | None:
@@ -147,26 +146,26 @@ class LortaLinear(SharedFactorLinear):
     def _fused(self, x: Tensor, adapter: str) -> Tensor:
         base = self.base_layer.weight, self.base_layer.bias
         if adapter in self.group:
-            part, reading = self._shared(x, adapter)
-            output, *reading[:] = HeadsOnOutput.apply(*reading, *base, part.blocks, part.head_dim)
+            wide, reading = self._shared(x, adapter)
+            output, *reading[:] = HeadsOnOutput.apply(*reading, *base, wide)
             return output
-        part = self._slice(adapter, x.device)
-        x = x.to(product_dtype(x, part.hidden))
+        down, up = self.low_rank_pair(adapter, x.device)
+        x = x.to(product_dtype(x, down))
         if self.position[adapter].heads_on_output:
-            product, alias = InputProduct.apply(x, part.hidden)
-            return HeadsOnOutput.apply(alias, product, *base, part.blocks, part.head_dim)[0]
-        return HeadsOnInput.apply(x, *base, part.blocks, part.head_dim, part.hidden)
+            product, alias = InputProduct.apply(x, down)
+            return HeadsOnOutput.apply(alias, product, *base, up)[0]
+        return HeadsOnInput.apply(x, *base, down, up)
 
-    def _shared(self, x: Tensor, adapter: str) -> tuple[Slice, list[Tensor]]:
-        """Return (this layer's slice, aliases to read x and (x @ A).T through), made by the first to ask."""
+    def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, list[Tensor]]:
+        """Return (this layer's wide matrix, aliases to read x and (x @ A).T through), made by the first to ask."""
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
             factors = self.cp_factors(adapter, x.device)
-            slices = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
-            hidden, dtype = slices[0].hidden, product_dtype(x, slices[0].hidden)
+            hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
+            dtype = product_dtype(x, hidden)
             cast = self._cast_input_dtype(x, hidden.dtype) if dtype is None else x.to(dtype)
             product, alias = InputProduct.apply(cast, hidden)
-            shared = slices[member], [alias, product]
-            group.keep(x, member, slices, shared[1])
+            shared = wide[member], [alias, product]
+            group.keep(x, member, wide, shared[1])
         return shared

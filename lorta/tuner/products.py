@@ -1,14 +1,14 @@
 """The products of LoRTA's forward and backward pass, written so that a training step costs less than LoRA's.
 
-Two things are shared. Projections that read the same input (q, k and v) share x @ A, and the rows of the factors that
-differ between them are multiplied together: the first of them does both, the others find the results in `InputGroup`.
+Two things are shared. Projections that read the same input (q, k and v) share x @ A, and their wide matrices are built
+together: the first of them does both, the others find the results in `InputGroup`.
 And a frozen `nn.Linear` and its update share one autograd node: the update is added into the base layer's output, and
 their gradients for the input into one another, so that no further tensor of that size is made, forward or backward. For
 that, the members of a group read the input and x @ A through one another: each hands aliases of both to the next, and
 adds its own gradients to the next one's.
 
 Every product takes the dtype of its input, which autocast has cast, once for all members of a group. Gradients of
-factors leave each layer in the factors' dtype, so that their sum over the layers is as exact as they are.
+hidden and of the wide matrices leave each layer in their own dtype, so that sums over heads and layers are as exact.
 
 Thin matrices stand rank-major, as (rank, rows): on a CPU that makes their products up to three times faster.
 """
@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lorta.tuner.factors import Position, Slice, wide
+from lorta.tuner.factors import Position
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -32,7 +31,7 @@ class Pass(NamedTuple):
 
     input: "weakref.ref[Tensor]"
     state: tuple[Any, ...]  # of autograd and of the input, then
-    slices: list[Slice]  # of each member
+    wide: list[Tensor]  # of each member, (outputs, rank)
     reading: list[Tensor]  # aliases of the input, cast, and of (x @ A).T, for the next member
     waiting: set[int]  # members that have not asked yet
 
@@ -48,19 +47,19 @@ class InputGroup:
         self.position = position  # of all members as if they were one module
         self._pass: Pass | None = None  # read and replaced as a whole: requests in other threads come in between
 
-    def find(self, x: Tensor, member: int) -> tuple[Slice, list[Tensor]] | None:
-        """Return (this member's slice, what to read) of the pass that this input belongs to, or None."""
+    def find(self, x: Tensor, member: int) -> tuple[Tensor, list[Tensor]] | None:
+        """Return (this member's wide matrix, what to read) of the pass that this input belongs to, or None."""
         known = self._pass
         if known is None or known.input() is not x or known.state != _state(x) or member not in known.waiting:
             return None
         known.waiting.discard(member)
         if not known.waiting:
             self._pass = None  # nothing of a pass outlives it
-        return known.slices[member], known.reading
+        return known.wide[member], known.reading
 
-    def keep(self, x: Tensor, member: int, slices: list[Slice], reading: list[Tensor]) -> None:
+    def keep(self, x: Tensor, member: int, wide: list[Tensor], reading: list[Tensor]) -> None:
         """Keep what the first member computed for the others."""
-        self._pass = Pass(weakref.ref(x), _state(x), slices, reading, set(range(len(slices))) - {member})
+        self._pass = Pass(weakref.ref(x), _state(x), wide, reading, set(range(len(wide))) - {member})
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(type(self)(self.position))
@@ -141,44 +140,41 @@ class InputProduct(torch.autograd.Function):
 
 
 class HeadsOnOutput(torch.autograd.Function):
-    """(linear(x, weight, bias) + x @ A @ wide.T, an alias of x, one of (x @ A).T), for a frozen weight.
-
-    The wide matrix is made of `blocks` (heads, rank) and `head_dim` (size of a head, rank). Dtypes are those of x.
-    """
+    """(linear(x, weight, bias) + x @ A @ wide.T, an alias of x, one of (x @ A).T), for a frozen weight."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, product: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor
+        ctx: Any, x: Tensor, product: Tensor, weight: Tensor, bias: Tensor | None, wide: Tensor
     ) -> tuple[Tensor, ...]:
-        """`product`: (x @ A).T as `InputProduct` makes it; `update`: blocks and head_dim."""
+        """`product`: (x @ A).T as `InputProduct` makes it; `wide`: (outputs, rank). The dtype is that of x."""
         weight = weight.to(x.dtype)
-        ctx.save_for_backward(weight, product, *update)
-        return _added_linear(x, weight, bias, product, wide(*update)), *_aliases(ctx, x, product)
+        ctx.save_for_backward(weight, product, wide)
+        return _added_linear(x, weight, bias, product, wide), *_aliases(ctx, x, product)
 
     @staticmethod
     @_as_forward
     def backward(ctx: Any, *gradients: Tensor | None) -> Gradients:
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        weight, product, blocks, head_dim = ctx.saved_tensors
+        weight, product, wide = ctx.saved_tensors
         gradient, to_input, to_product = gradients
         if gradient is None:
-            return to_input, to_product, None, None, None, None
+            return to_input, to_product, None, None, None
         flat = _rows(gradient)
         if ctx.needs_input_grad[0]:
             to_input = _to_input(ctx, to_input, flat, weight)
         if ctx.needs_input_grad[1]:
-            to_product = _accumulated(to_product, wide(blocks, head_dim).to(flat.dtype).T, flat.T)
-        return to_input, to_product, None, None, *_wide_gradients(product @ flat, blocks, head_dim)
+            to_product = _accumulated(to_product, wide.to(flat.dtype).T, flat.T)
+        return to_input, to_product, None, None, (product @ flat).T.to(wide.dtype)
 
 
 class HeadsOnInput(torch.autograd.Function):
-    """linear(x, weight, bias) + (x @ wide) @ hidden.T, for a frozen weight; wide as in `HeadsOnOutput`."""
+    """linear(x, weight, bias) + (x @ wide) @ hidden.T, for a frozen weight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *update: Tensor) -> Tensor:
-        """`update`: blocks, head_dim and hidden (outputs, rank)."""
-        *parts, hidden = update
-        weight, product = weight.to(x.dtype), _product(x, wide(*parts))
+        """`update`: wide (inputs, rank) and hidden (outputs, rank)."""
+        wide, hidden = update
+        weight, product = weight.to(x.dtype), _product(x, wide)
         ctx.save_for_backward(x, weight, product, *update)
         ctx.device_type = x.device.type
         return _added_linear(x, weight, bias, product, hidden)
@@ -187,17 +183,17 @@ class HeadsOnInput(torch.autograd.Function):
     @_as_forward
     def backward(ctx: Any, *gradients: Tensor | None) -> Gradients:
         """Return the gradients of the forward arguments; made of differentiable operations."""
-        x, weight, product, blocks, head_dim, hidden = ctx.saved_tensors
+        x, weight, product, wide, hidden = ctx.saved_tensors
         (gradient,) = gradients
         assert gradient is not None  # of the only output
-        flat, across, to_input = _rows(gradient), wide(blocks, head_dim), None
+        flat, to_input = _rows(gradient), None
         if torch.is_grad_enabled():  # create_graph: second derivatives go through it, and what is kept has no graph
-            product = _product(x, across)
+            product = _product(x, wide)
         to_product = hidden.to(x.dtype).T @ flat.T
         if ctx.needs_input_grad[0]:
-            to_input = _accumulated(flat @ weight, to_product.T, across.to(x.dtype).T).view(x.shape)
-        to_parts = _wide_gradients(to_product @ _rows(x), blocks, head_dim)
-        return to_input, None, None, *to_parts, (product @ flat).T.to(hidden.dtype)
+            to_input = _accumulated(flat @ weight, to_product.T, wide.to(x.dtype).T).view(x.shape)
+        to_wide = (to_product @ _rows(x)).T.to(wide.dtype)
+        return to_input, None, None, to_wide, (product @ flat).T.to(hidden.dtype)
 
 
 def _product(x: Tensor, thin: Tensor) -> Tensor:
@@ -206,9 +202,10 @@ def _product(x: Tensor, thin: Tensor) -> Tensor:
 
 
 def _added_linear(x: Tensor, weight: Tensor, bias: Tensor | None, product: Tensor, up: Tensor) -> Tensor:
-    """Return linear(x, weight, bias) + product.T @ up.T in the dtype of x, which is the weight's."""
-    output = functional.linear(_rows(x), weight, None if bias is None else bias.to(x.dtype))
-    return output.addmm_(product.T, up.to(x.dtype).T).view(*x.shape[:-1], -1)
+    """Return product.T @ up.T + bias + x @ weight.T, added in this order, in the dtype of x, which is the weight's."""
+    left, right = product.T, up.to(x.dtype).T
+    output = left @ right if bias is None else torch.addmm(bias.to(x.dtype), left, right)
+    return output.addmm_(_rows(x), weight.T).view(*x.shape[:-1], -1)
 
 
 def _aliases(ctx: Any, *values: Tensor) -> tuple[Tensor, ...]:
@@ -224,10 +221,3 @@ def _aliases(ctx: Any, *values: Tensor) -> tuple[Tensor, ...]:
 def _to_input(ctx: Any, gradient: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """Return gradient + left @ right, of the input's shape."""
     return _accumulated(None if gradient is None else _rows(gradient), left, right).view(ctx.shape)
-
-
-def _wide_gradients(to_wide: Tensor, blocks: Tensor, head_dim: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of blocks and head_dim from the wide matrix's, (rank, heads * size of a head)."""
-    by_head = to_wide.to(blocks.dtype).view(-1, len(blocks), len(head_dim))  # (rank, heads, size)
-    to_blocks = (by_head * head_dim.T.contiguous().unsqueeze(1)).sum(2)
-    return to_blocks.T, (by_head * blocks.T.contiguous().unsqueeze(2)).sum(1).T
