@@ -19,8 +19,12 @@ class Source(NamedTuple):
     losses: Losses
 
 
-def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bool = False) -> Source:
+def read_source(
+    runs: Path | None, files: Sequence[Path] | None, with_losses: bool = False, uncommitted: bool = False
+) -> Source:
     """Return the records of exported suites, which must be trusted, or else those of a store; losses if asked for.
+
+    `uncommitted` takes records of code that was not committed as well.
 
     Raises ValueError for what is not there, cannot be read or is not trusted.
     """
@@ -38,7 +42,7 @@ def read_source(runs: Path | None, files: Sequence[Path] | None, with_losses: bo
         if not file.exists():
             raise ValueError(f"there is no {file}: name exported records with --records, or runs with --runs.")
         records, results, suite = read_export(file), file.parent.parent, file.name.split(".")[0]
-        refuse_untrusted(records, str(file))
+        refuse_untrusted(records, str(file), uncommitted)
         exported += without_score_failed(records)
         items |= read_items(items_file(results, suite), records)
         losses |= read_losses(losses_file(results, suite), records) if with_losses else {}

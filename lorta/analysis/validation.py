@@ -13,9 +13,12 @@ from lorta.records.sections import Failure
 SHOWN = 5  # problems in one message
 
 
-def refuse_untrusted(records: Iterable[RunRecord], source: str) -> None:
-    """Raise ValueError, a line a problem, for records whose hashes, code or protocols forbid to trust or mix them."""
-    if problems := distrust(records):
+def refuse_untrusted(records: Iterable[RunRecord], source: str, uncommitted: bool = False) -> None:
+    """Raise ValueError, a line a problem, for records whose hashes, code or protocols forbid to trust or mix them.
+
+    `uncommitted` lets runs of uncommitted code pass, for tables that say so.
+    """
+    if problems := distrust(records, uncommitted):
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
 
 
@@ -33,15 +36,15 @@ def _failed(record: RunRecord) -> RunRecord:
     return replace(record, status="failed", failure=failure)
 
 
-def distrust(records: Iterable[RunRecord]) -> list[str]:
+def distrust(records: Iterable[RunRecord], uncommitted: bool = False) -> list[str]:
     """Return a sentence for each problem, the first few of many."""
     given = list(records)
-    problems = [problem for record in given for problem in _problems(record)] + _mixed_protocols(given)
+    problems = [problem for record in given for problem in _problems(record, uncommitted)] + _mixed_protocols(given)
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     return [*problems[:SHOWN], *more]
 
 
-def _problems(record: RunRecord) -> list[str]:
+def _problems(record: RunRecord, uncommitted: bool) -> list[str]:
     problems: list[str] = []
     cell = {key: value for key, value in record.config.items() if key != "seed"}
     run_hash, cell_hash = (_hash(record, part) for part in (record.config, cell))
@@ -52,9 +55,10 @@ def _problems(record: RunRecord) -> list[str]:
         )
     if record.config.get("seed") != record.seed or cell_hash[:12] != record.cell_id:
         problems.append(f"record {record.run_id} has a seed or cell_id that its config does not have; run it again.")
-    if record.code is not None and record.code.git_dirty:
+    if record.code is not None and record.code.git_dirty and not uncommitted:
         problems.append(
-            f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again."
+            f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again with "
+            "runtime.force=true, or make a table for yourself with --uncommitted."
         )
     return problems
 

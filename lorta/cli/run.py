@@ -1,7 +1,7 @@
 """The command line: plan, run what is missing, print the table. Bad input costs two seconds and one message."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from lorta.planning.spec import RunSpec
 from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
+from lorta.system.provenance import uncommitted_sentence
 from lorta.system.terminal import print_anything
 
 HYDRA_FLAGS = (
@@ -133,8 +134,9 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
-    for sentence in budget_sentences(plan, only_off=True):
-        console.print(f"budget: {sentence}", markup=False)
+    sizes = [f"budget: {sentence}" for sentence in budget_sentences(plan, only_off=True)]
+    for sentence in [*_uncommitted(bool(todo), done, store), *sizes]:
+        console.print(sentence, markup=False)
 
     def finish() -> int:
         for spec in skipped:
@@ -144,6 +146,18 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
         return status or _report(plan, store, console, bool(todo))
 
     return _explained(finish, console)
+
+
+def _uncommitted(starts: bool, done: Collection[str], store: Store) -> list[str]:
+    """Return what follows from code that is not committed, for what starts now and for what was done before."""
+    now = uncommitted_sentence() if starts else None
+    codes = [record.code for run_id in done if (record := store.last(run_id)) is not None]
+    before = sum(bool(code and code.git_dirty) for code in codes)
+    again = (
+        f"{before} of {len(done)} done runs had uncommitted changes, and committed suites refuse them: "
+        "runtime.force=true runs them again"
+    )
+    return [*([now] if now else []), *([again] if before else [])]
 
 
 def _explained(work: Callable[[], int], console: Console) -> int:

@@ -62,6 +62,7 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.status.forecast import Past
     from lorta.status.rows import row_lines
     from lorta.status.states import glances, plan_states
+    from lorta.system.provenance import uncommitted_sentence
 
     states = {state.run_id: state for state in plan_states(planned, title)}
     past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
@@ -77,6 +78,8 @@ def plan(parsed: argparse.Namespace) -> int:
         print(sentence)
     for sentence in dict.fromkeys(planned.unsupported.values()):
         print(f"not supported: {sentence}")
+    if sentence := uncommitted_sentence():
+        print(sentence)
     todo = [spec for spec in planned.runs if states[spec.run_id].state not in ("done", "unsupported")]
     print(_cost_line(todo, costs))
     return 0

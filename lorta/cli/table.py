@@ -25,6 +25,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--records", type=Path, nargs="+", help="exported by `lorta collect` (default of a paper: all committed)"
     )
+    parser.add_argument(
+        "--uncommitted", action="store_true", help="take runs of uncommitted code too; the table says which"
+    )
     parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
     parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
@@ -61,7 +64,7 @@ def _report(options: argparse.Namespace) -> None:
     formats = _formats(options.formats)
     if options.records is None:
         options.runs = options.runs or Path("runs")
-    source = read_source(options.runs, options.records, with_losses=True)
+    source = read_source(options.runs, options.records, True, options.uncommitted)
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
     print(write_full_report(source, name, options.results, formats))
 
@@ -83,9 +86,9 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     paper = load(words["paper"])
     if options.runs is None and options.records is None:
         options.records = sorted((options.results / "records").glob("*.jsonl*"))
-    source = read_source(options.runs, options.records)
+    source = read_source(options.runs, options.records, uncommitted=options.uncommitted)
     if options.records is None:
-        refuse_untrusted(source.records, str(options.runs))
+        refuse_untrusted(source.records, str(options.runs), options.uncommitted)
     names = [words["table"]] if "table" in words else list(paper.tables)
     evidence = Evidence.of(source.records, source.items)
     tables = [judge_table(paper, name, evidence) for name in names]

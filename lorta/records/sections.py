@@ -300,7 +300,7 @@ class Code:
     package_version: str
     git_sha: str | None
     git_dirty: bool | None
-    diff_sha256: str | None  # of `git diff HEAD`, None for a clean tree
+    diff_sha256: str | None  # of `git diff HEAD` and of files that git does not know yet, None for a clean tree
 
 
 @dataclass(frozen=True, kw_only=True)

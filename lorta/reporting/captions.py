@@ -206,8 +206,10 @@ def _rates(runs: Sequence[Run]) -> str:
 def _code(table: Table) -> str:
     codes = [run.record.code for run in table.runs if run.record.code]
     commits = _distinct(code.git_sha[:12] for code in codes if code.git_sha)
-    dirty = sum(bool(code.git_dirty) for code in codes)
-    caveat = f" {dirty} of {len(table.runs)} runs had uncommitted changes." if dirty else ""
+    dirty = [code for code in codes if code.git_dirty]
+    hashes = _distinct(code.diff_sha256[:12] for code in dirty if code.diff_sha256)
+    of = f" (SHA-256 of the difference: {hashes})" if hashes else ""
+    caveat = f" {len(dirty)} of {len(table.runs)} runs had uncommitted changes{of}." if dirty else ""
     return f"Code: lorta {_distinct(code.package_version for code in codes)}, commit {commits or 'unknown'}.{caveat}"
 
 

@@ -17,6 +17,7 @@ from lorta.records.sections import Code, Environment, Hardware
 from lorta.system import allocator
 from lorta.system.environment import recorded_variables
 
+SHOWN = 3  # files in a sentence
 CODE_PATHS = (
     "lorta",
     "baselines",
@@ -47,16 +48,43 @@ def _commit() -> str | None:
 def code() -> Code:
     """Return version and commit; dirty means that code or configuration differs from the commit.
 
-    A package that was installed, or unpacked inside somebody's repository, is of no commit.
+    A package that was installed, or unpacked inside somebody's repository, is of no commit. The hash of the difference
+    covers files that git does not know yet, such as the YAML file of a new adapter.
     """
     sha = _commit()
-    status = _git("status", "--porcelain", "--", *CODE_PATHS) if sha else None
-    difference = _git("diff", "HEAD", "--", *CODE_PATHS) if sha and status else None
+    files = uncommitted_files() if sha else None
     return Code(
         package_version=__version__,
         git_sha=sha,
-        git_dirty=bool(status) if status is not None else None,
-        diff_sha256=hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+        git_dirty=None if files is None else bool(files),
+        diff_sha256=_difference() if files else None,
+    )
+
+
+def uncommitted_files() -> list[str] | None:
+    """Return the files of code and configuration that differ from the commit or are new; None outside a checkout."""
+    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE_PATHS)
+    return None if status is None else [line[3:] for line in status.splitlines()]
+
+
+def _difference() -> str:
+    """Return the SHA-256 of `git diff HEAD` and of the files that git does not know yet."""
+    digest = hashlib.sha256((_git("diff", "HEAD", "--", *CODE_PATHS) or "").encode())
+    for name in (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE_PATHS) or "").split("\0"):
+        if name and CHECKOUT is not None and (file := CHECKOUT / name).is_file():
+            digest.update(name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def uncommitted_sentence() -> str | None:
+    """Return what follows from code that is not committed yet, for the start of a sweep; None where all is."""
+    files = uncommitted_files() if _commit() else None
+    if not files:
+        return None
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    return (
+        f"not committed: {', '.join(files[:SHOWN])}{more}. The records will say so, and committed suites refuse them; "
+        "commit first, or repeat the runs afterwards with runtime.force=true"
     )
 
 

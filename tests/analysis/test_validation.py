@@ -61,6 +61,21 @@ def test_tables_of_exported_records_refuse_what_is_not_trusted(tmp_path, words):
     assert not (tmp_path / "reports").exists()
 
 
+def test_a_table_for_oneself_takes_uncommitted_runs_and_says_so(tmp_path):
+    import argparse
+
+    dirty = with_section(finished(), "code", git_dirty=True, diff_sha256="ab" * 32)
+    export([dirty, finished("vera")], tmp_path / "x.jsonl")
+    parser = argparse.ArgumentParser()
+    declare(parser)
+    words = ["--records", str(tmp_path / "x.jsonl"), "--results", str(tmp_path), "--uncommitted"]
+    run(parser.parse_args(words))
+    report = (tmp_path / "reports" / "x.md").read_text()
+    assert "1 of 2 runs had uncommitted changes (SHA-256 of the difference: abababababab)." in report
+    with pytest.raises(ValueError, match=r"runtime\.force=true, or make a table for yourself with --uncommitted"):
+        refuse_untrusted([dirty], "x.jsonl")
+
+
 def test_a_record_without_its_own_metric_is_listed_and_the_others_are_shown(tmp_path):
     bad = with_section(finished("vera"), "task", metric_primary="auc")
     store = Store(tmp_path)

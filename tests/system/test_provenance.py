@@ -48,3 +48,28 @@ def test_code_outside_a_repository_of_its_own_is_of_no_commit(repository, tmp_pa
         git(folder, "init", "--quiet")
     code = code_at(monkeypatch, folder)
     assert (code.git_sha, code.git_dirty, code.diff_sha256) == (None, None, None)
+
+
+def test_a_new_file_is_part_of_the_difference(repository, monkeypatch):
+    """The YAML file of a new adapter is known to no `git diff`, and its runs had a difference without a hash."""
+    (repository / "conf").mkdir()
+    hashes = []
+    for text in ("r: 1\n", "r: 2\n"):
+        (repository / "conf" / "mine.yaml").write_text(text)
+        code = code_at(monkeypatch, repository)
+        assert code.git_dirty is True
+        hashes.append(code.diff_sha256)
+    assert None not in hashes and len(set(hashes)) == 2
+
+
+def test_a_sweep_of_uncommitted_code_is_told_what_follows(repository, monkeypatch):
+    monkeypatch.setattr(provenance, "CHECKOUT", repository)
+    assert provenance.uncommitted_sentence() is None
+    (repository / "conf").mkdir()
+    for name in "abcd":
+        (repository / "conf" / f"{name}.yaml").write_text("r: 1\n")
+    said = provenance.uncommitted_sentence()
+    assert said is not None and "not committed: conf/a.yaml, conf/b.yaml, conf/c.yaml and 1 more" in said
+    assert "runtime.force=true" in said
+    monkeypatch.setattr(provenance, "CHECKOUT", None)
+    assert provenance.uncommitted_sentence() is None

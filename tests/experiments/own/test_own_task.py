@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,9 +165,13 @@ def test_a_run_of_own_files_keeps_labels_scores_and_the_users_metric(tmp_path, m
     assert "Classes of levels: high, low." in caption(summarise([record])[0])
     assert scores["accuracy"].value == pytest.approx(sum(right) / 6)
     assert scores["cost"].value == sum(row["prediction"] == row["reference"] == "low" for row in predicted)
+    assert record.code is not None
+    Store("runs").write(replace(record, code=replace(record.code, git_dirty=True)))
     capsys.readouterr()
     assert main(command) == 0
-    assert "1 runs: 0 to do, 1 done" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 runs: 0 to do, 1 done" in printed
+    assert "1 of 1 done runs had uncommitted changes" in printed and "runtime.force=true" in printed
 
 
 def test_a_users_metric_that_fails_stops_the_plan(tmp_path, monkeypatch):
