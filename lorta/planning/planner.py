@@ -24,6 +24,7 @@ from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget, Question
 from lorta.system.environment import environment_problems, gpus_here
+from lorta.system.processor import has_fast_bf16
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         unsupported=unsupported,
         duplicates=len(specs) - len(unique),
         launcher=launcher,
-        notes=(*problems.notes, *_several_data_sets(unique)),
+        notes=(*problems.notes, *_several_data_sets(unique), *_slow_precision(unique, launcher)),
     )
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
 
@@ -89,6 +90,17 @@ def _stated(specs: Sequence[RunSpec], problems: Problems) -> tuple[Question, ...
         for sentence in str(error).splitlines():
             problems.add(sentence)
         return ()
+
+
+def _slow_precision(specs: Sequence[RunSpec], launcher: SlurmSettings | None) -> list[str]:
+    """Return a sentence where bf16 is planned on this machine's processor, which computes it in software."""
+    planned = any(spec.settings.trainer.precision == "bf16" for spec in specs)
+    if launcher is not None or not planned or gpus_here() or has_fast_bf16() is not False:
+        return []
+    return [
+        "trainer.precision=bf16: this processor has neither AVX512-BF16 nor AMX-BF16, so bf16 saves no time here and "
+        "may cost some; trainer.precision=fp32 is as fast"
+    ]
 
 
 def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
