@@ -48,6 +48,11 @@ class SelectedParameters:
             return f"{self.name} trains a classification head, and this task has none: choose another adapter."
         if self.selects != "nothing" and quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {quantization} bases are frozen."
+        if self.selects != "nothing" and context.dtype != "fp32":
+            return (
+                f"{self.name} trains the model's own weights, whose small steps {context.dtype} would round off: set "
+                "model.dtype=fp32; trainer.precision=bf16 is fine."
+            )
         if self.selects == "biases" and geometry.architecture.biases is False:
             return f"{self.name} trains biases, and {geometry.model_type} has none: choose another adapter."
         return None
@@ -68,11 +73,16 @@ class SelectedParameters:
         return geometry.layers * (projections + norms) + outside
 
     def attach(self, backbone: Any, task_type: str) -> "nn.Module":
-        """Return the backbone's model; exactly the selection and the head require a gradient."""
+        """Return the backbone's model; exactly the selection and the head require a gradient. A head is float32."""
+        from lorta.peft_extension.trained_in_float32 import hold_in_float32
+
         pattern = re.compile(SELECTIONS[self.selects])
         heads = backbone.geometry.architecture.head
         for path, parameter in backbone.model.named_parameters():
             parameter.requires_grad_(path.split(".")[0] in heads or pattern.fullmatch(path) is not None)
+        for name in heads:
+            if (head := getattr(backbone.model, name, None)) is not None:
+                hold_in_float32(head, keeps_float32=True)
         return backbone.model
 
     def changed_weights(self, model: "nn.Module") -> int | None:

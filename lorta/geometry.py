@@ -342,9 +342,11 @@ class ModelContext:
         task_type: PEFT's, such as SEQ_CLS or CAUSAL_LM.
         quantization: how the frozen weights are held: None, "8bit" or "4bit".
         gradient_checkpointing: whether activations are computed again in the backward pass.
+        dtype: of the base's weights: "fp32" or "bf16".
     """
 
     geometry: Geometry
     task_type: str = "SEQ_CLS"
     quantization: str | None = None
     gradient_checkpointing: bool = False
+    dtype: str = "fp32"

@@ -56,6 +56,11 @@ class DynamicSubset:
         """Return the sentence for weights that are frozen, or None: every other model has some to train."""
         if context.quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {context.quantization} bases are frozen."
+        if context.dtype != "fp32":
+            return (
+                f"{self.name} trains the model's own weights, whose small steps {context.dtype} would round off: set "
+                "model.dtype=fp32; trainer.precision=bf16 is fine."
+            )
         return None
 
     def parameters(self, geometry: Geometry) -> int | None:

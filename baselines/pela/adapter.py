@@ -63,6 +63,11 @@ class Pela:
         """Return the sentence for a ratio that leaves a projection no rank, or for frozen weights, or None."""
         if context.quantization is not None:
             return f"{self.name} trains the model's own weights, and those of {context.quantization} bases are frozen."
+        if context.dtype != "fp32":
+            return (
+                f"{self.name} trains the model's own weights, whose small steps {context.dtype} would round off: set "
+                "model.dtype=fp32; trainer.precision=bf16 is fine."
+            )
         if context.task_type == "FEATURE_EXTRACTION":
             return f"{self.name} pre-trains a language model, and here that is only a part of the model."
         if context.geometry.architecture.transposed:

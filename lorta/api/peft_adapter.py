@@ -100,6 +100,7 @@ class PeftAdapter:
             "task_type": context.task_type,
             "quantization": context.quantization,
             "gradient_checkpointing": context.gradient_checkpointing,
+            "dtype": context.dtype,
         }
         for condition, sentence in self.unsupported_if.items():
             if self._evaluate(condition, names):
@@ -187,8 +188,12 @@ class PeftAdapter:
         """Return the PeftModel around the backbone."""
         import peft
 
+        from lorta.peft_extension.trained_in_float32 import hold_copies_in_float32
+
         self._prepare(backbone)
-        return self._finish(peft.get_peft_model(backbone.model, self.peft_config(backbone, task_type)))
+        model = self._finish(peft.get_peft_model(backbone.model, self.peft_config(backbone, task_type)))
+        hold_copies_in_float32(model, backbone.geometry.architecture.head)
+        return model
 
     def callbacks(self) -> "list[TrainerCallback]":
         """Return the method's own callback, if the YAML names one."""
@@ -208,9 +213,13 @@ class PeftAdapter:
         """Return PeftModel.from_pretrained of the folder; importing the config's class registers external tuners."""
         import peft
 
+        from lorta.peft_extension.trained_in_float32 import hold_copies_in_float32, read_copies
+
         resolve(self.config["_target_"])
         self._prepare(backbone)
-        return self._finish(peft.PeftModel.from_pretrained(backbone.model, str(folder)))
+        model = self._finish(peft.PeftModel.from_pretrained(backbone.model, str(folder)))
+        read_copies(model, hold_copies_in_float32(model, backbone.geometry.architecture.head), folder)
+        return model
 
     def _prepare(self, backbone: "Backbone") -> None:
         if self.prepare:

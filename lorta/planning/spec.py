@@ -68,7 +68,10 @@ class RunSpec:
     def context(self) -> ModelContext:
         """What the adapter is told of the model that it shall attach to."""
         model = self.settings.model
-        return ModelContext(self.geometry, self.task.peft_task_type, model.quantization, model.gradient_checkpointing)
+        task_type = self.task.peft_task_type
+        return ModelContext(
+            self.geometry, task_type, model.quantization, model.gradient_checkpointing, dtype=model.dtype
+        )
 
     @property
     def parameters(self) -> int | None:

@@ -167,6 +167,12 @@ class Parameters:
     total: int  # of the whole model, adapter included
     # of the backbone's own weights, head excluded, how many training left different; None where it was not counted
     changed: int | None = field(default=None, metadata={"added": True})
+    tensors: int | None = field(
+        default=None, metadata={"added": True}
+    )  # that were to be trained; None in older records
+    tensors_moved: int | None = field(
+        default=None, metadata={"added": True}
+    )  # of these, how many differ from the start
 
     def __post_init__(self) -> None:
         if self.trainable != self.adapter + self.head + self.other_trainable:

@@ -31,7 +31,9 @@ from lorta.training.metering import (
     count_parameters,
     measure_memory,
     release_memory,
+    require_float32,
     reset_memory,
+    trained_tensors,
 )
 from lorta.training.recovery import (
     CheckpointUnusable,
@@ -242,15 +244,19 @@ class _Run:
         params = count_parameters(model, backbone.geometry.architecture)
         self.record = replace(self.record, model=section, params=params)
         describe.require_planned_size(self.adapter, backbone.geometry, params)
+        require_float32(model, self.adapter.name)
         return model.to(_device())
 
     def _train(self, model: Any, context: TrainingContext, diagnostics: DiagnosticRunner) -> None:
         baseline, callbacks = reset_memory(), self.adapter.callbacks()
         factors: Mapping[str, float] = getattr(self.adapter, "rate_factors", {})
         context = replace(context, callbacks=callbacks, checkpoints=self._checkpoints(callbacks), rate_factors=factors)
+        with self.watch.phase("setup"):
+            before = trained_tensors(model)
         with self.watch.phase("train"):
             outcome = self.task.train(model, context)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
+        self.record = describe.with_moved(self.record, before, trained_tensors(model))
         changed = self.adapter.changed_weights(model)
         with self.watch.phase("eval"):
             predictions = self.task.predict(model, context)

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,6 +227,22 @@ def ended(record: RunRecord, data: DataSplits | None, status: Status, failure: F
     """Return the final record of a run that did not go through; `data` are its rows, if it had read them."""
     record = record if data is None else with_rows(record, data)
     return replace(record, status=status, ended_at=now(), failure=failure)
+
+
+def with_moved(record: RunRecord, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> RunRecord:
+    """Return the record with the count of trained tensors, and of those that training really moved.
+
+    Args:
+        record: with its parameters.
+        before: name -> hash of the tensors when training began.
+        after: the same when it had ended.
+    """
+    assert record.params is not None
+    still = [name for name, value in before.items() if after.get(name) == value]
+    params = replace(record.params, tensors=len(before), tensors_moved=len(before) - len(still))
+    why = f"{len(still)} of {len(before)} trained tensors are as they were at the start: {', '.join(still[:3])}"
+    reasons = {"params.tensors_moved": why + (", ..." if len(still) > 3 else "")} if still else {}
+    return replace(record, params=params, reasons={**record.reasons, **reasons})
 
 
 def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:

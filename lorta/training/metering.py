@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import hashlib
 import resource
 import statistics
 import sys
@@ -9,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorta.geometry import Architecture
 from lorta.records.sections import Memory, Parameters, Storage
@@ -76,6 +77,30 @@ def count_parameters(model: "nn.Module", architecture: Architecture) -> Paramete
             kind = "head" if is_head(name, architecture) else "other_trainable" if copied else "adapter"
             counts[kind] += parameter.numel()
     return Parameters(trainable=sum(counts.values()), total=total, **counts)
+
+
+def trained_tensors(model: "nn.Module") -> dict[str, bytes]:
+    """Return name -> SHA-256 of every tensor that is trained, to tell later which of them have moved."""
+    import torch
+
+    digests: dict[str, bytes] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            numbers: Any = weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digests[name] = hashlib.sha256(numbers).digest()
+    return digests
+
+
+def require_float32(model: "nn.Module", adapter_name: str) -> None:
+    """Raise ValueError for tensors that are trained in less than float32, where small steps are rounded off."""
+    trained = {name: weight.dtype for name, weight in model.named_parameters() if weight.requires_grad}
+    rounded = [name for name, dtype in trained.items() if dtype.itemsize < 4]
+    if rounded:
+        raise ValueError(
+            f"adapter={adapter_name} trains {len(rounded)} of its {len(trained)} tensors in {trained[rounded[0]]}, "
+            f"which rounds the steps of an optimizer off ({', '.join(rounded[:3])}): set model.dtype=fp32, or hold "
+            "them in torch.float32 once they are attached."
+        )
 
 
 def measure_memory(baseline_reserved_bytes: int | None) -> Memory:
