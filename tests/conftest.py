@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of two workers on two cores: their threads would wait for each other
 DECIDING = (  # beginnings of variables by which libraries and launchers change what a test sees
     *("WANDB_", "HF_", "HUGGINGFACE_", "ACCELERATE_", "TRANSFORMERS_", "DATASETS_", "PEFT_", "TRL_", "DIFFUSERS_"),
     *("FSDP_", "DEEPSPEED_", "MIXED_PRECISION", "PARALLELISM_CONFIG_", "TRACKIO_", "MLFLOW_", "COMET_", "CLEARML_"),
