@@ -5,18 +5,24 @@ NUMBERS := $(addprefix tests/tuner/,test_export.py test_products.py test_tuner_f
   test_cp_fit.py test_fit.py behaviours) $(addprefix tests/baselines/,test_tensor_family.py test_tensor_identities.py \
   test_soda.py test_surm.py)
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
+DECODER := model=smollm2_135m task=instruct adapter=lora,lorta rank=2,8 trainer.precision=bf16 trainer.max_steps=8 \
+  trainer.per_device_train_batch_size=4 trainer.per_device_eval_batch_size=8 data.max_train_samples=32 \
+  data.max_eval_samples=16 data.max_length=128 task.generations=2 task.max_new_tokens=32
 
-.PHONY: demo unit test numbers peft-tests check docs smoke tables pages lock clean
+.PHONY: demo demo-decoder unit test numbers peft-tests check docs smoke tables pages lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 demo: .venv/installed  ## the embedded sweep: offline, a table at the end
 	$(BIN)/python run.py -m $(SWEEP) runtime.name=demo
+
+demo-decoder: .venv/installed  ## a real decoder, offline: two methods, a table; make demo-decoder DATA=FOLDER reads your own rows
+	$(BIN)/python run.py -m $(DECODER) data.$(if $(DATA),root=$(DATA),source=embedded) runtime.name=demo
 
 unit: .venv/installed  ## the fast tests of tests/unit.txt, in under a minute on two cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile @tests/unit.txt

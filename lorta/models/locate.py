@@ -1,4 +1,4 @@
-"""Finds a model's files: a folder, a package's folder, or a hub repository at a pinned revision. No torch."""
+"""Finds a model: a folder, a package's folder, a GGUF file, or a hub repository at a pinned revision. No torch."""
 
 import hashlib
 import importlib.util
@@ -8,14 +8,12 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from lorta.config.settings import ModelSettings, Quantization
+from lorta.models.gguf import SUFFIX, file_sha256, is_gguf, missing_sentence, plain_folder
 from lorta.weight_files import require_no_pointer, require_shards, require_whole
-
-if TYPE_CHECKING:
-    pass
 
 MEBIBYTE = 2**20
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")  # names in a repository
@@ -34,6 +32,8 @@ class ModelFiles:
     fingerprint: str
     config: dict[str, Any]  # the content of config.json
     quantization: Quantization | None = None  # None: as they are
+    made_from: str | None = None  # the name of the GGUF file whose weights the folder holds
+    license: str | None = None  # as the file states it
 
 
 def find_model(settings: ModelSettings) -> ModelFiles:
@@ -44,9 +44,11 @@ def find_model(settings: ModelSettings) -> ModelFiles:
         )
     if settings.path is None and settings.hub_id is None:
         raise ValueError(f"model={settings.name}: set model.path=FOLDER or model.hub_id=ORGANISATION/NAME")
-    folder = _folder(settings.path) if settings.path else None
-    if folder is not None:
-        return _local_files(folder, settings)
+    place = _place(settings.path) if settings.path else None
+    if place is not None:
+        return _local_files(place, settings) if place.is_dir() else _gguf_files(place, settings)
+    if settings.path is not None and is_gguf(settings.path):  # the hub has other weights
+        raise ValueError(missing_sentence(settings.name, settings.path))
     if settings.hub_id is not None:
         return _hub_files(settings)
     raise ValueError(f"model.path={settings.path}: no such folder or package")
@@ -62,15 +64,30 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
     return most - config.get("pad_token_id", 1) - 1 if numbered_behind_padding else most
 
 
-def _folder(path: str) -> Path | None:
-    """Return the folder that a path or `package:NAME/SUBFOLDER` names, or None when there is none."""
+def _place(path: str) -> Path | None:
+    """Return the folder or GGUF file that a path or `package:NAME/PLACE` names, or None when there is none."""
     if not path.startswith("package:"):
-        return Path(path).expanduser() if Path(path).expanduser().is_dir() else None
-    package, _, subfolder = path.removeprefix("package:").partition("/")
-    package_spec = importlib.util.find_spec(package)
-    roots = list(package_spec.submodule_search_locations or []) if package_spec else []
-    folders = [Path(root) / subfolder for root in roots]
-    return next((folder for folder in folders if folder.is_dir()), None)
+        places = [Path(path).expanduser()]
+    else:
+        package, _, below = path.removeprefix("package:").partition("/")
+        package_spec = importlib.util.find_spec(package)
+        roots = list(package_spec.submodule_search_locations or []) if package_spec else []
+        places = [Path(root) / below for root in roots]
+    return next((place for place in places if place.is_dir() or (place.suffix == SUFFIX and place.is_file())), None)
+
+
+def _gguf_files(file: Path, settings: ModelSettings) -> ModelFiles:
+    require_no_pointer(file)
+    sha256 = file_sha256(file)
+    if settings.revision not in (None, sha256):
+        raise ValueError(
+            f"model={settings.name}: {file} has the SHA-256 {sha256}, and model.revision={settings.revision} is "
+            "another file's: install the version that is pinned, or set model.revision=null"
+        )
+    made = plain_folder(file, settings.name)
+    config = read_config(made.folder / "config.json", settings.name)
+    _require_whole(made.folder, settings.name)
+    return ModelFiles(str(made.folder), None, sha256, config, settings.quantization, file.name, made.license)
 
 
 def _local_files(folder: Path, settings: ModelSettings) -> ModelFiles:
@@ -206,6 +223,6 @@ def require_hub(what: str, remedy: str) -> None:
     if reason:
         raise ValueError(
             f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm (a Python "
-            "package), model=custom model.path=FOLDER, data.root=FOLDER"
+            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm or "
+            "smollm2_135m (Python packages), model=custom model.path=FOLDER, data.root=FOLDER"
         )

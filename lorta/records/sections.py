@@ -91,6 +91,7 @@ class ModelSection:
     weights_sha256: str | None = None
     pad_token: str | None = field(default=None, metadata={"added": True})
     quantization: str | None = field(default=None, metadata={"added": True})  # None: weights as they are
+    license: str | None = field(default=None, metadata={"added": True})  # None: the model's files do not state it
 
 
 @dataclass(frozen=True, kw_only=True)

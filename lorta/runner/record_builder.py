@@ -162,8 +162,10 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         raise ValueError(f"model.quantization={model.quantization or 'null'}, and the loaded model has {held}")
     tokenizer: Any = backbone.tokenizer
     return ModelSection(
-        name=model.name if model.name != "custom" else (model.hub_id or os.path.basename(files.location)),
-        id=model.hub_id or model.name,
+        name=model.name
+        if model.name != "custom"
+        else (model.hub_id or os.path.basename(files.made_from or files.location)),
+        id=model.hub_id or files.made_from or model.name,
         revision=model.revision or files.fingerprint,
         dtype=dtype_of(backbone.model),
         parameters_total=sum(weights_in(weight) for weight in backbone.model.parameters()),
@@ -173,6 +175,7 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         pad_token=tokenizer.pad_token,
         quantization=held,
         weights_sha256=None,
+        license=files.license,
     )
 
 
