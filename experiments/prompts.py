@@ -54,17 +54,19 @@ def encode(template: Template, request: Request, answer: str, answer_end: str, t
     """Return the tokens of prompt and answer.
 
     They are tokenised together, as text, and the answer begins where that departs from the prompt alone. The end is
-    `answer_end`, as text, then the tokenizer's end-of-text token; with a chat template, what the template puts there.
+    `answer_end`, as text, then the tokenizer's end-of-text token, at which generation stops. What a chat template puts
+    behind that token (ChatML: a line break) is left out.
     """
     prompt = prompt_text(template, request, tokenizer)
     if template == "chat":
         asked = _messages(request, f"{request.instruction}\n{request.input}" if request.input else request.instruction)
         whole = _chat(tokenizer, [*asked, {"role": "assistant", "content": answer + answer_end}])
         ids, prompt_ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (whole, prompt))
-    else:
-        texts = (prompt + answer + answer_end, prompt)
-        ids, prompt_ids = (_without_end(tokenizer(text)["input_ids"], tokenizer) for text in texts)
-        ids = [*ids, tokenizer.eos_token_id]
+        shared = common_prefix(ids, prompt_ids)
+        return Encoded(ids[:shared], _to_end(ids[shared:], tokenizer.eos_token_id))
+    texts = (prompt + answer + answer_end, prompt)
+    ids, prompt_ids = (_without_end(tokenizer(text)["input_ids"], tokenizer) for text in texts)
+    ids = [*ids, tokenizer.eos_token_id]
     shared = common_prefix(ids, prompt_ids)
     return Encoded(ids[:shared], ids[shared:])
 
@@ -73,6 +75,11 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many items two sequences share at their beginning."""
     pairs = zip(first, second, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+def _to_end(answer: list[int], end: int) -> list[int]:
+    """Return an answer up to its last end-of-text token, which a template that has none is given."""
+    return answer[: len(answer) - answer[::-1].index(end)] if end in answer else [*answer, end]
 
 
 def _without_end(ids: list[int], tokenizer: Any) -> list[int]:

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.judge.answers import answer_all, answer_settings
+from experiments.judge.answers import answer_all, answer_settings, template_of
 from experiments.judge.prompts import load_questions
 from lorta.config.places import CONF
 from lorta.runner.reload import reload_run
@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("words", nargs="+", metavar="RUN|KEY=VALUE", help="run folders, and where their files are")
     parser.add_argument("--data", type=Path, default=Path("."), help="folder with question.jsonl")
     parser.add_argument("--questions", type=Path, help="a file of questions, instead")
-    parser.add_argument("--template", default="alpaca", help="a name of conf/mt_bench/")
+    parser.add_argument("--template", help="a name of conf/mt_bench/; default: as the run's task asked")
     parser.add_argument("--base-only", action="store_true", help="leave the adapter out")
     return parser.parse_intermixed_args()
 
@@ -39,9 +39,10 @@ def main() -> int:
     suffix = "-base" if arguments.base_only else ""
     try:
         questions = load_questions(arguments.questions or arguments.data / "question.jsonl")
-        settings = answer_settings(arguments.template, CONF / "mt_bench", ours)
         for folder in (Path(word) for word in arguments.words if "=" not in word):
             run = reload_run(folder, CONF, words, arguments.base_only)
+            template = arguments.template or template_of(run.settings.task)
+            settings = answer_settings(template, CONF / "mt_bench", ours)
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"
             count = answer_all(run.model, run.backbone.tokenizer, questions, settings, file, folder.name + suffix)
             print(f"{file}: {count} answers written, {len(questions) - count} were there")

@@ -28,6 +28,11 @@ class AnswerSettings:
     max_length: int  # tokens of a prompt; the beginning of longer ones is cut, but for the begin-of-text token
 
 
+def template_of(task: Mapping[str, Any]) -> str:
+    """Return the template that asks as a run's task did: chat where its prompts were chats, else alpaca."""
+    return "chat" if task.get("template") == "chat" else "alpaca"
+
+
 def answer_settings(name: str, folder: Path, words: Sequence[str] = ()) -> AnswerSettings:
     """Return the settings of a template, changed by words such as `mt_bench.generation.batch_size=16`.
 
