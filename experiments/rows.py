@@ -14,7 +14,8 @@ from experiments.files import half_character, read_lines
 from lorta.api.task import DataPlan, Source
 from lorta.config.settings import DataSettings
 from lorta.embedded.tasks import EMBEDDED_REVISION, EMBEDDED_TASKS, embedded_fingerprint, embedded_rows
-from lorta.models.locate import require_hub
+from lorta.models.hub import download, require_commit, require_file
+from lorta.models.hub_cache import HubFile
 from lorta.records.row_counts import KEEP, RowCount
 
 Row = Mapping[str, Any]
@@ -183,15 +184,12 @@ def identities(rows: Sequence[Row]) -> list[Any]:
 
 def plan_hub(name: str, hub_id: str, revision: str, splits: Mapping[str, str]) -> DataPlan:
     """Return the plan for a hub dataset at a pinned revision. Raises ValueError when it is out of reach."""
-    from huggingface_hub import try_to_load_from_cache
-
-    configuration = name.rpartition("/")[2]
+    what, configuration = f"task={name} ({hub_id})", name.rpartition("/")[2]
+    require_commit(what, "task.revision", hub_id, revision, "dataset")
+    remedy = f"hf download {hub_id} --repo-type dataset --revision {revision} --include '{configuration}/*'"
     for split in splits.values():
-        file = f"{configuration}/{split}-00000-of-00001.parquet"
-        cached = try_to_load_from_cache(hub_id, file, repo_type="dataset", revision=revision)
-        if not isinstance(cached, str):
-            remedy = f"hf download {hub_id} --repo-type dataset --revision {revision} --include '{configuration}/*'"
-            require_hub(f"task={name} ({hub_id})", remedy)
+        file = HubFile(hub_id, f"{configuration}/{split}-00000-of-00001.parquet", revision, "dataset")
+        require_file(what, remedy, file)
     prints = {use: f"{hub_id}@{revision}/{configuration}/{split}" for use, split in splits.items()}
     return DataPlan("hub", revision, prints)
 
@@ -204,13 +202,10 @@ def read_rows(plan: DataPlan, name: str, split: str, data: DataSettings, hub_id:
     if plan.source == "local":
         assert data.root is not None
         return [row for _, row in read_lines(local_file(Path(data.root).expanduser(), name, split))]
-    from huggingface_hub import hf_hub_download
     from pyarrow import parquet
 
-    file = hf_hub_download(
-        hub_id, f"{task}/{split}-00000-of-00001.parquet", repo_type="dataset", revision=plan.revision
-    )
-    return parquet.read_table(file).to_pylist()
+    file = HubFile(hub_id, f"{task}/{split}-00000-of-00001.parquet", plan.revision, "dataset")
+    return parquet.read_table(download(file)).to_pylist()
 
 
 def capped(rows: Sequence[R], count: RowCount, most: int | None, use: str, name: str) -> tuple[list[R], RowCount]:

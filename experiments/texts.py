@@ -17,7 +17,8 @@ from experiments.rows import Row, RowCheck, choose_source, halved_texts, local_f
 from lorta.api.task import DataPlan
 from lorta.config.settings import DataSettings
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
-from lorta.models.locate import require_hub
+from lorta.models.hub import download, require_commit, require_file
+from lorta.models.hub_cache import HubFile
 from lorta.records.row_counts import KEEP, RowCount
 
 SPLITS = {"train": "train", "evaluation": "validation"}
@@ -57,12 +58,14 @@ def plan_texts(name: str, source: TextSource, check: RowCheck, data: DataSetting
 
 
 def _require_file(name: str, source: TextSource) -> None:
-    from huggingface_hub import try_to_load_from_cache
+    what, file = f"task={name} ({source.hub_id})", _hub_file(source)
+    require_commit(what, "task.source.revision", file.hub_id, file.revision, "dataset")
+    require_file(what, f"hf download {file.hub_id} {file.name} --repo-type dataset --revision {file.revision}", file)
 
-    cached = try_to_load_from_cache(source.hub_id, source.hub_file, repo_type="dataset", revision=source.revision)
-    if not isinstance(cached, str):
-        remedy = f"hf download {source.hub_id} {source.hub_file} --repo-type dataset --revision {source.revision}"
-        require_hub(f"task={name} ({source.hub_id})", remedy)
+
+def _hub_file(source: TextSource) -> HubFile:
+    assert source.revision is not None, "a plan has refused it"
+    return HubFile(source.hub_id, source.hub_file, source.revision, "dataset")
 
 
 def read_texts(
@@ -100,13 +103,12 @@ def some_left(columns: dict[str, list[Any]], count: RowCount, max_length: int) -
 
 
 def _hub_rows(source: TextSource) -> list[Row]:
-    from huggingface_hub import hf_hub_download
     from pyarrow import parquet
 
-    file = hf_hub_download(source.hub_id, source.hub_file, repo_type="dataset", revision=source.revision)
+    file = download(_hub_file(source))
     if source.hub_file.endswith(".parquet"):
         return parquet.read_table(file).to_pylist()
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def held_out(rows: Sequence[Row], source: TextSource) -> dict[str, list[Row]]:

@@ -12,7 +12,8 @@ from lorta.api.task import DataPlan, Source
 from lorta.config.instantiate import build
 from lorta.config.settings import DataSettings
 from lorta.embedded.questions import QUESTION_KINDS, QUESTIONS_REVISION, question_fingerprint, question_rows
-from lorta.models.locate import require_hub
+from lorta.models.hub import download, require_commit, require_file
+from lorta.models.hub_cache import HubFile
 from lorta.records.row_counts import RowCount
 
 
@@ -62,12 +63,9 @@ class RowSource:
         if source == "local":
             file = local_file(Path(data.root or "").expanduser(), self.folder, self.split)
             return [row for _, row in read_lines(file)]
-        from huggingface_hub import hf_hub_download
         from pyarrow import parquet
 
-        assert self.hub_id is not None and self.hub_file is not None
-        file = hf_hub_download(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
-        return parquet.read_table(file).to_pylist()
+        return parquet.read_table(download(self._hub_file())).to_pylist()
 
     def questions(
         self, source: Source, data: DataSettings, task: str, use: str
@@ -88,15 +86,18 @@ class RowSource:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
         return collected, count
 
-    def _hub_fingerprint(self, task: str) -> str:
-        from huggingface_hub import try_to_load_from_cache
+    def _hub_file(self) -> HubFile:
+        assert self.hub_id and self.hub_file and self.revision, "a plan has refused it"
+        return HubFile(self.hub_id, self.hub_file, self.revision, "dataset")
 
-        if self.hub_id is None or self.hub_file is None:
+    def _hub_fingerprint(self, task: str) -> str:
+        if self.hub_id is None or self.hub_file is None or self.revision is None:
             raise ValueError(f"task={task}: no hub repository has these rows in this form: set data.root=FOLDER")
-        cached = try_to_load_from_cache(self.hub_id, self.hub_file, repo_type="dataset", revision=self.revision)
-        if not isinstance(cached, str):
-            remedy = f"hf download {self.hub_id} {self.hub_file} --repo-type dataset --revision {self.revision}"
-            require_hub(f"task={task} ({self.hub_id})", remedy)
+        what, file = f"task={task} ({self.hub_id})", self._hub_file()
+        require_commit(what, "revision", file.hub_id, file.revision, "dataset")
+        require_file(
+            what, f"hf download {file.hub_id} {file.name} --repo-type dataset --revision {file.revision}", file
+        )
         return f"{self.hub_id}@{self.revision}/{self.hub_file}"
 
 

@@ -151,7 +151,7 @@ def _length(run: Run) -> tuple[float, int]:
 def _table_key(run: Run) -> tuple[Any, ...]:
     model, task = run.model, run.task
     return (
-        (model.name, model.id, model.revision or "", model.dtype, model.quantization or "", model.weights_sha256 or ""),
+        (model.name, model.id, model.revision or "", model.dtype, model.quantization or ""),
         (task.source, task.protocol, run.protocol.selection),
         (task.max_train_samples or -1, task.max_eval_samples or -1),
         not task.higher_is_better,

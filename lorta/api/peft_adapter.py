@@ -207,7 +207,8 @@ class PeftAdapter:
         """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""
         if self.before_save:
             resolve(self.before_save)(model)
-        model.save_pretrained(str(folder), safe_serialization=True)  # pyright: ignore[reportCallIssue]
+        # "auto", PEFT's default, asks the hub for the base's vocabulary, of its branch main; no task changes it here
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # pyright: ignore
 
     def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
         """Return PeftModel.from_pretrained of the folder; importing the config's class registers external tuners."""

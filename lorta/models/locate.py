@@ -3,16 +3,16 @@
 import hashlib
 import importlib.util
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lorta.config.settings import ModelSettings, Quantization
 from lorta.models.gguf import SUFFIX, file_sha256, is_gguf, missing_sentence, plain_folder
+from lorta.models.hub import ask, fetch, require_commit
+from lorta.models.hub_cache import HubFile, sha256_as_sent
 from lorta.weight_files import require_no_pointer, require_shards, require_whole
 
 MEBIBYTE = 2**20
@@ -169,23 +169,20 @@ def _ends(file: Path) -> Iterator[bytes]:
 
 
 def _hub_files(settings: ModelSettings) -> ModelFiles:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    assert settings.hub_id is not None
-    if settings.revision is None:
+    hub_id, revision, what = settings.hub_id, settings.revision, f"model={settings.name}"
+    assert hub_id is not None
+    if revision is None:
         raise ValueError(
-            f"model={settings.name}: no commit of {settings.hub_id} is pinned: set model.revision=COMMIT, "
-            "or model.path=FOLDER for local files"
+            f"{what}: no commit of {hub_id} is pinned: set model.revision=COMMIT, or model.path=FOLDER for local files"
         )
-    cached = try_to_load_from_cache(settings.hub_id, "config.json", revision=settings.revision)
-    if not isinstance(cached, str):
-        require_hub(f"model={settings.name}", f"hf download {settings.hub_id} --revision {settings.revision}")
-        cached = hf_hub_download(settings.hub_id, "config.json", revision=settings.revision)
-    config = json.loads(Path(cached).read_text())
+    require_commit(what, "model.revision", hub_id, revision)
+    remedy = f"hf download {hub_id} --revision {revision}"
+    file = fetch(what, remedy, HubFile(hub_id, "config.json", revision))
+    sha256_as_sent(file)
+    config = read_config(file, settings.name)
     _require_plain_weights(settings, config)
-    _require_safetensors(settings.hub_id, settings.revision, settings.name)
-    fingerprint = f"{settings.hub_id}@{settings.revision}"
-    return ModelFiles(settings.hub_id, settings.revision, fingerprint, config, settings.quantization)
+    _require_safetensors(hub_id, revision, settings.name)
+    return ModelFiles(hub_id, revision, f"{hub_id}@{revision}", config, settings.quantization)
 
 
 def _require_safetensors(hub_id: str, revision: str, name: str) -> None:
@@ -196,33 +193,13 @@ def _require_safetensors(hub_id: str, revision: str, name: str) -> None:
         return
     try:
         absent = not constants.HF_HUB_OFFLINE and not any(
-            file_exists(hub_id, file, revision=revision) for file in SAFETENSORS
+            ask(partial(file_exists, hub_id, file, revision=revision)) for file in SAFETENSORS
         )
-    except (OSError, ValueError, RuntimeError):  # the hub does not say: loading refuses pickled weights itself
+    except Exception:  # the hub does not say: loading refuses pickled weights itself
         return
     pickled = isinstance(try_to_load_from_cache(hub_id, "pytorch_model.bin", revision=revision), str)
     if absent or (constants.HF_HUB_OFFLINE and pickled):
         raise ValueError(
             f"model={name}: {hub_id} at {revision} has no *.safetensors (pickled weights are never loaded): name a "
             "revision that has, or convert them and set model.path=FOLDER"
-        )
-
-
-def require_hub(what: str, remedy: str) -> None:
-    """Raise ValueError when the model hub is switched off or cannot be reached within a second."""
-    from huggingface_hub import constants
-
-    address = urlsplit(constants.ENDPOINT)
-    offline = constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") == "1"
-    reason = "offline mode is set (HF_HUB_OFFLINE)" if offline else None
-    if reason is None:
-        try:
-            socket.create_connection((address.hostname or "", address.port or 443), timeout=1.0).close()
-        except OSError:
-            reason = f"{address.hostname} cannot be reached"
-    if reason:
-        raise ValueError(
-            f"{what} is not in the local cache and {reason}: run `{remedy}` where there is a network, "
-            "or use what needs none: model=tiny, tiny_llama or tiny_esmfold (embedded), model=minilm or "
-            "smollm2_135m (Python packages), model=custom model.path=FOLDER, data.root=FOLDER"
         )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-from lorta.models.locate import ModelFiles
+from lorta.models.hub import small_files
+from lorta.models.locate import TOKENIZERS, ModelFiles
 
 FEWEST_TOKENS = 10  # of a vocabulary, special ones excluded; ESM-2's, one for each amino acid, has 28
 _kept: dict[tuple[str, str | None], "PreTrainedTokenizerBase"] = {}  # each is handed out once: users change tokenizers
@@ -22,9 +23,8 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
 
     if (files.location, files.revision) in _kept:
         return _kept.pop((files.location, files.revision))
-    tokenizer = AutoTokenizer.from_pretrained(
-        files.location, revision=files.revision or "main", trust_remote_code=False
-    )
+    folder = small_files(files.location, files.revision, TOKENIZERS) if files.revision else files.location
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     own = len(tokenizer) - len(tokenizer.all_special_tokens)
     if own < FEWEST_TOKENS:
         raise ValueError(

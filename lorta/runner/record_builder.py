@@ -15,6 +15,7 @@ from lorta.config import identity
 from lorta.config.settings import DataSettings
 from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone
+from lorta.models.hub_cache import weights_sha256
 from lorta.models.locate import ModelFiles
 from lorta.models.quantization import dtype_of, quantization_of
 from lorta.models.tokenizer import tokenizer_sha256
@@ -174,7 +175,7 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         pad_token_id=tokenizer.pad_token_id,
         pad_token=tokenizer.pad_token,
         quantization=held,
-        weights_sha256=None,
+        weights_sha256=weights_sha256(files.location, files.revision) if files.revision else None,
         license=files.license,
     )
 
@@ -222,7 +223,7 @@ def finished(record: RunRecord, data: DataSplits, watch: Stopwatch, results: Res
         nan_steps=0,
         hardware=provenance.hardware(),
         env_fingerprint=provenance.env_fingerprint(),
-        reasons={**record.reasons, **reasons(results.memory, outcome.best_epoch)},
+        reasons={**record.reasons, **reasons(record, results.memory, outcome.best_epoch)},
     )
 
 
@@ -270,9 +271,11 @@ def throughput_section(watch: Stopwatch, outcome: "TrainingOutcome", rows_scored
     )
 
 
-def reasons(memory: Memory, best_epoch: float | None) -> dict[str, str]:
+def reasons(record: RunRecord, memory: Memory, best_epoch: float | None) -> dict[str, str]:
     """Return why fields are null, and which epoch was chosen where one was."""
-    why = {"model.weights_sha256": "model.revision fixes the weights: a commit, or a hash of the model's files"}
+    why: dict[str, str] = {}
+    if record.model is None or record.model.weights_sha256 is None:
+        why["model.weights_sha256"] = "model.revision fixes the weights: it is a hash of the model's files"
     if memory.train_peak_allocated_bytes is None:
         why["memory.train_peak_allocated_bytes"] = "no GPU"
     return why | ({"protocol.selection": f"epoch {best_epoch} was the best"} if best_epoch is not None else {})
