@@ -10,6 +10,7 @@ from lorta.analysis.published import load
 from lorta.analysis.verdicts import Evidence
 from lorta.cli.main import main
 from lorta.records.store import read_export
+from lorta.records.suites import require_unchanged
 from lorta.reporting.paper_tables import judge_table, write_paper
 from lorta.reporting.report import write_report
 from scripts.make_readme import HEADLINE, headline
@@ -46,6 +47,13 @@ def test_the_papers_tables_regenerated_from_the_committed_records_are_the_commit
     for ending in ("md", "csv", "tex", "html"):
         name = f"reports/paper_lorta.{ending}"
         assert (tmp_path / name).read_bytes() == (ROOT / "results" / name).read_bytes()
+
+
+@pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
+def test_a_committed_suite_is_as_it_was_collected(file):
+    require_unchanged(file)  # of a suite that was merged by hand: lorta.records.suites.seal
+    if items_of(file).is_file():
+        require_unchanged(items_of(file))
 
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)

@@ -18,6 +18,7 @@ from typing import Any
 from lorta.config.instantiate import build
 from lorta.records.record import RunRecord, Score
 from lorta.records.store import Store, write_atomically
+from lorta.records.suites import seal
 
 ASIDE = ("idx", "logits")  # of a row of predictions: left out when rows are compared, if the score does not need them
 MOST_DISTINCT = 5_000  # each kind of row costs one score of all others
@@ -105,11 +106,16 @@ def stored_items(records: Iterable[RunRecord], store: Store) -> ItemScores:
     """
     kept: dict[str, tuple[float, ...]] = {}
     for record in records:
-        line = _kept_line(record, store) or next(iter(from_store([record], store)), None)
+        line = _line_of(record, store)
         if line is not None:
             keep_line(line, store)
             kept[line.run_id] = line.items
     return kept
+
+
+def _line_of(record: RunRecord, store: Store) -> Line | None:
+    """Return the scores of a run's rows as they are kept, else from its predictions, None without either."""
+    return _kept_line(record, store) or next(iter(from_store([record], store)), None)
 
 
 def keep_line(line: Line, store: Store) -> None:
@@ -154,10 +160,12 @@ def collect_items(records: Sequence[RunRecord], store: Store, results: Path, sui
     """
     path = items_file(results, suite)
     lines = {line.run_id: line for line in read_lines(path, records)}
-    new = from_store([record for record in records if record.run_id not in lines], store)
-    lines |= {line.run_id: line for line in new}
+    for record in records:
+        if record.run_id not in lines and (line := _line_of(record, store)) is not None:
+            lines[record.run_id] = line
     if lines:
         write_items(lines.values(), path)
+        seal(path)
     return len(lines)
 
 

@@ -52,6 +52,7 @@ COMMANDS = {
     "status": Command("Show how far a sweep, or a whole store, is.", "sweep", "status", "declare_store"),
     "retry": Command("Run again what failed in a sweep.", "sweep", "retry", "declare_retry"),
     "collect": Command("Export a sweep's records.", "sweep", "collect", "declare_collect"),
+    "restore": Command("Take committed records into a store, so that they count as done.", "restore"),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", "table"),
     "report": Command("Make one HTML page of tables, plots and records.", "report"),
     "recipes": Command("List the tables of the paper with their recipes.", "recipes"),

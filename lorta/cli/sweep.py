@@ -150,7 +150,7 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
     from lorta.analysis.validation import distrust
-    from lorta.records.store import export_suite
+    from lorta.records.suites import export_suite
 
     suite = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
     if suite is None:

@@ -25,7 +25,6 @@ from lorta.records.record import RunRecord, SideFile
 
 RUN_ID = re.compile("[0-9a-f]{12}")
 RECORD_NAME = "record.json"
-MOST_PLAIN_RECORDS = 100  # a larger suite is exported compressed
 ADAPTER, CHECKPOINT = "adapter", "checkpoint"  # folders in a run's: what it saved, and what it goes on from
 PROGRESS_NAME = "progress.json"  # of a run at work; gone when it has ended
 
@@ -207,18 +206,6 @@ def export(records: Iterable[RunRecord], path: Path) -> None:
     lines = [record.to_json() for record in sorted(records, key=lambda record: record.run_id)]
     content = "".join(f"{line}\n" for line in lines).encode()
     write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-
-
-def export_suite(records: Sequence[RunRecord], results: Path, name: str) -> Path:
-    """Write records to RESULTS/records/NAME.jsonl, compressed when there are many, and return the path.
-
-    Raises ValueError for a name that is no file name.
-    """
-    if Path(name).name != name:
-        raise ValueError(f"a suite's name must be a file name without folders, got {name!r}")
-    ending = ".jsonl" if len(records) <= MOST_PLAIN_RECORDS else ".jsonl.gz"
-    export(records, path := results / "records" / f"{name}{ending}")
-    return path
 
 
 def read_export(path: Path) -> list[RunRecord]:

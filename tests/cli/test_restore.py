@@ -1,0 +1,131 @@
+"""`lorta restore`: committed records count as done in a clone, and changed ones are refused with nothing written."""
+
+import gzip
+from dataclasses import replace
+
+import pytest
+
+from lorta.analysis.item_scores import Line, items_file, stored_items, write_items
+from lorta.cli.main import main
+from lorta.config.identity import VERSION
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.records.locks import take
+from lorta.records.record import SideFile
+from lorta.records.store import Store, read_export
+from lorta.records.suites import SUMS_NAME, export_suite, seal
+from lorta.runner.record_builder import first_record
+from tests.example_records import finished, unfinished
+
+WORDS = ["adapter=lora,lorta", "rank=2", "task=glue/rte", "trainer=smoke", "seed=0,1"]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Return the overrides of a sweep, its committed records and their file: three results and a failure."""
+    words = [*WORDS, f"runtime.runs={tmp_path}/runs", f"runtime.results={tmp_path}/mine"]
+    records = []
+    for number, spec in enumerate(make_plan(words, True, CONF).specs):
+        first = first_record(spec)
+        own = {name: getattr(first, name) for name in ("run_id", "cell_id", "config_hash", "config", "adapter", "seed")}
+        result = finished() if number < 3 else unfinished("failed")
+        predictions = SideFile(path="predictions.jsonl", sha256="f" * 64, n=277)
+        records.append(replace(result, **own, identity_version=VERSION, predictions_file=predictions))
+    items = items_file(tmp_path / "results", "study")
+    ones = round(277 * 0.8)
+    scored = with_score(records[0], ones / 277)
+    file = export_suite([scored, *records[1:]], tmp_path / "results", "study")
+    write_items([Line(scored.run_id, "f" * 64, "accuracy", (1.0,) * ones + (0.0,) * (277 - ones))], items)
+    seal(items)
+    return words, read_export(file), file
+
+
+def with_score(record, value):
+    score = replace(record.primary_score, value=value)
+    return replace(record, metrics={record.task.split_primary: {record.task.metric_primary: score}})
+
+
+def restore(file, tmp_path) -> int:
+    return main(["restore", str(file), "--runs", f"{tmp_path}/runs"])
+
+
+def test_restored_runs_are_done_with_the_scores_of_their_rows(suite, tmp_path, capsys):
+    words, records, file = suite
+    assert restore(file, tmp_path) == 0
+    assert "3 restored, 1 without a result, not restored" in capsys.readouterr().out
+    assert main(["status", "-m", *words]) == 0
+    assert "4 runs: 3 done, 1 missing" in capsys.readouterr().out
+    store = Store(tmp_path / "runs")
+    done = [record for record in records if record.status == "success"]
+    assert store.records() == sorted(done, key=lambda record: record.run_id)
+    assert [len(items) for items in stored_items(done, store).values()] == [277]
+
+
+def test_what_the_store_has_stays_and_what_is_at_work_is_left(suite, tmp_path, capsys):
+    _, records, file = suite
+    done = [record for record in records if record.status == "success"]
+    store, other = Store(tmp_path / "runs"), with_score(done[0], 0.5)
+    store.write(other)
+    with take(store.folder(done[1].run_id)):
+        assert restore(file, tmp_path) == 0
+    assert "1 restored, 1 already in the store, left as they are, 1 at work" in capsys.readouterr().out
+    assert store.read(other.run_id) == other
+    assert store.read(done[1].run_id) is None
+
+
+def change(file, old: str, new: str) -> None:
+    text = gzip.decompress(file.read_bytes()).decode() if file.suffix == ".gz" else file.read_text()
+    assert old in text
+    text = text.replace(old, new, 1)
+    file.write_bytes(gzip.compress(text.encode(), mtime=0) if file.suffix == ".gz" else text.encode())
+
+
+@pytest.mark.parametrize(
+    "what", ["a score", "a setting", "the scores of rows", "no checksum", "torn checksums", "gone"]
+)
+def test_changed_records_are_refused_with_a_sentence_and_nothing_written(suite, tmp_path, capsys, what):
+    _, _, file = suite
+    sums, items = file.parent / SUMS_NAME, items_file(tmp_path / "results", "study")
+    said = {
+        "a score": "was changed after it was collected",
+        "a setting": "its config hashes to",
+        "the scores of rows": f"{items} was changed",
+        "no checksum": "does not name it",
+        "torn checksums": "line 1: a SHA-256",
+        "gone": "there is no",
+    }
+    if what == "a score":
+        change(file, '"value": 0.8', '"value": 0.9')
+    elif what == "a setting":  # and the checksum with it
+        change(file, '"learning_rate": 0.01', '"learning_rate": 0.02')
+        seal(file)
+    elif what == "the scores of rows":
+        change(items, "1110", "1101")
+    elif what == "no checksum":
+        sums.unlink()
+    elif what == "torn checksums":
+        sums.write_text("abc")
+    else:
+        file.unlink()
+    assert restore(file, tmp_path) == 2
+    assert said[what] in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_suite_has_one_file_whose_checksum_sha256sum_would_accept(tmp_path):
+    records = [finished(seed=seed) for seed in range(101)]
+    plain = export_suite(records[:3], tmp_path, "a")
+    export_suite(records[:2], tmp_path, "b")
+    compressed = export_suite(records, tmp_path, "a")
+    assert (plain.exists(), compressed.suffix) == (False, ".gz")
+    lines = (tmp_path / "records" / SUMS_NAME).read_text().splitlines()
+    assert [line[64:] for line in lines] == ["  a.jsonl.gz", "  b.jsonl"]
+
+
+def test_a_collected_suite_can_be_restored_elsewhere(suite, tmp_path, capsys):
+    words, _, file = suite
+    assert restore(file, tmp_path) == 0
+    assert main(["collect", "-m", *words, "--name", "again", "--results", f"{tmp_path}/theirs"]) == 0
+    assert "3 records (3 success), 1 with the scores of their rows" in capsys.readouterr().out
+    assert main(["restore", f"{tmp_path}/theirs/records/again.jsonl", "--runs", f"{tmp_path}/clone"]) == 0
+    assert Store(tmp_path / "clone").records() == Store(tmp_path / "runs").records()
