@@ -13,6 +13,7 @@ from lorta.config.places import CONF, own_folders
 from lorta.planning.lr_search import settled
 from lorta.planning.planner import Plan, make_plan
 from lorta.planning.requests import as_asked, budget_sentences, waiting_sentences
+from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
 from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
@@ -39,7 +40,7 @@ HELP = """usage: {command} [-m] [GROUP=CHOICE ...] [KEY=VALUE ...]
   {command} -m adapter=lora,vera,lorta budget=10k tune=lr  equal sizes and equal learning-rate searches
   {command} -m adapter=lora,lorta model=minilm task=glue/rte data.root=FOLDER seed=0,1,2
 
-groups  adapter, model, task, trainer, tune, tracking, experiment: the files of conf/; glob(*) is all of them
+groups  adapter, model, task, trainer, tune, seeds, tracking, experiment: the files of conf/; glob(*) is all of them
         hydra/launcher=slurm submits a sweep as one job array, hydra.launcher.KEY=VALUE says how
         --conf FOLDER searches FOLDER/adapter/NAME.yaml, FOLDER/task/NAME.yaml ... as well
 keys    conf/config.yaml and the group files; --cfg job prints the composed configuration
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str] | None = None, command: str = "python run.py")
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     plan = plan_or_explain(overrides, multirun)
     console = Console(soft_wrap=True)
-    if plan is not None and plan.trials:
-        return run_searches(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
+    if plan is not None and (plan.trials or adds_to(plan.specs)):
+        return run_rounds(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
     return 2 if plan is None else run_plan(plan, console, parallel=multirun)
 
 
@@ -81,7 +82,15 @@ def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
         return None
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
-    return plan
+    if not adds_to(plan.specs):
+        return plan
+    from lorta.status.seeds import with_seeds_needed
+
+    try:
+        return with_seeds_needed(plan)
+    except ValueError as error:
+        print(f"seeds=auto: {error}", file=sys.stderr)
+        return None
 
 
 def _hydra(words: list[str]) -> int:
@@ -94,30 +103,52 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
-def run_searches(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
-    """Run the trials that have no result, plan again with the rates they chose, and run that."""
-    runtime = plan.trials[0].settings.runtime
-    store, count = Store(runtime.runs), len(plan.trials)
-    todo = [spec for spec in plan.trials if runtime.force or not settled(store.last(spec.run_id))]
-    console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
-    if todo and plan.launcher is not None:
-        console.print("the same command submits the runs themselves when all trials have ended")
-        return run_plan(replace(plan, specs=tuple(todo), trials=(), waiting=()), console, parallel)
-    if todo and (status := _explained(lambda: _run(todo, parallel, console), console)):
-        return status
-    planned = again()
-    if planned is None:
-        return 2
-    status = run_plan(planned, console, parallel) if planned.specs else 1
-    for sentence in waiting_sentences(planned):
+def run_rounds(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
+    """Run trials of rates, and seeds of open questions, round by round until no plan has another; then report.
+
+    What failed is not tried twice.
+    """
+    tried: set[str] = set()
+    while batch := _round(plan, tried, console):
+        if plan.launcher is not None:
+            console.print("the same command goes on with what these runs decide when all of them have ended")
+            return run_plan(replace(plan, specs=tuple(batch), trials=(), waiting=()), console, parallel)
+        if status := _explained(partial(_run, batch, parallel, console), console):
+            return status
+        tried |= {spec.run_id for spec in batch}
+        planned = again()
+        if planned is None:
+            return 2
+        plan = planned
+    status = run_plan(plan, console, parallel, tried) if plan.specs else 1
+    for sentence in waiting_sentences(plan):
         console.print(sentence, markup=False)
-    return status or int(bool(planned.waiting))
+    return status or int(bool(plan.waiting))
 
 
-def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
+def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec]:
+    """Return what a plan has to run before it can be planned again, empty where that is nothing."""
+    runtime = plan.runs[0].settings.runtime
+    store = Store(runtime.runs)
+    trials = [spec for spec in plan.trials if spec.run_id not in tried]
+    if todo := [spec for spec in trials if runtime.force or not settled(store.last(spec.run_id))]:
+        count = len(plan.trials)
+        console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
+        return todo
+    if not adds_to(plan.specs):
+        return []
+    left = [spec for spec in plan.specs if spec.run_id not in tried and spec.run_id not in plan.unsupported]
+    todo = [spec for spec in left if runtime.force or not store.finished(spec.run_id)]
+    if todo:
+        console.print(f"seeds until decided: {len(plan.specs)} runs so far, {len(todo)} to do")
+    return todo
+
+
+def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str] = ()) -> int:
     """Run what is not done yet, print table or result, and return the exit status; or submit it, if so chosen.
 
-    Runs of a command line without -m (a suite such as task=glue) are done one after another.
+    Runs of a command line without -m (a suite such as task=glue) are done one after another. `tried` are runs that are
+    not started (again).
     """
     if plan.launcher is not None:
         from lorta.launch.slurm import submit_plan
@@ -127,8 +158,10 @@ def run_plan(plan: Plan, console: Console, parallel: bool) -> int:
             return status
     runtime = plan.specs[0].settings.runtime
     store = Store(runtime.runs)
-    done = {spec.run_id for spec in plan.specs if not runtime.force and store.finished(spec.run_id)}
-    todo = [spec for spec in plan.specs if spec.run_id not in done and spec.run_id not in plan.unsupported]
+    kept = [spec for spec in plan.specs if not runtime.force or spec.run_id in tried]
+    done = {spec.run_id for spec in kept if store.finished(spec.run_id)}
+    ended = {*done, *tried, *plan.unsupported}
+    todo = [spec for spec in plan.specs if spec.run_id not in ended]
     skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported]
     console.print(
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"

@@ -76,6 +76,8 @@ def plan(parsed: argparse.Namespace) -> int:
         print(f"budget: {sentence}")
     for sentence in waiting_sentences(planned):
         print(sentence)
+    for sentence in _open_questions(planned):
+        print(sentence)
     for sentence in dict.fromkeys(planned.unsupported.values()):
         print(f"not supported: {sentence}")
     if sentence := uncommitted_sentence():
@@ -254,6 +256,21 @@ def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "
             + (f"{cost.seconds:6.1f}" if cost else "     ?")
         )
+
+
+def _open_questions(planned: "Plan") -> list[str]:
+    """Return how far the questions of a sweep are that adds seeds."""
+    asked = planned.specs[0].questions if planned.specs else ()
+    if not asked:
+        return []
+    if asked[0].seeds is None:
+        return []
+    from lorta.reporting.verdicts import verdict_sentences
+    from lorta.status.seeds import state
+
+    least, most = asked[0].seeds
+    head = f"seeds: {least} to {most}, more for the questions that are open"
+    return [head, *verdict_sentences(*state(planned))]
 
 
 def _number(count: int | None) -> str:

@@ -41,7 +41,8 @@ def _sweep_tables(folder: Path, experiment: Any) -> list[Mapping[str, Any]]:
 
 def _grid(table: Mapping[str, Any], typed: Values, several: bool, folder: Path, problems: Problems) -> Values | None:
     """Return a recipe's grid under what was typed; None where its methods are not among those typed."""
-    given = {*typed, *(["rank"] if "budget" in typed else [])}  # a budget replaces the ranks of a recipe
+    replaced = {"budget": "rank", "seeds": "seed"}  # what is typed -> what it chooses instead of a recipe
+    given = {*typed, *(chosen for key, chosen in replaced.items() if key in typed)}
     chosen: Values = {}
     if several and "adapter" in table and "adapter" in typed:
         own = parse_overrides([f"adapter={table['adapter']}"], True, folder, problems)["adapter"]

@@ -138,6 +138,14 @@ class TuneSettings(Settings):
         return self
 
 
+class SeedSettings(Settings):
+    """`conf/seeds`: whether seeds are listed by `seed`, or added until the study's questions are decided."""
+
+    until: Literal["decided"] | None
+    least: int | None
+    most: int | None
+
+
 class RunSettings(Settings):
     """One resolved configuration. `adapter` and `task` are checked by the classes they name."""
 
@@ -151,6 +159,7 @@ class RunSettings(Settings):
     rank: Positive
     budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seeds: SeedSettings | None = None  # how many; no part of an identity
     compare: Any = None  # what the study asks (lorta.planning.questions); no part of an identity
     tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`

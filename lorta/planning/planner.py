@@ -20,6 +20,7 @@ from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
 from lorta.planning.lr_search import check_rate, search, searching, tuned
 from lorta.planning.questions import stated
+from lorta.planning.seeds import bounds, up_to
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget, Question
@@ -66,7 +67,9 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         )
     if problems:
         return Plan(problems=tuple(problems))
-    unique = named_as_before(_unique(specs))
+    unique = named_as_before(_with_least_seeds(planned := _unique(specs), problems))
+    if problems:
+        return Plan(problems=tuple(problems))
     sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
     unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
     questions = _stated(unique, problems)
@@ -76,16 +79,27 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     plan = Plan(
         unique,
         unsupported=unsupported,
-        duplicates=len(specs) - len(unique),
+        duplicates=len(specs) - len(planned),
         launcher=launcher,
         notes=(*problems.notes, *_several_data_sets(unique), *_slow_precision(unique, launcher)),
     )
     return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
 
 
+def _with_least_seeds(specs: Sequence[RunSpec], problems: Problems) -> Sequence[RunSpec]:
+    """Return the runs, of a sweep that adds seeds with the least number of them."""
+    try:
+        least_and_most = bounds(specs)
+    except ValueError as error:
+        for sentence in str(error).splitlines():
+            problems.add(sentence)
+        return specs
+    return specs if least_and_most is None else up_to(specs, {spec.cell_id: least_and_most[0] for spec in specs})
+
+
 def _stated(specs: Sequence[RunSpec], problems: Problems) -> tuple[Question, ...]:
     try:
-        return stated(specs)
+        return stated(specs, bounds(specs[:1]))
     except ValueError as error:
         for sentence in str(error).splitlines():
             problems.add(sentence)

@@ -7,6 +7,7 @@ every other method of the sweep, and `compare: best` every pair of them. Part of
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -23,6 +24,11 @@ BEST, ALL = "best", "all"
 EXAMPLE = "{method: lorta, with: lora r=8, margin: 1.0}"
 
 
+def label(spec: RunSpec) -> str:
+    """Return the name of the row that a run belongs to, without settings that tell variants apart."""
+    return Method(str(spec.settings.adapter["name"]), spec.adapter.rank, frozenset()).label
+
+
 class Method(NamedTuple):
     """A method of the sweep at one size, and the budgets that led to it."""
 
@@ -36,8 +42,11 @@ class Method(NamedTuple):
         return self.adapter if self.rank is None else f"{self.adapter} r={self.rank}"
 
 
-def stated(specs: Sequence[RunSpec]) -> tuple[Question, ...]:
-    """Return the questions of a sweep, in their order. Raises ValueError, a line for each that cannot be asked."""
+def stated(specs: Sequence[RunSpec], seeds: tuple[int, int] | None = None) -> tuple[Question, ...]:
+    """Return the questions of a sweep, in their order, with its least and most number of seeds if it adds them.
+
+    Raises ValueError, a line for each that cannot be asked.
+    """
     asked: list[Any] = []
     for spec in specs:
         asked += [spec.settings.compare] if spec.settings.compare not in asked else []
@@ -47,7 +56,7 @@ def stated(specs: Sequence[RunSpec]) -> tuple[Question, ...]:
         return ()
     methods, tasks = _methods(specs), sorted({str(spec.settings.task["name"]) for spec in specs})
     if asked[0] == BEST:
-        return _best(methods)
+        return tuple(replace(question, seeds=seeds) for question in _best(methods))
     questions: list[Question] = []
     problems: list[str] = []
     for one in asked[0] if isinstance(asked[0], list) else [asked[0]]:
@@ -57,7 +66,7 @@ def stated(specs: Sequence[RunSpec]) -> tuple[Question, ...]:
             problems.append(f"compare: {error}")
     if problems:
         raise ValueError("\n".join(problems))
-    return tuple(dict.fromkeys(questions))
+    return tuple(replace(question, seeds=seeds) for question in dict.fromkeys(questions))
 
 
 def _methods(specs: Iterable[RunSpec]) -> list[Method]:

@@ -94,6 +94,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("-m adapter=lora,lorta compare={{method:lorta,with:vera}}", ("vera: the sweep has no such method", "lora r=8")),
     ("-m adapter=lora,lorta compare={{method:lorta,with:lora,task:glue/rte}}", ("task=glue/rte", "glue/sst2")),
     ("-m adapter=lora,lorta compare={{method:lorta}}", ("needs method and with",)),
+    ("-m adapter=lora,lorta seeds=auto", ("seeds=auto", "state one")),
+    ("-m adapter=lora,lorta seeds=auto seeds.least=1 compare=best", ("seeds.least=1", "2 <= least")),
     ("compare=best", ("compare", "two methods or more")),
     ("runtime.workers=-1", ("runtime.workers",)),
     ("runtime.name=../x", ("runtime.name",)),
