@@ -17,7 +17,7 @@ from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
-from lorta.records.row_counts import RowCount
+from lorta.records.row_counts import ANSWER_CUT, RowCount
 from lorta.records.sections import Score
 from lorta.training.context import DataSplits, TrainingContext
 
@@ -98,9 +98,10 @@ class DpoTask(Task):
                 pairs = [self._pair(row, tokenizer) for row in rows]
                 prompts = {"prompt_ids": [pair[0].prompt for pair in pairs]}
                 refuse_unknown(f"task={self.name}, {use} rows", prompts, tokenizer)  # before they are called equal
-                columns, dropped = _cut(pairs, identities(rows), data.max_length)
+                columns, dropped, cut = _cut(pairs, identities(rows), data.max_length)
                 for reason, number in dropped.items():
                     count = count.without(reason, number)
+                count = count.noting(ANSWER_CUT, cut)
                 return some_left(columns, count, data.max_length), count
 
             return cached(self, plan, data, use, tokenizer, make, cache)
@@ -173,16 +174,18 @@ class DpoTask(Task):
 
 def _cut(
     pairs: Sequence[Sequence[Encoded]], names: Sequence[Any], max_length: int
-) -> tuple[dict[str, list[Any]], Counter[str]]:
-    """Return the columns of the pairs that can be used, cut, and how many cannot for which reason."""
+) -> tuple[dict[str, list[Any]], Counter[str], int]:
+    """Return the columns of the pairs that can be used, how many cannot for which reason, and how many are cut."""
     columns: dict[str, list[Any]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "idx": []}
     dropped: Counter[str] = Counter()
+    cut = 0
     for idx, pair in zip(names, pairs, strict=True):
         shared = common_prefix(*(item.prompt for item in pair))
         chosen, rejected = ([*item.prompt, *item.answer][shared:max_length] for item in pair)
         if shared >= max_length or chosen == rejected:
             dropped[PROMPT_TOO_LONG if shared >= max_length else EQUAL_ANSWERS] += 1
             continue
+        cut += any(len(item.prompt) + len(item.answer) > max_length for item in pair)
         values_of = {
             "prompt_ids": pair[0].prompt[:shared],
             "chosen_ids": chosen,
@@ -191,7 +194,7 @@ def _cut(
         }
         for name, values in columns.items():
             values.append(values_of[name])
-    return columns, dropped
+    return columns, dropped, cut
 
 
 def _reward(row: Mapping[str, Any], answer: str) -> float:

@@ -5,6 +5,7 @@ adapter is attached. The protocol is docs/protocols/instruct.md. Importing this 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
 from lorta.models.locate import ModelFiles
-from lorta.records.row_counts import RowCount
+from lorta.records.row_counts import ANSWER_CUT, ANSWER_EMPTY, RowCount
 from lorta.records.sections import Score
 from lorta.training.context import DataSplits, TrainingContext
 
@@ -92,8 +93,10 @@ class InstructTask(Task):
                 rows, count = capped(
                     *read_texts(plan, TextSource(**self.source), data, name, self), most, use, self.name
                 )
-                columns = self._encoded(rows, tokenizer, data.max_length, on_prompt)
+                columns, notes = self._encoded(rows, tokenizer, data.max_length, on_prompt)
                 count = count.without(PROMPT_TOO_LONG, len(rows) - len(columns["idx"]))
+                for reason, number in notes.items():
+                    count = count.noting(reason, number)
                 return some_left(columns, count, data.max_length), count
 
             return cached(self, plan, data, use, tokenizer, make, cache)
@@ -103,18 +106,24 @@ class InstructTask(Task):
         counts = {"train": train.count, "evaluation": evaluation.count}
         return DataSplits(train.rows, evaluation.rows, counts)
 
-    def _encoded(self, rows: Sequence[Row], tokenizer: Any, max_length: int, on_prompt: bool) -> dict[str, list[Any]]:
+    def _encoded(
+        self, rows: Sequence[Row], tokenizer: Any, max_length: int, on_prompt: bool
+    ) -> tuple[dict[str, list[Any]], Counter[str]]:
+        """Return the columns of the rows with room for an answer, and what is to be said of how many of them."""
         from experiments.supervised import labelled
 
         columns: dict[str, list[Any]] = {"input_ids": [], "labels": [], "idx": []}
+        notes: Counter[str] = Counter()
         for idx, row in zip(identities(rows), rows, strict=True):
             request = Request(row["instruction"], row.get("input") or "")
             encoded = encode(self.template, request, row["output"], "", tokenizer)
             if len(encoded.prompt) < max_length:
+                notes[ANSWER_CUT] += len(encoded.prompt) + len(encoded.answer) > max_length
+                notes[ANSWER_EMPTY] += not row["output"].strip()
                 encoded_row = labelled(encoded, max_length, on_prompt) | {"idx": idx}
                 for name, values in columns.items():
                     values.append(encoded_row[name])
-        return columns
+        return columns, notes
 
     def predict_base(self, context: TrainingContext) -> "list[AnswerScore]":
         """Return how the backbone takes the held-out answers."""

@@ -138,7 +138,7 @@ def _save(rows: "Dataset", count: RowCount, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     rows.save_to_disk(str(temporary))
-    (temporary / COUNT).write_text(json.dumps({"read": count.read, "dropped": dict(count.dropped)}))
+    (temporary / COUNT).write_text(json.dumps(asdict(count)))
     try:
         temporary.rename(folder)
     except OSError:  # another run was first

@@ -57,6 +57,12 @@ def answer_settings(name: str, folder: Path, words: Sequence[str] = ()) -> Answe
 
 def dialogue(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]) -> list[int]:
     """Return the tokens that ask the turn after `replies`. Raises ValueError where a chat template is missing."""
+    return _cut(_whole_dialogue(settings, tokenizer, turns, replies), settings, tokenizer)
+
+
+def _whole_dialogue(
+    settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], replies: Sequence[str]
+) -> list[int]:
     asked = turns[: len(replies) + 1]
     if settings.first is None or settings.later is None:
         if not tokenizer.chat_template:
@@ -72,6 +78,11 @@ def dialogue(settings: AnswerSettings, tokenizer: Any, turns: Sequence[str], rep
             text += answer + settings.later.format(question=question)
         ids = list(tokenizer(text)["input_ids"])
         ids = ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
+    return ids
+
+
+def _cut(ids: list[int], settings: AnswerSettings, tokenizer: Any) -> list[int]:
+    """Return the last tokens of a prompt that is too long, and its begin-of-text token."""
     begin = int(ids[0] == tokenizer.bos_token_id)
     return ids if len(ids) <= settings.max_length else ids[:begin] + ids[begin - settings.max_length :]
 
@@ -104,8 +115,9 @@ def answer_all(
         for start in range(0, len(waiting), size):
             chosen = waiting[start : start + size]
             turns = _batch(model, tokenizer, [keys[key] for key in chosen], settings, seed)
-            for key, answers in zip(chosen, turns, strict=True):
-                journal.append(_row(key, keys[key], answers, settings, model_id))
+            for key, (answers, cut) in zip(chosen, turns, strict=True):
+                row = _row(key, keys[key], answers, settings, model_id)
+                journal.append(row | ({"cut_prompts": cut} if cut else {}))
     return sum(map(len, groups.values()))
 
 
@@ -122,15 +134,24 @@ def _generation(question: Question, settings: AnswerSettings) -> Generation:
 
 def _batch(
     model: "nn.Module", tokenizer: Any, questions: Sequence[Question], settings: AnswerSettings, seed: int
-) -> list[list[str]]:
+) -> list[tuple[list[str], int]]:
+    """Return the answers to each question's turns, and how many of its prompts were cut."""
     answers: list[list[str]] = [[] for _ in questions]
+    cut = [0] * len(questions)
     how = _generation(questions[0], settings)
     for _ in questions[0].turns:
         pairs = zip(questions, answers, strict=True)
-        prompts = [dialogue(settings, tokenizer, question.turns, said) for question, said in pairs]
+        whole = [_whole_dialogue(settings, tokenizer, question.turns, said) for question, said in pairs]
+        cut = [number + (len(ids) > settings.max_length) for number, ids in zip(cut, whole, strict=True)]
+        prompts = [_cut(ids, settings, tokenizer) for ids in whole]
         for said, written in zip(answers, write(model, tokenizer, prompts, how, seed=seed), strict=True):
             said.append(written.text.strip())
-    return answers
+    return list(zip(answers, cut, strict=True))
+
+
+def cut_prompts(file: Path) -> int:
+    """Return how many prompts of a file of answers were longer than `max_length`, and lost their beginning."""
+    return sum(row.get("cut_prompts", 0) for row in Journal(file).rows.values())
 
 
 def _row(key: str, question: Question, answers: list[str], settings: AnswerSettings, model_id: str) -> dict[str, Any]:

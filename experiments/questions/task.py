@@ -17,7 +17,7 @@ from lorta.api.task import DataPlan, Source, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm
 from lorta.models.locate import ModelFiles
-from lorta.records.row_counts import RowCount
+from lorta.records.row_counts import QUESTION_CUT, RowCount
 from lorta.records.sections import Score, Spread
 from lorta.records.spread import spread_of_classes
 from lorta.training.context import DataSplits, TrainingContext
@@ -79,14 +79,17 @@ class QuestionTask(Task):
         """Return training rows as tokens, and evaluation rows with prompt, options and references beside them."""
         from datasets import Dataset
 
-        from experiments.questions.tokens import evaluation_row, training_row
+        from experiments.questions.tokens import evaluation_row, training_rows
         from experiments.tokenised import refuse_unknown
 
         most, counts = data.max_length, dict[str, RowCount]()
         learnt, counts["train"] = self._uses()["train"].questions(plan.source, data, self.name, "train")
         asked, counts["evaluation"] = self._uses()["evaluation"].questions(plan.source, data, self.name, "evaluation")
-        train = Dataset.from_list([training_row(tokenizer, question, most, self.loss_on) for _, question in learnt])
+        rows, cut = training_rows(tokenizer, [question for _, question in learnt], most, self.loss_on)
+        train = Dataset.from_list(rows)
         evaluation = [evaluation_row(tokenizer, idx, question, most) for idx, question in asked]
+        counts["train"] = counts["train"].noting(QUESTION_CUT, cut)
+        counts["evaluation"] = counts["evaluation"].noting(QUESTION_CUT, sum(row.told["cut"] for row in evaluation))
         read = {"train": train["input_ids"], "evaluation": [row.prompt_tokens for row in evaluation]}
         for use, ids in read.items():
             refuse_unknown(f"task={self.name}, {use} rows", {"input_ids": ids}, tokenizer)

@@ -1,5 +1,6 @@
 """Questions as tokens: where the prompt ends and the answer begins, and what is cut when both are too long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,18 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 def training_row(tokenizer: Any, question: Question, max_length: int, loss_on: str) -> dict[str, list[int]]:
     """Return input_ids, attention_mask and labels; -100 marks what the loss leaves out (`loss_on`: answer or all)."""
-    encoded = encode(tokenizer, question.prompt, question.answer, max_length, end=True)
+    return _learnt(encode(tokenizer, question.prompt, question.answer, max_length, end=True), loss_on)
+
+
+def training_rows(
+    tokenizer: Any, questions: Sequence[Question], max_length: int, loss_on: str
+) -> tuple[list[dict[str, list[int]]], int]:
+    """Return a training row for each question, and of how many something is cut."""
+    rows = [encode(tokenizer, question.prompt, question.answer, max_length, end=True) for question in questions]
+    return [_learnt(row, loss_on) for row in rows], sum(row.cut for row in rows)
+
+
+def _learnt(encoded: Encoded, loss_on: str) -> dict[str, list[int]]:
     ids = encoded.prompt + encoded.continuation
     labels = ids if loss_on == "all" else [-100] * len(encoded.prompt) + encoded.continuation
     return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}

@@ -1,20 +1,27 @@
 """How many rows of a split were read, how many are used, and why the rest is not: for plan, record and table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 CAPS = {"train": "data.max_train_samples", "evaluation": "data.max_eval_samples"}
 KEEP, HOLDOUT = "task.source.keep", "data.holdout"
 ASKED_FOR = (*CAPS.values(), KEEP, HOLDOUT)  # reasons that are settings; any other is a loss that nobody asked for
+ANSWER_CUT = "the end of an answer is cut at data.max_length"
+ANSWER_EMPTY = "the answer is empty: only its end is learnt or scored"
+QUESTION_CUT = "the beginning of the prompt or the end of an answer is cut at data.max_length"
 MOST_LOST = 0.05  # of the rows that were read, before a sweep says so on the screen
 
 
 @dataclass(frozen=True)
 class RowCount:
-    """Rows that were read, and how many of them were dropped for which reason."""
+    """Rows that were read, how many of them were dropped for which reason, and what is said of some that are used.
+
+    Two counts are equal where the same number of rows is used for the same reasons, whatever is said of them.
+    """
 
     read: int
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    noted: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)  # of the rows used
 
     @property
     def used(self) -> int:
@@ -31,7 +38,11 @@ class RowCount:
         """Return the count after so many more rows were dropped for a reason."""
         if number == 0:
             return self
-        return RowCount(self.read, {**self.dropped, reason: self.dropped.get(reason, 0) + number})
+        return replace(self, dropped={**self.dropped, reason: self.dropped.get(reason, 0) + number})
+
+    def noting(self, reason: str, number: int) -> "RowCount":
+        """Return the count after something was said of so many of the rows used."""
+        return self if number == 0 else replace(self, noted={**self.noted, reason: number})
 
     def at_most(self, most: int | None, use: str) -> "RowCount":
         """Return the count after the cap of a split, named by its use."""

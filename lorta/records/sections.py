@@ -48,11 +48,12 @@ class Split:
     fingerprint: str  # sha256 of the rows, or of revision and split name where the hub fixes them
     read: int | None = field(default=None, metadata={"added": True})  # None: it was not counted, as in older records
     dropped: dict[str, int] | None = field(default=None, metadata={"added": True})  # reason -> rows read and not used
+    noted: dict[str, int] | None = field(default=None, metadata={"added": True})  # what is said of how many rows used
 
     @property
     def count(self) -> RowCount | None:
         """What became of the rows that were read; None where they were not counted."""
-        return None if self.read is None else RowCount(self.read, self.dropped or {})
+        return None if self.read is None else RowCount(self.read, self.dropped or {}, self.noted or {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ def caption(table: Table) -> list[str]:
         _data,
         _classes,
         _lost_rows,
+        _noted_rows,
         _length,
         _selection,
         _scores,
@@ -144,6 +145,16 @@ def _lost_rows(table: Table) -> str:
             if (count := split.count) is not None and count.lost_share > 0:
                 lost[f"{table.short(run.task.name)}, {use}: {count}"] = None
     return f"Rows that could not be used: {'; '.join(lost)}." if lost else ""
+
+
+def _noted_rows(table: Table) -> str:
+    """Say of which rows something is missing although they are used; empty where of none."""
+    noted: dict[str, None] = {}
+    for run in table.runs:
+        for use, split in run.task.splits.items():
+            for reason, number in (split.noted or {}).items():
+                noted[f"{table.short(run.task.name)}, {use}: {number:,}: {reason}"] = None
+    return f"Of the rows used: {'; '.join(noted)}." if noted else ""
 
 
 def _training(run: Run) -> str:

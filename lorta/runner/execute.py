@@ -1,5 +1,6 @@
 """One run from its spec to its record: seed, load, attach, train, predict, score. Every failure is a record too."""
 
+import math
 import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -214,6 +215,9 @@ class _Run:
         if most is not None and settings.max_length > most:
             settings = settings.model_copy(update={"max_length": most})
             why = f"rows are cut to {most} tokens: the model has positions for no more"
+            self.record = replace(self.record, reasons={**self.record.reasons, "data.max_length": why})
+        elif settings.max_length > (trained := files.config.get("max_position_embeddings") or math.inf):
+            why = f"rows can be longer than the {trained} tokens that the model's positions were trained for"
             self.record = replace(self.record, reasons={**self.record.reasons, "data.max_length": why})
         return load_splits(self.task, plan, settings, backbone.tokenizer, Path(self.settings.runtime.cache))
 

@@ -150,7 +150,9 @@ def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
 
 def _counted(data: DataSplits, use: str) -> dict[str, Any]:
     count = data.counts.get(use)
-    return {} if count is None else {"read": count.read, "dropped": dict(count.dropped)}
+    if count is None:
+        return {}
+    return {"read": count.read, "dropped": dict(count.dropped), "noted": dict(count.noted) or None}
 
 
 def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:

@@ -18,7 +18,7 @@ from lorta.launch.progress import follow
 from lorta.models.locate import find_model
 from lorta.models.tokenizer import load_tokenizer
 from lorta.planning.planner import make_plan
-from lorta.records.row_counts import RowCount
+from lorta.records.row_counts import ANSWER_CUT, ANSWER_EMPTY, QUESTION_CUT, RowCount
 from lorta.records.sections import Split
 from lorta.reporting.captions import caption
 from lorta.runner.execute import execute
@@ -79,6 +79,34 @@ def test_pairs_that_are_equal_as_far_as_they_fit_are_no_pairs(tmp_path):
     assert found["train"] == RowCount(3, {EQUAL: 1, TOO_LONG: 1})
     assert found["evaluation"] == RowCount(2, {EQUAL: 1})
     assert counts(tmp_path, "dpo", "data.max_length=1000")["train"] == RowCount(3)
+
+
+def test_empty_and_cut_answers_are_used_and_counted(tmp_path):
+    rows = [INSTRUCT, INSTRUCT | {"output": " "}, INSTRUCT | {"output": LONG}, INSTRUCT | {"instruction": LONG}]
+    write(tmp_path, "instruct", rows, [INSTRUCT])
+    counted = counts(tmp_path, "instruct", "data.max_length=64")
+    assert counted["train"].noted == {ANSWER_CUT: 1, ANSWER_EMPTY: 1}
+    assert counted["evaluation"].noted == {}
+    assert counts(tmp_path, "instruct", "data.max_length=64")["train"].noted == counted["train"].noted  # from the cache
+
+
+def test_cut_pairs_are_used_and_counted(tmp_path):
+    write(tmp_path, "dpo", [PAIR, PAIR | {"rejected": "never"}, PAIR | {"chosen": "yes"}], [PAIR])
+    assert counts(tmp_path, "dpo", "data.max_length=1000")["train"].noted == {}
+    write(tmp_path, "dpo", [PAIR, PAIR | {"rejected": "never"}, PAIR | {"chosen": "yes"}], [PAIR | {"chosen": "it"}])
+    assert counts(tmp_path, "dpo", "data.max_length=64")["train"].noted == {ANSWER_CUT: 2}
+
+
+def test_cut_questions_are_used_and_counted(tmp_path):
+    row = {"question": "1 and 1?", "answer": "#### 2"}
+    write(
+        tmp_path,
+        "gsm8k",
+        [row, row | {"question": LONG}, row | {"answer": f"{LONG} #### 2"}],
+        [row, row | {"question": LONG}],
+    )
+    counted = counts(tmp_path, "gsm8k", "data.max_length=64")
+    assert (counted["train"].noted, counted["evaluation"].noted) == ({QUESTION_CUT: 2}, {QUESTION_CUT: 1})
 
 
 def test_a_split_of_which_nothing_is_left_says_why(tmp_path):
@@ -145,14 +173,17 @@ def test_the_plan_says_what_is_known_before_a_run(tmp_path, capsys):
 
 
 def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
-    rows = [INSTRUCT, INSTRUCT | {"instruction": LONG}] * 6
+    rows = [INSTRUCT, INSTRUCT | {"instruction": LONG}] * 5 + [
+        INSTRUCT | {"output": ""},
+        INSTRUCT | {"instruction": LONG},
+    ]
     write(tmp_path, "instruct", rows, rows)
     overrides = ("data.max_length=64", "adapter=lora", "trainer.max_steps=1", "runtime.checks=false")
     spec = planned(tmp_path, "instruct", *overrides)
     record = execute(spec)
     assert record.status == "success", record.failure
     split = record.task.splits["train"]
-    assert (split.read, split.rows, split.dropped) == (12, 6, {TOO_LONG: 6})
+    assert (split.read, split.rows, split.dropped, split.noted) == (12, 6, {TOO_LONG: 6}, {ANSWER_EMPTY: 1})
     console = Console(file=io.StringIO(), width=300)
     follow([spec, spec], [record, record], console)
     line = f"instruct, train: 6 of 12 rows used (6: {TOO_LONG})"
@@ -175,6 +206,7 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
     said = " ".join(caption(table))
     assert "6 of 12 / 6 of 12" in said
     assert line in said
+    assert f"Of the rows used: instruct, train: 1: {ANSWER_EMPTY}; instruct, evaluation: 1: {ANSWER_EMPTY}." in said
 
 
 def test_a_task_that_counts_nothing_leaves_the_count_open():

@@ -131,6 +131,17 @@ def test_learned_positions_say_how_long_a_row_can_be(config, most):
     assert most_tokens(config) == most
 
 
+def test_rows_beyond_a_decoders_trained_positions_are_kept_and_the_record_says_so(tmp_path):
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    words = ["task=instruct", "trainer=smoke", "trainer.max_steps=1", "task.generations=0", "data.max_train_samples=4"]
+    words += ["adapter=lora", "data.max_eval_samples=2", *places]
+    reasons = [
+        execute(make_plan([*words, f"data.max_length={most}"], False, CONF).specs[0]).reasons.get("data.max_length")
+        for most in (2048, 2049)
+    ]
+    assert reasons == [None, "rows can be longer than the 2048 tokens that the model's positions were trained for"]
+
+
 def test_rows_are_cut_to_a_models_positions_and_the_record_says_so(tmp_path):
     (tmp_path / "glue" / "cola").mkdir(parents=True)
     rows = [{"idx": number, "sentence": "the cat " * 200, "label": number % 2} for number in range(4)]

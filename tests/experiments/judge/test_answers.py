@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.judge.answers import AnswerSettings, answer_all, answer_settings, dialogue
+from experiments.judge.answers import AnswerSettings, answer_all, answer_settings, cut_prompts, dialogue
 from experiments.judge.prompts import Question, load_answers
 from lorta.config.places import CONF
 from tests.experiments.letters import letter_tokenizer, small_llama
@@ -53,6 +53,14 @@ def test_a_chat_template_gets_the_turns_with_their_roles(tokenizer):
 def test_a_long_conversation_keeps_its_end(tokenizer):
     ids = dialogue(replace(SETTINGS, max_length=4), tokenizer, ("a long question",), [])
     assert tokenizer.decode(ids) == "onA:"
+
+
+def test_cut_prompts_are_counted_in_the_file(model, tokenizer, tmp_path):
+    long = Question(7, "writing", ("ask", "a long second question " * 4))
+    answers(model, tokenizer, tmp_path / "a.jsonl", [*QUESTIONS[:1], long], replace(SETTINGS, max_length=64))
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert {row["question_id"]: row.get("cut_prompts") for row in rows} == {0: None, 7: 1}
+    assert cut_prompts(tmp_path / "a.jsonl") == 1
 
 
 def test_the_file_is_in_fastchats_form(model, tokenizer, tmp_path):
