@@ -24,11 +24,12 @@ from lorta.records.store import write_atomically
 # Liu et al. 2019, arXiv:1907.11692, table 9: 12 layers of 768, 12 heads, feed-forward 3072
 ROBERTA_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 ROBERTA_BASE |= {"model_type": "roberta"}
-HEADER = ("adapter", "asked", "solved", "value", "achieved", "distance", "remark")
+HEADER = ("adapter", "asked", "solved", "value", "achieved", "other", "distance", "remark")
 TEXT = """# Budgets on {name}
 
-What `budget=` chooses for each of {count} adapters, by closed forms: adapter weights alone, head and norms apart, the
-rest as in `conf/adapter`. {far} of {rows} sizes are more than 10% off what was asked.
+What `budget=` chooses for each of {count} adapters, by closed forms of everything that is trained except the head;
+*other* is the part of *achieved* that is no adapter weight. The rest is as in `conf/adapter`. {far} of {rows} sizes are
+more than 10% off what was asked.
 `python scripts/budget_table.py` writes this table.
 
 """
@@ -46,7 +47,7 @@ def rows_of(name: str, budgets: Sequence[str], geometry: Geometry) -> list[tuple
         size = solve(cell, build(cell.config["adapter"]), ModelContext(geometry), count)
         distance = "" if size.distance is None else f"{size.distance:+.1%}"
         key = "" if size.key is None else size.key.rpartition(".")[2]
-        rows.append((name, size.asked, key, size.value, size.achieved, distance, _remark(size)))
+        rows.append((name, size.asked, key, size.value, size.achieved, size.other, distance, _remark(size)))
     return rows
 
 
@@ -72,7 +73,7 @@ def main() -> None:
     far = sum("off" in str(row[-1]) for row in rows)
     name = given.name.removeprefix("budgets_").replace("_", "-")
     head = TEXT.format(name=name, count=len(names), far=far, rows=len(rows))
-    table = head + lines[0] + "|---|---:|---|---:|---:|---:|---|\n" + "".join(lines[1:])
+    table = head + lines[0] + "|---|---:|---|---:|---:|---:|---:|---|\n" + "".join(lines[1:])
     write_atomically(given.results / "reports" / f"{given.name}.md", table)
     write_atomically(given.results / "reports" / f"{given.name}.csv", text.getvalue())
     print(table)

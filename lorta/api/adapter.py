@@ -55,6 +55,18 @@ class Adapter(Protocol):
         """
         ...
 
+    def other_parameters(self, geometry: Geometry) -> int | None:
+        """Compute the number of weights that are trained besides the method's own and the head.
+
+        Args:
+            geometry: shapes of the model.
+
+        Returns:
+            The number, for example of all normalisation layers; None if the geometry does not tell. A class without
+            this method trains nothing else.
+        """
+        return 0
+
     def attach(self, backbone: "Backbone", task_type: str) -> "nn.Module":
         """Attach the method to a backbone.
 

@@ -144,6 +144,17 @@ class PeftAdapter:
         total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
         return int(total + self._evaluate(self.param_count.get("shared", "0"), names))
 
+    def other_parameters(self, geometry: Geometry) -> int | None:
+        """Compute the number of weights that are trained besides the adapter's and the head.
+
+        Args:
+            geometry: shapes of the model.
+
+        Returns:
+            The weights of all normalisation layers if `norms` is set, else 0; None where the geometry does not tell.
+        """
+        return geometry.norm_weights if self.norms else 0
+
     def _names(self, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an expression may name."""
         shapes = [geometry.shape(role) for role in geometry.roles(tuple(self.projections))]

@@ -157,7 +157,9 @@ class RunSettings(Settings):
     runtime: RuntimeSettings
     tracking: TrackingSettings
     rank: Positive
-    budget: Count | None = None  # asked adapter weights; what the rank was solved for, no part of an identity
+    budget: Count | None = (
+        None  # trained weights without the head; what the rank was solved for, no part of an identity
+    )
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     seeds: SeedSettings | None = None  # how many; no part of an identity
     compare: Any = None  # what the study asks (lorta.planning.questions); no part of an identity

@@ -1,7 +1,7 @@
 """Parameter budgets: the rank, or what else a method leaves free, whose closed-form count is nearest to the one asked.
 
-A count is of adapter weights; head and norms are no part of it, as in records. No torch: sizes are solved while a sweep
-is planned.
+A count is of everything that is trained except the head: adapter weights, and the normalisation layers of a method that
+trains them too. No torch: sizes are solved while a sweep is planned.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,14 +31,15 @@ def solve(cell: Cell, adapter: Adapter, context: ModelContext, requested: int, s
 
     Raises ValueError where the command line sets what the budget decides, and for a `budget_param` that names no key.
     """
-    key = free_key(adapter)
+    key, other = free_key(adapter), other_count(adapter, context.geometry)
 
     def method(value: int) -> Adapter:
         return build(cell.node("adapter", str(key), value))
 
     def count(value: int) -> int | None:
         try:
-            return method(value).parameters(context.geometry) or None  # without a weight it is no method
+            own = method(value).parameters(context.geometry)
+            return own + (other or 0) if own else None  # without a weight of its own it is no method
         except (ValueError, ArithmeticError):  # a value that the method cannot take
             return None
 
@@ -53,9 +54,23 @@ def solve(cell: Cell, adapter: Adapter, context: ModelContext, requested: int, s
     if key is not None and not cell.has(key):
         raise ValueError(f"adapter.budget_param={key}: no such key; write it as adapter.config.NAME, or leave it null")
     value = None if key is None else nearest(count, allowed, requested, {} if sizes is None else sizes)
-    achieved = adapter_count(adapter, context.geometry) if value is None else count(value)
-    distance = None if achieved is None else achieved / requested - 1
-    return Budget(asked=requested, achieved=achieved, distance=distance, key=key if value else None, value=value)
+    own = adapter_count(adapter, context.geometry) if value is None else None
+    achieved = count(value) if value is not None else None if own is None else own + (other or 0)
+    return Budget(
+        asked=requested,
+        achieved=achieved,
+        distance=None if achieved is None else achieved / requested - 1,
+        key=key if value else None,
+        value=value,
+        counts="adapter" if other is None else "trained",
+        other=other or 0,
+    )
+
+
+def other_count(adapter: Adapter, geometry: Geometry) -> int | None:
+    """Return what a method trains besides its own weights and the head; None where the geometry does not tell."""
+    counted = getattr(adapter, "other_parameters", None)
+    return 0 if counted is None else counted(geometry)
 
 
 def adapter_count(adapter: Adapter, geometry: Geometry) -> int | None:

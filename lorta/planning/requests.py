@@ -32,11 +32,20 @@ def sentence(name: str, budget: Budget) -> str:
     """Return the requested and the actual number of parameters of a method."""
     if budget.achieved is None or budget.distance is None:
         return f"{name}: requested {budget.asked:,}; its parameter count has no closed form, so no size was matched"
-    how = f"the method has a single size on this model, {budget.achieved:,}"
+    size = parts(budget)
+    how = f"the method has a single size on this model, {size}"
     if budget.key is not None:
-        how = f"{budget.key.rpartition('.')[2]}={budget.value} gives {budget.achieved:,}"
+        how = f"{budget.key.rpartition('.')[2]}={budget.value} gives {size}"
     far = f", more than {TOLERANCE:.0%} off" if off(budget) else ""
     return f"{name}: requested {budget.asked:,}; {how} ({budget.distance:+.1%}{far})"
+
+
+def parts(budget: Budget) -> str:
+    """Return the size that was matched, and of what it is the sum where the method trains more than its own weights."""
+    assert budget.achieved is not None
+    if not budget.other:
+        return f"{budget.achieved:,}"
+    return f"{budget.achieved:,} = {budget.achieved - budget.other:,} of the adapter + {budget.other:,} other trainable"
 
 
 def budget_sentences(plan: "Plan", only_off: bool) -> list[str]:

@@ -109,11 +109,14 @@ class ProtocolSection:
 class Budget:
     """A size that was asked for with `budget=`, and the nearest one that the method has on this model."""
 
-    asked: int  # adapter weights; head and norms are no part of it
-    achieved: int | None  # by the closed form; None for a method without one
+    asked: int  # weights that `counts` says; the head is no part of it
+    achieved: int | None  # by the closed form, of the same weights; None for a method without one
     distance: float | None  # achieved / asked - 1
     key: str | None  # what was solved for; None for a method that has one size
     value: int | None
+    # adapter: the weights that a method adds (or selects); trained: with what else it trains, norms for example
+    counts: Literal["adapter", "trained"] = field(default="adapter", metadata={"added": True})
+    other: int = field(default=0, metadata={"added": True})  # the part of `achieved` that is no adapter weight
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,9 @@ def asked_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRec
     if any(record.budgets for record in records):
         columns["budget_requested"] = lambda record: " ".join(str(budget.asked) for budget in record.budgets)
         columns["budget_distance"] = lambda record: " ".join(str(budget.distance) for budget in record.budgets)
+    if any(budget.counts == "trained" for record in records for budget in record.budgets):
+        columns["budget_matched"] = lambda record: " ".join(str(budget.achieved) for budget in record.budgets)
+        columns["budget_counts"] = lambda record: " ".join(budget.counts for budget in record.budgets)
     if any(record.tuning for record in records):
         columns["tuning_grid"] = lambda record: _listed(record.tuning and record.tuning.grid)
         columns["tuning_scores"] = lambda record: _listed(record.tuning and record.tuning.scores)

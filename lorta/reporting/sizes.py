@@ -16,6 +16,7 @@ SIZES: dict[str, tuple[Callable[[RunRecord], int | None], int]] = {  # column ->
     "training peak MiB": (lambda record: record.memory and training_peak(record.memory), 2**20),
     "process peak MiB": (lambda record: record.memory and record.memory.host_rss_peak_bytes, 2**20),
 }
+MATCHED = "matched size (adapter + other trainable)"
 NOTE = (
     "Trainable parameters exclude the head; stored bytes include it. Changed base weights: weights of the backbone "
     "that training changed in place; most methods add weights beside the backbone and change none. Training peak: on a "
@@ -33,7 +34,18 @@ def training_peak(memory: Memory) -> int | None:
 def size_grid(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and rows, smallest to largest over the runs of a row; a size that no run knows has no column."""
     columns = [name for name in SIZES if any(_values(row, name) for row in table.rows)]
-    return ("adapter", *columns), [(row.label, *(_text(row, name) for name in columns)) for row in table.rows]
+    matched = [MATCHED] if any(map(_matched, table.rows)) else []
+    body = [
+        (row.label, *(_matched(row) for _ in matched), *(_text(row, name) for name in columns)) for row in table.rows
+    ]
+    return ("adapter", *matched, *columns), body
+
+
+def _matched(row: Row) -> str:
+    """Return the sizes that budgets gave, each with its two parts; empty without one that counts both."""
+    budgets = dict.fromkeys(budget for run in row.runs for budget in run.record.budgets)
+    sizes = [(budget.achieved, budget.other) for budget in budgets if budget.counts == "trained" and budget.achieved]
+    return "; ".join(dict.fromkeys(f"{size:,} ({size - other:,} + {other:,})" for size, other in sizes))
 
 
 def _values(row: Row, name: str) -> list[int]:

@@ -13,12 +13,14 @@ from lorta.config.compose import Problems, compose_cells, group_options, parse_o
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext
-from lorta.planning.budget import free_key, nearest, solve
+from lorta.planning.budget import free_key, nearest, other_count, solve
 from lorta.planning.planner import make_plan
-from lorta.planning.requests import as_asked, off
+from lorta.planning.requests import as_asked, off, sentence
 from lorta.records.record import Budget, RunRecord
 from lorta.reporting.tables import to_markdown
+from lorta.training.metering import count_parameters
 from scripts.budget_table import ROBERTA_BASE
+from tests.contract.backbones import adapter, backbone
 from tests.example_records import finished
 
 TINY = Geometry.from_config(ROBERTA_BASE | {"hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96})
@@ -41,7 +43,9 @@ def test_no_other_value_of_the_free_key_is_nearer(name):
     methods = [build(cell.node("adapter", key, value)) for value in range(1, LARGEST_TRIED)] if key else []
     methods = methods[1:] if name == "boft" else methods  # its smallest block is of two
     counts = [
-        method.parameters(TINY) for method in methods if method.unsupported(ModelContext(TINY, "SEQ_CLS")) is None
+        method.parameters(TINY) + other_count(method, TINY)
+        for method in methods
+        if method.unsupported(ModelContext(TINY, "SEQ_CLS")) is None
     ]
     if len(set(counts)) < 2:
         assert found.key is None
@@ -91,7 +95,7 @@ def test_a_method_of_one_size_is_one_run_that_says_what_was_asked():
 
 def test_a_count_without_a_closed_form_is_said_to_be_unmatched():
     (spec,) = make_plan(["adapter=full", "budget=5k"], False, CONF).specs
-    assert spec.budgets == (Budget(asked=5000, achieved=None, distance=None, key=None, value=None),)
+    assert spec.budgets == (Budget(asked=5000, achieved=None, distance=None, key=None, value=None, counts="trained"),)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,45 @@ def test_another_key_can_be_left_free_on_the_command_line():
     words = ["adapter=loretta_adp", "rank=2", "adapter.budget_param=adapter.config.bottleneck", "budget=3k"]
     (spec,) = make_plan(words, False, CONF).specs
     assert (spec.settings.rank, spec.budgets[0].key) == (2, "adapter.config.bottleneck")
-    assert spec.parameters == spec.budgets[0].achieved
+    (budget,) = spec.budgets
+    assert spec.parameters == budget.achieved - budget.other
+
+
+def test_norms_that_a_method_trains_besides_are_part_of_the_size_that_is_matched():
+    """LoRETTA at "5k" of adapter weights trained as many norm weights besides, and was compared with LoRTA at 5k."""
+    norms = 9 * 2 * 96  # weights and biases of two in each of four layers, and one behind the embeddings
+    words = ["adapter=loretta_rep", "task=glue/rte", "budget=10k"]
+    (spec,) = make_plan(words, False, CONF).specs
+    (budget,) = spec.budgets
+    assert (budget.counts, budget.other) == ("trained", norms)
+    assert budget.achieved == spec.parameters + norms
+    cell = cell_of(*words)
+    others = [build(cell.node("adapter", "rank", rank)).parameters(spec.geometry) + norms for rank in range(1, 40)]
+    assert abs(budget.achieved - 10_000) == min(abs(size - 10_000) for size in others)
+
+
+def test_the_size_below_what_else_is_trained_is_the_smallest_and_is_said_to_be_off():
+    (spec,) = make_plan(["adapter=loretta_rep", "task=glue/rte", "budget=1k"], False, CONF).specs
+    (budget,) = spec.budgets
+    assert (budget.value, off(budget)) == (1, True)
+    said = sentence("loretta_rep", budget)
+    assert f"rank=1 gives {budget.achieved:,} = {spec.parameters:,} of the adapter + 1,728 other trainable" in said
+
+
+def test_norms_that_the_geometry_does_not_know_are_left_out_and_the_budget_says_so():
+    unknown = replace(TINY, norm_weights=None)
+    cell = cell_of("adapter=loretta_rep", "budget=700")
+    budget = solve(cell, build(cell.config["adapter"]), ModelContext(unknown, "SEQ_CLS"), 700)
+    assert (budget.counts, budget.other) == ("adapter", 0)
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "llama"])
+@pytest.mark.parametrize("name", ["loretta_rep", "loretta_adp", "lora", "bitfit"])
+def test_what_is_trained_besides_is_what_a_model_has(name, architecture):
+    method, base = adapter(name), backbone(architecture)
+    if method.unsupported(ModelContext(base.geometry, "SEQ_CLS")) is None:
+        built = count_parameters(method.attach(base, "SEQ_CLS"), base.geometry.architecture)
+        assert built.other_trainable == other_count(method, base.geometry)
 
 
 def test_rates_that_were_searched_at_other_sizes_do_not_count_as_searched():
@@ -166,6 +208,14 @@ def test_the_table_marks_the_size_with_what_was_asked():
     text = to_markdown(summarise([replace(record, budgets=(size,))]), [])
     assert "1,000 [1]" in text
     assert "lora r=4: requested 5,000; rank=4 gives 6,144 (+22.9%, more than 10% off)" in text
+
+
+def test_a_column_shows_the_matched_size_and_its_parts():
+    size = Budget(asked=15_000, achieved=14_448, distance=-0.0368, key="rank", value=3, counts="trained", other=9_984)
+    text = to_markdown(summarise([replace(finished(), budgets=(size,)), finished("lora", seed=1)]), [])
+    assert "| adapter | matched size (adapter + other trainable) |" in text
+    assert "| lora r=4 | 14,448 (4,464 + 9,984) |" in text
+    assert "rank=3 gives 14,448 = 4,464 of the adapter + 9,984 other trainable (-3.7%)" in text
 
 
 def test_a_record_from_before_budgets_is_read():
