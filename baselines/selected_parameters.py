@@ -77,12 +77,12 @@ class SelectedParameters:
         from lorta.peft_extension.trained_in_float32 import hold_in_float32
 
         pattern = re.compile(SELECTIONS[self.selects])
-        heads = backbone.geometry.architecture.head
+        architecture = backbone.geometry.architecture
         for path, parameter in backbone.model.named_parameters():
-            parameter.requires_grad_(path.split(".")[0] in heads or pattern.fullmatch(path) is not None)
-        for name in heads:
-            if (head := getattr(backbone.model, name, None)) is not None:
-                hold_in_float32(head, keeps_float32=True)
+            parameter.requires_grad_(architecture.in_head(path) or pattern.fullmatch(path) is not None)
+        for path, module in backbone.model.named_modules():
+            if path in architecture.head:
+                hold_in_float32(module, keeps_float32=True)
         return backbone.model
 
     def changed_weights(self, model: "nn.Module") -> int | None:
@@ -96,12 +96,14 @@ class SelectedParameters:
             return None
         loader: Any = type(model)
         revision = getattr(config, "_commit_hash", None) or "main"
-        before = loader.from_pretrained(config.name_or_path, revision=revision, config=config, dtype=config.dtype)
-        heads = Geometry.from_config(config.to_dict()).architecture.head
+        before, report = loader.from_pretrained(
+            config.name_or_path, revision=revision, config=config, dtype=config.dtype, output_loading_info=True
+        )
+        drawn, architecture = report["missing_keys"], Geometry.from_config(config.to_dict()).architecture
         return sum(
             int((weight.cpu() != trained[path].detach().cpu()).sum())
             for path, weight in before.named_parameters()
-            if path in trained and path.split(".")[0] not in heads
+            if path in trained and path not in drawn and not architecture.in_head(path)
         )
 
     def callbacks(self) -> "list[TrainerCallback]":

@@ -21,7 +21,7 @@ def start_at(backbone: Backbone, value: float) -> str | None:
     are pushed alike: without clipping they collapsed (docs/protocols/glue.md). A head without a bias, as decoders have,
     stays as it was drawn, since a bias of ours would not load into the model's own class; a sentence says so.
     """
-    head = [getattr(backbone.model, name) for name in backbone.geometry.architecture.head]
+    head = [backbone.model.get_submodule(name) for name in backbone.geometry.architecture.head]
     (*_, last) = (module for part in head for module in part.modules() if isinstance(module, nn.Linear))
     if last.bias is None:
         return f"the head has no bias: it starts at 0, not at {value:.3g}, the mean of the training labels"

@@ -26,7 +26,7 @@ class Architecture:
     """One row: where each role sits, and which modules are the classification head."""
 
     modules: Mapping[str, str | tuple[str, ...]]  # role -> module path, "{}" is the layer number; one path per stack
-    head: tuple[str, ...]  # top-level modules that a classification task adds
+    head: tuple[str, ...]  # modules that a classification task adds, and others that a checkpoint lacks
     norms: str  # regular expression that matches the paths of all normalisation layers
     embedding_norm: bool = True  # a LayerNorm after the embeddings
     pooler: bool = False  # a pooler inside the backbone, with hidden x hidden weights and a bias
@@ -49,6 +49,10 @@ class Architecture:
         """Return the module paths of a role, one per stack of layers."""
         paths = self.modules[role]
         return (paths,) if isinstance(paths, str) else paths
+
+    def in_head(self, path: str) -> bool:
+        """Return whether a module or parameter belongs to the head; `path` is that in the model without an adapter."""
+        return any(path == module or path.startswith(f"{module}.") for module in self.head)
 
     def sharing(self, role: str) -> tuple[str, ...]:
         """Return the roles in the same module as this one, itself included, in canonical order."""

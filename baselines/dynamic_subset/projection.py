@@ -15,14 +15,13 @@ class MovingSubset:
     """A model's seed weights, head excluded, their silos, and the subset that differs."""
 
     def __init__(self, model: nn.Module, heads: Sequence[str], fraction: float, silos: str, distance: str) -> None:
-        present = {path.split(".")[0] for path, _ in model.named_parameters()}
+        present = {path for path, _ in model.named_modules()}
         self.heads = tuple(head for head in heads if head in present)
+        inside = tuple(f"{head}." for head in self.heads)
         self.fraction = Fraction(str(fraction))  # 0.29 of 100 is 29; the float's product is below
         self.distance = distance
         self.seed = {
-            path: weight.detach().clone()
-            for path, weight in model.named_parameters()
-            if path.split(".")[0] not in self.heads
+            path: weight.detach().clone() for path, weight in model.named_parameters() if not path.startswith(inside)
         }
         self.silos: dict[str, list[str]] = {}
         for path in self.seed:

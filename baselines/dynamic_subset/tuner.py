@@ -181,7 +181,7 @@ def save_difference(model: nn.Module, seed: Mapping[str, Tensor], config: Dynami
             written[f"base_model.model.{path}.{PREFIX}indices"] = indices.int()
             written[f"base_model.model.{path}.{PREFIX}values"] = now[indices]
     for path, weight in model.named_parameters():
-        if path.split(".")[0] in (config.modules_to_save or ()):
+        if path.startswith(tuple(f"{module}." for module in config.modules_to_save or ())):
             written[f"base_model.model.{path}"] = weight.detach().contiguous()
     config.target_modules = targets
     folder.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,8 @@ class ModelSection:
     pad_token: str | None = field(default=None, metadata={"added": True})
     quantization: str | None = field(default=None, metadata={"added": True})  # None: weights as they are
     license: str | None = field(default=None, metadata={"added": True})  # None: the model's files do not state it
+    # parameters beside the head that the checkpoint lacks: drawn from the run's seed, trained and saved with the head
+    drawn: tuple[str, ...] = field(default=(), metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

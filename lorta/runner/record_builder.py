@@ -179,6 +179,7 @@ def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> Model
         quantization=held,
         weights_sha256=weights_sha256(files.location, files.revision) if files.revision else None,
         license=files.license,
+        drawn=backbone.drawn,
     )
 
 

@@ -55,7 +55,7 @@ def synchronise() -> None:
 def is_head(parameter_name: str, architecture: Architecture) -> bool:
     """Return whether a parameter belongs to the classification head."""
     path = parameter_name.removeprefix("base_model.").removeprefix("model.")  # prompt methods have no second prefix
-    return path.split(".")[0] in architecture.head
+    return architecture.in_head(path)
 
 
 def weights_in(parameter: "nn.Parameter") -> int:
