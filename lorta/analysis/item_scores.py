@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,15 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
 def stored_items(records: Iterable[RunRecord], store: Store) -> ItemScores:
     """Return the scores of rows of finished runs of a store, each computed once and then kept in its run's folder.
 
-    Raises ValueError for changed predictions.
+    A run whose predictions were changed has none, and a warning says so.
     """
     kept: dict[str, tuple[float, ...]] = {}
     for record in records:
-        line = _line_of(record, store)
+        try:
+            line = _line_of(record, store)
+        except ValueError as error:
+            warnings.warn(f"run {record.run_id} has no scores of its rows: {error}", stacklevel=2)
+            continue
         if line is not None:
             keep_line(line, store)
             kept[line.run_id] = line.items
@@ -139,9 +143,16 @@ def _kept_line(record: RunRecord, store: Store) -> Line | None:
 
 
 def _scorer(record: RunRecord) -> Scorer | None:
-    """Return how the record's task scores rows, or None with a warning when its code is not here."""
+    """Return how the record's task scores rows, or None with a warning when its code is not here.
+
+    Of several metrics, the primary one alone is computed: a correlation is scored once for each row.
+    """
     try:
-        return build(record.config["task"]).score
+        task = build(record.config["task"])
+        if record.task is not None and is_dataclass(task) and (metrics := getattr(task, "metrics", None)) is not None:
+            primary = record.task.metric_primary
+            task = replace(task, metrics=[name for name in metrics if name.endswith(primary)] or [primary])  # pyright: ignore
+        return task.score  # pyright: ignore[reportAttributeAccessIssue]
     except (KeyError, ValueError) as error:
         warnings.warn(f"run {record.run_id} has no scores of its rows: {error}", stacklevel=2)
         return None

@@ -33,8 +33,7 @@ def read_source(
             raise ValueError(f"there is no {runs}: run a sweep, or name the records with --records or --runs.")
         store = Store(runs)
         records = without_score_failed(store.records())
-        asking = [record for record in records if record.questions]
-        return Source(records, stored_items(asking, store), from_store(records, store) if with_losses else {})
+        return Source(records, stored_items(records, store), from_store(records, store) if with_losses else {})
     exported: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
     losses: dict[str, History] = {}

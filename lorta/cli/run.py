@@ -223,7 +223,8 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
     return 0
 
 
-def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
+def _report(plan: Plan, store: Store, console: Console, ran: bool) -> int:
+    """Show the results, and what has none; `ran`: each run had a line of its own just now."""
     from lorta.analysis.item_scores import stored_items
     from lorta.analysis.validation import without_score_failed
     from lorta.launch.progress import outcome
@@ -237,21 +238,21 @@ def _report(plan: Plan, store: Store, console: Console, plot: bool) -> int:
     records = without_score_failed(as_asked(record, spec) for record, spec in read if record is not None)
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
-        console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)
+        if not ran:
+            console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)
     else:
-        from lorta.reporting.report import write_report
+        from lorta.reporting.report import write_and_show
 
         runtime = plan.specs[0].settings.runtime
         results = Path(runtime.results)
-        figure = plot or not (results / "figures" / f"{runtime.name}.png").is_file()
+        figure = ran or not (results / "figures" / f"{runtime.name}.png").is_file()
         try:
-            items = stored_items([record for record in records if record.questions], store)
-            text = write_report(records, runtime.name, results, figure, items)
+            write_and_show(records, runtime.name, results, figure, stored_items(records, store), console)
         except ValueError as error:  # records that must not share a table, which are kept all the same
-            text = f"no report: {error}"
-        console.print(text, markup=False)
+            console.print(f"no report: {error}", markup=False)
     for record in failed:
-        console.print(f"{record.status}: {store.folder(record.run_id)}: {outcome(record)}", markup=False)
+        said = "" if ran else f": {outcome(record)}"
+        console.print(f"{record.status}: {store.folder(record.run_id)}{said}", markup=False)
     return 1 if failed or lacking else 0
 
 

@@ -57,14 +57,14 @@ def plan(parsed: argparse.Namespace) -> int:
     if planned is None:
         return BAD_INPUT
     from lorta.planning.requests import budget_sentences, waiting_sentences
-    from lorta.planning.titles import title
+    from lorta.planning.titles import titles
     from lorta.records.store import Store
     from lorta.status.forecast import Past
     from lorta.status.rows import row_lines
     from lorta.status.states import glances, plan_states
     from lorta.system.provenance import uncommitted_sentence
 
-    states = {state.run_id: state for state in plan_states(planned, title)}
+    states = {state.run_id: state for state in plan_states(planned, titles(planned.runs))}
     past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
     costs = {spec.run_id: past.forecast(spec) for spec in planned.runs}
     for line in _cell_lines(planned, states, costs):
@@ -90,14 +90,14 @@ def plan(parsed: argparse.Namespace) -> int:
 def status(parsed: argparse.Namespace) -> int:
     """Print how many runs are in which state, and every one that is not done."""
     from lorta.planning.requests import waiting_sentences
-    from lorta.planning.titles import title
+    from lorta.planning.titles import titles
     from lorta.status.states import STATES, plan_states, store_states
 
     if parsed.overrides:
         planned = _plan(parsed)
         if planned is None:
             return BAD_INPUT
-        states = plan_states(planned, title)
+        states = plan_states(planned, titles(planned.runs))
         for sentence in waiting_sentences(planned):
             print(sentence)
     else:
@@ -124,12 +124,11 @@ def retry(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lorta.cli.run import run_plan
-    from lorta.planning.titles import title
+    from lorta.planning.titles import titles
     from lorta.status.states import plan_states
 
-    failed = {
-        state.run_id for state in plan_states(planned, title) if state.state == "failed" and state.failure in kinds
-    }
+    states = plan_states(planned, titles(planned.runs))
+    failed = {state.run_id for state in states if state.state == "failed" and state.failure in kinds}
     specs = tuple(spec for spec in planned.runs if spec.run_id in failed)
     if not specs:
         print(f"nothing to retry: none of {len(planned.runs)} runs failed with {', '.join(sorted(kinds))}")
@@ -238,12 +237,13 @@ def _counts(states: "Iterable[RunState]") -> str:
 
 
 def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:
-    from lorta.planning.titles import task_title
+    from lorta.planning.titles import swept_values, task_title
 
     cells: dict[str, list[RunSpec]] = {}
     for spec in planned.runs:
         cells.setdefault(spec.cell_id, []).append(spec)
     width = max(14, *(len(task_title(spec)) for spec in planned.runs))
+    swept = swept_values(planned.runs)
     yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
     for cell, specs in cells.items():
         adapter, settings = specs[0].settings.adapter, specs[0].settings
@@ -255,6 +255,7 @@ def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str
             f"{cell:12s}  {adapter['name']:20s} {'-' if rank is None else rank:>4}  {task:{width}s} "
             f"{settings.model.name:12s} {size:>12s}  {len(specs):4d}  {done:4d}  "
             + (f"{cost.seconds:6.1f}" if cost else "     ?")
+            + (f"  {values}" if (values := swept[specs[0].run_id]) else "")
         )
 
 

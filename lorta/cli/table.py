@@ -5,6 +5,7 @@
 
 Without --runs or --records, a report is of `runs`, and a paper's table is of all committed records. A report is written
 to RESULTS/reports/NAME.*, a paper's tables to RESULTS/reports/paper_PAPER[.TABLE].*; both are printed as Markdown.
+RESULTS is the folder `results`, whose reports are committed; of a store's own runs it is `results/local`, which is not.
 """
 
 import argparse
@@ -29,13 +30,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--uncommitted", action="store_true", help="take runs of uncommitted code too; the table says which"
     )
     parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder to write to (default: results)")
+    parser.add_argument(
+        "--results", type=Path, help="folder to write to (default: results/local for --runs, otherwise results)"
+    )
     parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write and print what the options ask for. Raises ValueError with a sentence for bad input."""
     words = _words(options.words)
+    if options.results is None:
+        own = options.records is None and "paper" not in words
+        options.results = Path("results/local" if own else "results")
     if options.name is not None and Path(options.name).name != options.name:
         raise ValueError(f"--name must be a file name without folders, got {options.name!r}.")
     if "paper" in words:

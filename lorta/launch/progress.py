@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from lorta.planning.spec import RunSpec
-from lorta.planning.titles import title
+from lorta.planning.titles import titles
 from lorta.records.record import RunRecord
 from lorta.records.row_counts import lost_sentences
 from lorta.records.store import PROGRESS_NAME
@@ -64,7 +64,7 @@ class Sweep:
     """How far a sweep is: what has ended, what is at work, and how long the rest will take at this pace."""
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self.names = {spec.run_id: title(spec) for spec in specs}
+        self.names = titles(specs)
         self.records: list[RunRecord] = []
         self._left = {spec.run_id: spec.folder / PROGRESS_NAME for spec in specs}
         self._begun = time.monotonic()

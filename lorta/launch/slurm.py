@@ -23,7 +23,7 @@ from lorta.launch.local import run_all
 from lorta.launch.progress import outcome
 from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
-from lorta.planning.titles import title
+from lorta.planning.titles import title, titles
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure
 from lorta.records.store import CHECKPOINT
@@ -48,7 +48,7 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
 
     None when all is done and only a table is left to print.
     """
-    states = {state.run_id: state.state for state in plan_states(plan, title)}
+    states = {state.run_id: state.state for state in plan_states(plan, titles(plan.runs))}
     counts = Counter(states.values())
     left_alone = {"running", "pending", "unsupported", *(() if plan.specs[0].settings.runtime.force else ("done",))}
     todo = [spec for spec in plan.specs if states[spec.run_id] not in left_alone]

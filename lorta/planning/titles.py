@@ -1,6 +1,10 @@
 """The names of runs for people."""
 
+from collections.abc import Sequence
+
 from lorta.planning.spec import RunSpec
+
+IN_TITLE = ("adapter", "rank", "task", "seed", "budget", "experiment", "data.max_eval_samples", "data.holdout")
 
 
 def title(spec: RunSpec) -> str:
@@ -8,6 +12,26 @@ def title(spec: RunSpec) -> str:
     adapter = spec.settings.adapter
     rank = f" r={adapter['rank']}" if adapter.get("rank") is not None else ""
     return f"{adapter['name']}{rank} {task_title(spec)} seed {spec.settings.seed}"
+
+
+def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Return the name of each run of a sweep, by id, with the swept values that a name alone does not hold."""
+    swept = swept_values(specs)
+    return {spec.run_id: title(spec) + (f" {values}" if (values := swept[spec.run_id]) else "") for spec in specs}
+
+
+def swept_values(specs: Sequence[RunSpec]) -> dict[str, str]:
+    """Return, by id, the settings that differ between runs and are no part of their titles, such as two rates."""
+    typed = {spec.run_id: {word.partition("=")[0]: word.partition("=")[2] for word in spec.overrides} for spec in specs}
+    values_of: dict[str, set[str | None]] = {}
+    for key in dict.fromkeys(key for words in typed.values() for key in words if key not in IN_TITLE):
+        trials = {spec.run_id for spec in specs if isinstance(spec.settings.data.holdout, int)}
+        values_of[key] = {words.get(key) for run_id, words in typed.items() if run_id not in trials}
+    differing = [key for key, values in values_of.items() if len(values) > 1]
+    return {
+        run_id: " ".join(f"{key.rpartition('.')[2]}={words[key]}" for key in differing if key in words)
+        for run_id, words in typed.items()
+    }
 
 
 def task_title(spec: RunSpec) -> str:

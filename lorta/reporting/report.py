@@ -7,6 +7,8 @@ More plots, if they are asked for, are figures/NAME.{costs,ranks,rates,training}
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.load import Source
 from lorta.analysis.questions import answer_questions, stated
@@ -19,6 +21,7 @@ from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
 from lorta.reporting.figures import Band, plot
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
 from lorta.reporting.tables import to_latex, to_markdown
+from lorta.reporting.terminal_table import show
 from lorta.reporting.verdicts import to_verdict_csv
 
 Pair = tuple[Table, Analysis]
@@ -37,6 +40,22 @@ def write_report(
     if figure and pairs:
         plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
     return markdown
+
+
+def write_and_show(
+    records: Sequence[RunRecord], name: str, results: Path, figure: bool, items: ItemScores, console: Console
+) -> None:
+    """Write the report, print what fits a terminal, and say where the rest is. Raises as `write_report` does."""
+    replaces = " (in place of the ones of before)" if (results / "reports" / f"{name}.md").exists() else ""
+    pairs, _ = _write_tables(records, name, results, items)
+    if figure and pairs:
+        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
+    for pair in pairs:
+        show(*pair, console)
+    if not pairs:
+        console.print("No run has finished yet.", markup=False)
+    drawn = f", {_stem(results, name)}.png" if _stem(results, name).with_name(f"{name}.png").exists() else ""
+    console.print(f"written: {results / 'reports' / name}.{{md,csv,tex}}{drawn}{replaces}", markup=False)
 
 
 def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str]) -> str:

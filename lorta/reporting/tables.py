@@ -72,7 +72,7 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
         body.append(
             (
                 row.label,
-                *map(_count_text, counts),
+                *map(count_text, counts),
                 *(_cell_text(cell, seeds, digits) for cell, digits in zip(cells, decimals, strict=True)),
             )
         )
@@ -153,7 +153,8 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     return notes
 
 
-def _count_text(count: Count) -> str:
+def count_text(count: Count) -> str:
+    """Return a count, or its range."""
     return f"{count.low:,}" if count.low == count.high else f"{count.low:,} to {count.high:,}"
 
 

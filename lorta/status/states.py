@@ -5,8 +5,8 @@ tables and exports read records through their types instead.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -127,23 +127,26 @@ def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Que
     return RunState(state.run_id, state.title, "missing", gone) if state.state == "missing" else state
 
 
-def plan_states(plan: Plan, title: Callable[[RunSpec], str]) -> list[RunState]:
-    """Return the state of every run of a plan; a record of other inputs or another protocol makes it stale."""
+def plan_states(plan: Plan, names: Mapping[str, str]) -> list[RunState]:
+    """Return the state of every run of a plan, by whose `names` it is called.
+
+    A record of other inputs or another protocol makes a run stale.
+    """
     queue, record_of = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
     lookalikes: dict[str, Glance] | None = None
     states: list[RunState] = []
     for spec in plan.runs:
         record = record_of[spec.run_id]
         if sentence := plan.unsupported.get(spec.run_id):
-            states.append(RunState(spec.run_id, title(spec), "unsupported", sentence))
+            states.append(RunState(spec.run_id, names[spec.run_id], "unsupported", sentence))
             continue
         if record is not None and record.get("status") != "skipped":
-            state = state_of(record)
+            state = replace(state_of(record), title=names[spec.run_id])
         elif (process := holder(spec.folder)) is not None:  # before its first record
-            state = RunState(spec.run_id, title(spec), "running", str(process))
+            state = RunState(spec.run_id, names[spec.run_id], "running", str(process))
         else:
             lookalikes = _lookalikes(plan, set(record_of)) if lookalikes is None else lookalikes
-            state = _without_record(spec, title(spec), lookalikes)
+            state = _without_record(spec, names[spec.run_id], lookalikes)
         states.append(_or_pending(state, spec.folder, record, queue))
     return states
 

@@ -209,3 +209,56 @@ def test_a_sweep_over_data_sets_is_said_in_the_plan_and_ends_without_a_traceback
     console = Console(file=io.StringIO(), width=400)
     assert run_plan(plan, console, parallel=True) == 0
     assert "no report: the records of glue/rte come from different data" in console.file.getvalue()
+
+
+def finished_with_rows(spec: RunSpec, store: Store):
+    """Write a successful record whose predictions are there."""
+    rows = [{"idx": n, "reference": n % 2, "prediction": n % 2 if n % 5 else 1, "logits": [0.1 * n]} for n in range(40)]
+    record = record_of(spec, "success")
+    value = spec.task.score(rows)["matthews_correlation"]
+    file = store.write_rows(record.run_id, "predictions.jsonl", rows)
+    split = record.task.split_primary
+    task = replace(record.task, name="glue/cola", metric_primary="matthews_correlation")
+    metrics = {split: {"matthews_correlation": value}}
+    store.write(replace(record, predictions_file=file, task=task, metrics=metrics))
+
+
+def test_a_finished_sweep_ends_with_intervals_from_its_predictions_and_the_paths(sweep, tmp_path, capsys):
+    """`no scores of single rows are kept`, said the table, though predictions.jsonl holds them."""
+    words, specs, store = sweep
+    for spec in specs:
+        finished_with_rows(spec, store)
+    shown = say(capsys, "run", "-m", *words)
+    assert max(map(len, shown.splitlines()[:-1])) <= 80
+    assert "4 runs: 0 to do, 4 done" in shown and "95 % confidence interval" in shown
+    assert f"written: {tmp_path}/results/reports/latest.{{md,csv,tex}}, {tmp_path}/results/figures/latest.png" in shown
+    assert "in place of" not in shown and "in place of the ones of before" in say(capsys, "run", "-m", *words)
+    report = (tmp_path / "results" / "reports" / "latest.md").read_text()
+    assert "2,000 resamples of seeds and scored rows" in report
+    shown = say(capsys, "table", "--runs", str(store.root), "--results", str(tmp_path / "table"))
+    assert "2,000 resamples of seeds and scored rows" in shown
+
+
+def test_results_of_own_runs_go_where_git_does_not_look(sweep, tmp_path, monkeypatch, capsys):
+    _, specs, store = sweep
+    monkeypatch.chdir(tmp_path)
+    finished_with_rows(specs[0], store)
+    say(capsys, "table", "--runs", "runs")
+    assert (tmp_path / "results" / "local" / "reports" / "runs.md").is_file()
+    assert "results/local/" in (ROOT / ".gitignore").read_text().split()
+    assert (
+        specs[0].settings.model_copy()
+        and make_plan([], False, CONF).specs[0].settings.runtime.results == "results/local"
+    )
+
+
+def test_swept_values_tell_runs_apart_everywhere(sweep, capsys):
+    words, _, store = sweep
+    swept = [*words[:1], *words[2:], "trainer.learning_rate=0.01,0.02"]
+    failed = make_plan(swept, True, CONF).specs[1]
+    store.write(record_of(failed, "failed"))
+    shown = say(capsys, "status", "-m", *swept)
+    assert f"failed      {failed.run_id}  lora r=8 glue/cola seed 0 learning_rate=0.02: oom" in shown
+    rows = [line for line in say(capsys, "plan", "-m", *swept).splitlines() if "glue/cola" in line]
+    assert [row.split()[-1] for row in rows[:2]] == ["learning_rate=0.01", "learning_rate=0.02"]
+    assert "learning_rate" not in say(capsys, "status", "-m", *words)

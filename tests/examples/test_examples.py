@@ -52,7 +52,7 @@ def test_an_exported_lora_gives_the_same_logits(checkout, tmp_path):
 def test_one_yaml_file_is_a_method(checkout):
     text = output(checkout, "bash", "examples/own_adapter.sh")
     parameters = 2 * 4 * 4 * 2 * 96  # rank, layers, matrices, two sides of 96
-    assert f"| own\\_adapter r=2 | {parameters:,} |" in text
+    assert re.search(rf"own_adapter r=2 +{parameters:,} ", text), text
 
 
 def test_one_yaml_file_and_two_data_files_are_a_task(checkout, tmp_path):

@@ -65,10 +65,10 @@ def test_every_adapter_runs_every_kind_of_task(folder):
         (adapter, task) for adapter in adapters for task in ("glue/cola", "glue/stsb")
     }
     assert {record.status for record in records} == {"success"}
-    assert "| lorta" in done.stdout
+    assert "\nlorta r=8" in done.stdout
     for ending in ("md", "csv", "tex"):
-        assert (folder / f"results/reports/smoke.{ending}").stat().st_size > 0
-    assert (folder / "results/figures/smoke.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"results/local/reports/smoke.{ending}").stat().st_size > 0
+    assert (folder / "results/local/figures/smoke.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_same_command_again_runs_nothing_in_under_three_seconds(folder):
@@ -78,7 +78,7 @@ def test_the_same_command_again_runs_nothing_in_under_three_seconds(folder):
     again = run(folder, *words)
     assert time.perf_counter() - begun < 3.0
     assert todo(again.stdout) == 0
-    assert "| lorta" in again.stdout
+    assert "\nlorta r=" in again.stdout
 
 
 def test_another_rank_runs_only_that_rank(folder):

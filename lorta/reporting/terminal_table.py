@@ -1,0 +1,80 @@
+"""The table that a sweep ends with: for a terminal of 80 columns, the best method first. The whole is in its files."""
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from lorta.analysis.significance import AVERAGE, Analysis, columns
+from lorta.analysis.summary import Row, Table
+from lorta.reporting.captions import title
+from lorta.reporting.markup import DASH
+from lorta.reporting.tables import count_text, interval_text
+
+MOST_TASKS = 4  # beside their average: more do not fit
+TIED = "*"
+SHORT = {"matthews_correlation": "Matthews"}  # metrics whose names would take a quarter of the screen
+
+
+def show(table: Table, analysis: Analysis, console: Console) -> None:
+    """Print a table of comparable runs with intervals and ties, and what these mean."""
+    ranked = columns(table)[-1]
+    shown = [*(table.tasks if len(table.tasks) <= MOST_TASKS else ()), AVERAGE] if ranked == AVERAGE else [ranked]
+    grid = Grid(title=Text(title(table)), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    grid.add_column("method", overflow="fold")
+    grid.add_column("adapter\nparameters", justify="right", overflow="fold")
+    for column in shown:
+        grid.add_column(_heading(table, column), justify="right", overflow="fold")
+    grid.add_column("train s", justify="right", overflow="fold")
+    for number, row in _best_first(table, ranked):
+        scores = [_score(table, analysis, number, column, column == ranked) for column in shown]
+        time = DASH if row.train_s.mean is None else f"{row.train_s.mean:.1f}"
+        grid.add_row(*map(Text, (row.label, count_text(row.adapter_parameters), *scores, time)))
+    console.print(grid, soft_wrap=False)
+    for note in _notes(table, analysis, ranked):
+        console.print(Text(note), soft_wrap=False)
+
+
+def _heading(table: Table, column: str) -> Text:
+    """Return a task's name over its metric, which the average has none of."""
+    metric = table.metrics.get(column, "")
+    return Text(column if column == AVERAGE else f"{table.short(column)}\n{SHORT.get(metric, metric)}")
+
+
+def _best_first(table: Table, column: str) -> list[tuple[int, Row]]:
+    """Return the rows with their numbers, those without a score last."""
+    sign = -1 if table.higher_is_better else 1
+
+    def place(numbered: tuple[int, Row]) -> tuple[bool, float]:
+        value = _mean(numbered[1], column)
+        return value is None, sign * (value or 0.0)
+
+    return sorted(enumerate(table.rows), key=place)
+
+
+def _mean(row: Row, column: str) -> float | None:
+    return (row.average if column == AVERAGE else row.cells[column]).mean
+
+
+def _score(table: Table, analysis: Analysis, number: int, column: str, with_interval: bool) -> str:
+    """Return a score, with its interval where asked for, and the mark of a tie with the best."""
+    value, interval = _mean(table.rows[number], column), analysis.intervals.get((number, column))
+    if value is None:
+        return DASH
+    text = f"{value:.{table.decimals}f}"
+    if with_interval and interval is not None:
+        text = interval_text(interval, table.decimals)
+    return f"{text}{TIED if (number, column) in analysis.ties else ' ' if analysis.ties else ''}"
+
+
+def _notes(table: Table, analysis: Analysis, ranked: str) -> list[str]:
+    seeds = sorted({run.record.seed for run in table.runs})
+    unit = "x 100" if table.higher_is_better else "(lower is better)"
+    mean = f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} only"
+    notes = [f"Scores {unit}, {mean}; the best {'average' if ranked == AVERAGE else 'score'} first."]
+    if any(column == ranked for _, column in analysis.intervals):
+        notes.append("[low, high]: 95 % confidence interval over seeds and scored rows, as far as they are known.")
+    if analysis.ties:
+        notes.append(f"{TIED} not significantly different from the best.")
+    elif len(table.rows) > 1:
+        notes.append("Nothing tells whether the differences are more than chance: add seeds (seed=0,1,2).")
+    return notes
