@@ -9,6 +9,7 @@ from lorta.config import identity
 from lorta.records.canonical import sha256
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure
+from lorta.system.provenance import UNKNOWN_CODE
 
 SHOWN = 5  # problems in one message
 
@@ -59,6 +60,12 @@ def _problems(record: RunRecord, uncommitted: bool) -> list[str]:
         problems.append(
             f"record {record.run_id} comes from code with uncommitted changes; commit them and run it again with "
             "runtime.force=true, or make a table for yourself with --uncommitted."
+        )
+    unknown = record.reasons.get("code.git_sha", "")
+    if record.code is not None and unknown.startswith(UNKNOWN_CODE) and not uncommitted:
+        problems.append(
+            f"record {record.run_id} comes from {unknown}; run it again from a clone, or make a table for yourself "
+            "with --uncommitted."
         )
     return problems
 

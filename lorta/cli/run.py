@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
 from lorta.system.provenance import uncommitted_sentence
+from lorta.system.source_files import other_code, other_code_sentences
 from lorta.system.terminal import print_anything
 
 HYDRA_FLAGS = (
@@ -130,7 +131,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     """Return what a plan has to run before it can be planned again, empty where that is nothing."""
     runtime = plan.runs[0].settings.runtime
     store = Store(runtime.runs)
-    trials = [spec for spec in plan.trials if spec.run_id not in tried]
+    trials = [spec for spec in plan.trials if spec.run_id not in tried and not store.later(spec.run_id)]
     if todo := [spec for spec in trials if runtime.force or not settled(store.last(spec.run_id))]:
         count = len(plan.trials)
         console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
@@ -139,6 +140,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
         return []
     left = [spec for spec in plan.specs if spec.run_id not in tried and spec.run_id not in plan.unsupported]
     todo = [spec for spec in left if runtime.force or not store.finished(spec.run_id)]
+    todo = [spec for spec in todo if not store.later(spec.run_id)]
     if todo:
         console.print(f"seeds until decided: {len(plan.specs)} runs so far, {len(todo)} to do")
     return todo
@@ -160,15 +162,16 @@ def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str
     store = Store(runtime.runs)
     kept = [spec for spec in plan.specs if not runtime.force or spec.run_id in tried]
     done = {spec.run_id for spec in kept if store.finished(spec.run_id)}
-    ended = {*done, *tried, *plan.unsupported}
+    later = {spec.run_id: why for spec in plan.specs if spec.run_id not in done and (why := store.later(spec.run_id))}
+    ended = {*done, *tried, *later, *plan.unsupported}
     todo = [spec for spec in plan.specs if spec.run_id not in ended]
-    skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported]
+    skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported and spec.run_id not in later]
     console.print(
         f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
     sizes = [f"budget: {sentence}" for sentence in budget_sentences(plan, only_off=True)]
-    for sentence in [*_uncommitted(bool(todo), done, store), *sizes]:
+    for sentence in [*_about_code(bool(todo), done, store), *sizes, *later.values()]:
         console.print(sentence, markup=False)
 
     def finish() -> int:
@@ -181,16 +184,17 @@ def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str
     return _explained(finish, console)
 
 
-def _uncommitted(starts: bool, done: Collection[str], store: Store) -> list[str]:
-    """Return what follows from code that is not committed, for what starts now and for what was done before."""
+def _about_code(starts: bool, done: Collection[str], store: Store) -> list[str]:
+    """Return what follows from code that is not committed or is other code than before: for new runs, and done ones."""
     now = uncommitted_sentence() if starts else None
-    codes = [record.code for run_id in done if (record := store.last(run_id)) is not None]
-    before = sum(bool(code and code.git_dirty) for code in codes)
+    records = [record for run_id in sorted(done) if (record := store.last(run_id)) is not None]
+    before = sum(bool(record.code and record.code.git_dirty) for record in records)
+    phrases = [other_code(record.code and asdict(record.code), record.config) for record in records]
     again = (
         f"{before} of {len(done)} done runs had uncommitted changes, and committed suites refuse them: "
         "runtime.force=true runs them again"
     )
-    return [*([now] if now else []), *([again] if before else [])]
+    return [*([now] if now else []), *([again] if before else []), *other_code_sentences(phrases)]
 
 
 def _explained(work: Callable[[], int], console: Console) -> int:

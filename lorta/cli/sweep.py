@@ -70,7 +70,7 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(planned, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
-    for line in row_lines(planned.specs):
+    for line in [*_other_code(states.values()), *row_lines(planned.specs)]:
         print(line)
     for sentence in budget_sentences(planned, only_off=False):
         print(f"budget: {sentence}")
@@ -104,6 +104,8 @@ def status(parsed: argparse.Namespace) -> int:
         _require_store(parsed.runs)
         states = store_states(parsed.runs)
     print(_counts(states))
+    for line in _other_code(states):
+        print(line)
     for name in STATES[1:]:
         listed = [state for state in states if state.state == name]
         for state in listed[:MOST_LISTED]:
@@ -234,6 +236,17 @@ def _counts(states: "Iterable[RunState]") -> str:
     named = {"unsupported": "not supported"}
     parts = [f"{counts[name]} {named.get(name, name)}" for name in STATES if counts[name] or name == "done"]
     return f"{sum(counts.values())} runs: {', '.join(parts)}"
+
+
+def _other_code(states: "Iterable[RunState]") -> list[str]:
+    """Return what is to be said of finished runs that other code has done, or a later version."""
+    from lorta.records.record import LATER_SCHEMA
+    from lorta.system.source_files import other_code_sentences
+
+    done = [state for state in states if state.state == "done"]
+    later = sum(state.why == LATER_SCHEMA for state in done)
+    lines = [f"{later} of {len(done)} done runs: {LATER_SCHEMA}"] if later else []
+    return [*lines, *other_code_sentences([state.why if state.why != LATER_SCHEMA else None for state in done])]
 
 
 def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:

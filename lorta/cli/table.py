@@ -10,10 +10,15 @@ RESULTS is the folder `results`, whose reports are committed; of a store's own r
 
 import argparse
 import difflib
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from lorta.analysis.load import read_source
 from lorta.analysis.validation import refuse_untrusted
+from lorta.records.record import RunRecord
+from lorta.system.source_files import other_code, other_code_sentences
 
 WORDS = ("paper", "table")
 
@@ -73,6 +78,7 @@ def _report(options: argparse.Namespace) -> None:
     source = read_source(options.runs, options.records, True, options.uncommitted)
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
     print(write_full_report(source, name, options.results, formats))
+    _say_other_code(source.records)
 
 
 def _formats(text: str) -> list[str]:
@@ -100,3 +106,12 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
     print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))
+    _say_other_code(source.records)
+
+
+def _say_other_code(records: Iterable[RunRecord]) -> None:
+    """Say which finished runs were done by other code; beside the table, which is of its records alone."""
+    done = [record for record in records if record.status == "success"]
+    phrases = [other_code(record.code and asdict(record.code), record.config) for record in done]
+    for sentence in other_code_sentences(phrases):
+        print(sentence, file=sys.stderr)

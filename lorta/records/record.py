@@ -43,6 +43,10 @@ from lorta.records.sections import (
 )
 
 SCHEMA_VERSION = 1
+LATER_SCHEMA = (
+    "written by a later version of lorta, stays as it is: update lorta, or give these runs a store of their own "
+    "(runtime.runs=FOLDER)"
+)
 SECTIONS_OF_A_RESULT = ("ended_at", "adapter", "task", "model", "protocol", "params", "time", "metrics")
 
 __all__ = [
@@ -73,6 +77,10 @@ __all__ = [
     "Tracking",
     "Tuning",
 ]
+
+
+class LaterSchema(ValueError):
+    """A record of a later version of this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,12 +187,26 @@ class RunRecord:
         try:
             values = _parse(text)
             if isinstance(values, dict) and values.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:  # pyright: ignore[reportUnknownMemberType]
-                raise ValueError("read it with the version of lorta that wrote it")
+                raise _other_schema(values)
             return decode(cls, values, "")
+        except LaterSchema as error:
+            raise LaterSchema(f"{source}: {error}") from error
         except ValueError as error:
             raise ValueError(
                 f"{source} is not a record of schema {SCHEMA_VERSION}: {str(error).rstrip('.')}."
             ) from error
+
+
+def later_schema(values: Any) -> bool:
+    """Return whether a record's JSON values are of a later version of this package, which alone may change them."""
+    version = values.get("schema_version") if isinstance(values, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return isinstance(version, int) and version > SCHEMA_VERSION
+
+
+def _other_schema(values: Any) -> ValueError:
+    if later_schema(values):
+        return LaterSchema(f"schema {values['schema_version']}, {LATER_SCHEMA}")
+    return ValueError("read it with the version of lorta that wrote it")
 
 
 def _parse(text: str) -> Any:

@@ -314,6 +314,8 @@ class Code:
     git_sha: str | None
     git_dirty: bool | None
     diff_sha256: str | None  # of `git diff HEAD` and of files that git does not know yet, None for a clean tree
+    # of the files that the run's numbers come from: its method's, its task's, and all that these import
+    sources_sha256: str | None = field(default=None, metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

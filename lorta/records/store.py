@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lorta.records.file_modes import share, usual_mode
-from lorta.records.record import RunRecord, SideFile
+from lorta.records.record import LaterSchema, RunRecord, SideFile
 
 RUN_ID = re.compile("[0-9a-f]{12}")
 RECORD_NAME = "record.json"
@@ -84,11 +84,14 @@ class Store:
     def write(self, record: RunRecord) -> Path:
         """Write a record over the run's previous one and return its path.
 
-        Raises ValueError, leaving the previous record, when the new one could not be read back.
+        Raises ValueError, leaving the previous record, when the new one could not be read back, or when the previous
+        one is of a later version of this package.
         """
         text = record.to_json(indent=1)
         path = self.folder(record.run_id) / RECORD_NAME
         RunRecord.from_json(text, str(path))
+        if sentence := self.later(record.run_id):
+            raise LaterSchema(sentence)
         write_atomically(path, text + "\n")
         return path
 
@@ -103,6 +106,16 @@ class Store:
         if record.run_id != run_id:
             raise ValueError(f"{path} holds the record of run {record.run_id}; move it to the folder of that name.")
         return record
+
+    def later(self, run_id: str) -> str | None:
+        """Return why a run's record must stay as it is: a later version of this package wrote it. Otherwise None."""
+        try:
+            self.read(run_id)
+        except LaterSchema as error:
+            return str(error)
+        except UNREADABLE:
+            pass
+        return None
 
     def finished(self, run_id: str) -> bool:
         """Return whether the run has a result, so that it need not run again; a torn record is no result."""

@@ -221,7 +221,10 @@ def _code(table: Table) -> str:
     hashes = _distinct(code.diff_sha256[:12] for code in dirty if code.diff_sha256)
     of = f" (SHA-256 of the difference: {hashes})" if hashes else ""
     caveat = f" {len(dirty)} of {len(table.runs)} runs had uncommitted changes{of}." if dirty else ""
-    return f"Code: lorta {_distinct(code.package_version for code in codes)}, commit {commits or 'unknown'}.{caveat}"
+    unknown = sum(code.git_sha is None for code in codes)
+    some = f" {unknown} of {len(table.runs)} runs are of no known commit." if commits and unknown else ""
+    version = _distinct(code.package_version for code in codes)
+    return f"Code: lorta {version}, commit {commits or 'unknown'}.{some}{caveat}"
 
 
 def _timing(table: Table) -> str:

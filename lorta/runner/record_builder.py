@@ -41,12 +41,12 @@ from lorta.records.sections import (
 from lorta.runner.os_errors import NO_SPACE, os_error_behind
 from lorta.system import provenance
 from lorta.system.slurm_jobs import this_job
+from lorta.system.source_files import sources_sha256
 from lorta.training.metering import Stopwatch, measure_storage, rounded, weights_in
 
 if TYPE_CHECKING:
     from lorta.training.trainer import TrainingOutcome
 
-NO_GIT = "no git: the code is not in a repository of its own, as in an installed package"
 MACHINE_KEYS = ("runtime.", "data.root", "model.path")  # where files lie on one machine: no part of a record
 
 MEMORY_LIMITS = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
@@ -59,7 +59,7 @@ def now() -> str:
 
 def first_record(spec: RunSpec, attempt: int = 1) -> RunRecord:
     """Return the record of a run about to start: identity, settings, and what is known without loading anything."""
-    begun, code = now(), provenance.code()
+    begun, unknown = now(), provenance.why_no_commit()
     return RunRecord(
         identity_version=identity.VERSION,
         run_id=spec.run_id,
@@ -81,9 +81,9 @@ def first_record(spec: RunSpec, attempt: int = 1) -> RunRecord:
         tuning=spec.tuned,
         budgets=spec.budgets,
         questions=spec.questions,
-        code=code,
+        code=replace(provenance.code(), sources_sha256=sources_sha256(spec.config)),
         environment=provenance.environment(),
-        reasons={} if code.git_sha else {"code.git_sha": NO_GIT},
+        reasons={"code.git_sha": unknown} if unknown else {},
     )
 
 

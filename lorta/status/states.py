@@ -17,8 +17,10 @@ from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.locks import holder
+from lorta.records.record import LATER_SCHEMA, later_schema
 from lorta.records.store import CHECKPOINT, PROGRESS_NAME, RECORD_NAME, Store
 from lorta.system.slurm_jobs import Queue, read_job
+from lorta.system.source_files import other_code
 from lorta.training.recovery import newest_checkpoint
 
 State = Literal["done", "running", "pending", "failed", "stale", "missing", "unsupported"]
@@ -87,8 +89,10 @@ def state_of(record: Glance) -> RunState:
     state: State = "stale"
     job = f" in Slurm job {record.get('slurm_job')}" if record.get("slurm_job") else ""
     why = f"{status}{job}; {_continuation(record.folder)}"
-    if status == "success":
-        state, why = "done", ""
+    if later_schema(record.values):
+        state, why = "done" if status == "success" else "unsupported", LATER_SCHEMA
+    elif status == "success":
+        state, why = "done", other_code(record.get("code"), record.get("config") or {}) or ""
     elif status == "skipped":
         state, why = "unsupported", str(record.get("reason"))
     elif status in ("failed", "timeout"):

@@ -18,6 +18,7 @@ from lorta.system import allocator
 from lorta.system.environment import recorded_variables
 
 SHOWN = 3  # files in a sentence
+UNKNOWN_CODE = "unknown code"  # begins the reason why a record names no commit
 CODE_PATHS = (
     "lorta",
     "baselines",
@@ -28,7 +29,8 @@ CODE_PATHS = (
 )  # a changed README moves no number
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
+    """Return what git prints about this checkout, None where it fails or there is no checkout."""
     if CHECKOUT is None:
         return None
     try:
@@ -38,8 +40,28 @@ def _git(*arguments: str) -> str | None:
     return done.stdout
 
 
+@lru_cache
+def why_no_commit() -> str | None:
+    """Return why the code that runs is of no known commit, None where it is of one."""
+    if CHECKOUT is None:
+        return f"an installed package, version {__version__}"
+    if _commit() is not None:
+        return None
+    try:
+        command = ["git", "-C", str(CHECKOUT), "rev-parse", "--show-prefix", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return f"{UNKNOWN_CODE}: git is not installed"
+    if "dubious ownership" in done.stderr:
+        return (
+            f"{UNKNOWN_CODE}: git refuses this checkout, which another user owns (dubious ownership); "
+            "git config --global --add safe.directory FOLDER"
+        )
+    return f"{UNKNOWN_CODE}: the code is not in a git repository of its own, as in a ZIP file"
+
+
 def _commit() -> str | None:
-    lines = (_git("rev-parse", "--show-prefix", "HEAD") or "").splitlines()
+    lines = (git("rev-parse", "--show-prefix", "HEAD") or "").splitlines()
     own = len(lines) == 2 and not lines[0]  # with a prefix, the repository is one around this folder: another's
     return lines[1] if own else None
 
@@ -63,21 +85,23 @@ def code() -> Code:
 
 def uncommitted_files() -> list[str] | None:
     """Return the files of code and configuration that differ from the commit or are new; None outside a checkout."""
-    status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE_PATHS)
+    status = git("status", "--porcelain", "--untracked-files=all", "--", *CODE_PATHS)
     return None if status is None else [line[3:] for line in status.splitlines()]
 
 
 def _difference() -> str:
     """Return the SHA-256 of `git diff HEAD` and of the files that git does not know yet."""
-    digest = hashlib.sha256((_git("diff", "HEAD", "--", *CODE_PATHS) or "").encode())
-    for name in (_git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE_PATHS) or "").split("\0"):
+    digest = hashlib.sha256((git("diff", "HEAD", "--", *CODE_PATHS) or "").encode())
+    for name in (git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE_PATHS) or "").split("\0"):
         if name and CHECKOUT is not None and (file := CHECKOUT / name).is_file():
             digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 
 def uncommitted_sentence() -> str | None:
-    """Return what follows from code that is not committed yet, for the start of a sweep; None where all is."""
+    """Return what follows from code that is not committed, or unknown, for the start of a sweep; None where all is."""
+    if (reason := why_no_commit()) and reason.startswith(UNKNOWN_CODE):
+        return f"{reason}. The records will say so, and committed suites refuse them"
     files = uncommitted_files() if _commit() else None
     if not files:
         return None

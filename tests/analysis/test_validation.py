@@ -25,6 +25,7 @@ def test_whole_clean_records_of_one_protocol_are_trusted():
         (replace(finished(), cell_id="0" * 12), "has a seed or cell_id that its config does not have"),
         (replace(finished(), seed=7), "has a seed or cell_id that its config does not have"),
         (with_section(finished(), "code", git_dirty=True), "code with uncommitted changes"),
+        (replace(finished(), reasons={"code.git_sha": "unknown code: a ZIP"}), "comes from unknown code: a ZIP"),
     ],
 )
 def test_changed_and_dirty_records_are_refused_by_name(record, problem):

@@ -65,7 +65,7 @@ def test_value_that_is_no_json_is_refused_by_name():
         ({"seed": "0"}, "'seed' must be int, got str '0'"),
         ({"seed": True}, "'seed' must be int, got bool"),
         ({"run_id": "lora"}, "must be 12 hex digits, got 'lora'"),
-        ({"schema_version": 2}, "read it with the version of lorta that wrote it"),
+        ({"schema_version": 2}, "written by a later version of lorta"),
         ({"metrics": None}, "status success needs metrics"),
         ({"overrides": [1]}, r"'overrides\[0\]' must be str"),
         ({"time": {"wall_s": 1.0}}, "'time' misses the field"),

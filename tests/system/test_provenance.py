@@ -73,3 +73,25 @@ def test_a_sweep_of_uncommitted_code_is_told_what_follows(repository, monkeypatc
     assert "runtime.force=true" in said
     monkeypatch.setattr(provenance, "CHECKOUT", None)
     assert provenance.uncommitted_sentence() is None
+
+
+def test_a_checkout_that_git_refuses_and_a_zip_are_unknown_code(repository, tmp_path_factory, monkeypatch):
+    """A dubious owner made a record without a commit look like that of an installed package, and clean."""
+    refused = "fatal: detected dubious ownership in repository at '/somewhere'"
+
+    def reason(checkout):
+        monkeypatch.setattr(provenance, "CHECKOUT", checkout)
+        provenance.why_no_commit.cache_clear()
+        try:
+            return provenance.why_no_commit(), provenance.uncommitted_sentence()
+        finally:
+            provenance.why_no_commit.cache_clear()
+
+    assert reason(repository) == (None, None)
+    assert reason(None)[0].startswith("an installed package") and reason(None)[1] is None
+    why, told = reason(tmp_path_factory.mktemp("unzipped"))
+    assert why.startswith("unknown code: the code is not in a git repository") and told.startswith(why)
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
+    monkeypatch.setattr(subprocess, "run", lambda *command, **_: subprocess.CompletedProcess(command, 128, "", refused))
+    why, _ = reason(repository)
+    assert "dubious ownership" in why and "safe.directory" in why and "/somewhere" not in why
