@@ -190,7 +190,7 @@ class RunRecord:
                 raise _other_schema(values)
             return decode(cls, values, "")
         except LaterSchema as error:
-            raise LaterSchema(f"{source}: {error}") from error
+            raise LaterSchema(f"{source} is not a record of schema {SCHEMA_VERSION}: {error}") from error
         except ValueError as error:
             raise ValueError(
                 f"{source} is not a record of schema {SCHEMA_VERSION}: {str(error).rstrip('.')}."
@@ -205,7 +205,7 @@ def later_schema(values: Any) -> bool:
 
 def _other_schema(values: Any) -> ValueError:
     if later_schema(values):
-        return LaterSchema(f"schema {values['schema_version']}, {LATER_SCHEMA}")
+        return LaterSchema(f"it has schema {values['schema_version']}, {LATER_SCHEMA}")
     return ValueError("read it with the version of lorta that wrote it")
 
 
