@@ -1,4 +1,4 @@
-"""The largest singular values of a frozen weight and their vectors, which LoRA-XS trains between."""
+"""The largest singular values of a frozen weight and their vectors: LoRA-XS trains between them, PiSSA starts there."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,9 @@ POWER_ITERATIONS = 10  # of the released LoRA-XS code, as its seed
 SEED = 42
 
 
-def singular_frames(weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+def singular_frames(
+    weight: Tensor, rank: int, power_iterations: int = POWER_ITERATIONS
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return left (outputs, rank), the singular values (rank), falling, and right (rank, inputs) of a weight.
 
     In float32 at least. By a randomised decomposition with a seed of its own, exact where the sketch is as large as the
@@ -25,6 +27,6 @@ def singular_frames(weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     else:
         with torch.random.fork_rng(devices=[weight.device] if weight.is_cuda else []):
             torch.manual_seed(SEED)
-            left, values, right = torch.svd_lowrank(wide, q=sketch, niter=POWER_ITERATIONS)
+            left, values, right = torch.svd_lowrank(wide, q=sketch, niter=power_iterations)
             right = right.T
     return left[:, :rank].contiguous(), values[:rank].contiguous(), right[:rank].contiguous()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 FILES = [file for folder in ("lorta", "baselines", "experiments") for file in (ROOT / folder).rglob("*.py")]
 BASES = (BaseTuner, BaseTunerLayer, Trainer, DPOTrainer, SFTTrainer, torch.nn.Module)
 OWN = {"_create_factors", "_evaluate", "_name", "_save"}  # ours: a library's class merely has one of that name, too
-PUBLIC = {"_replace", "_fields", "_exit"}  # of named tuples and of os: documented in spite of their names
+PUBLIC = {"_replace", "_fields", "_asdict", "_exit"}  # of named tuples and of os: documented in spite of their names
 
 # library, name, file that uses it, parameters (None: it is no function)
 CALLED = [
@@ -48,6 +48,12 @@ CALLED = [
     ("peft", "peft.tuners.boft.layer:get_fbd_cuda", "baselines/boft.py", ""),
     ("peft", "peft.tuners.lora:LoraModel._get_kasa_loss", "baselines/extra_losses.py", "self adapter_names"),
     ("peft", "peft.tuners.lora:LoraModel._get_monteclora_loss", "baselines/extra_losses.py", "self adapter_names"),
+    (
+        "peft",
+        "peft.tuners.pvera.layer:PveraLayer._reparametrize",
+        "baselines/extra_losses.py",
+        "self mu logvar adapter_name",
+    ),
     (
         "peft",
         "peft.tuners.tuners_utils:_maybe_include_all_linear_layers",

@@ -1,10 +1,12 @@
-"""The first factors of LoRA-GA, CorDA and EVA, from gradients or inputs.
+"""The first factors of LoRA-GA, CorDA, EVA and PiSSA, from gradients, inputs or the weight.
 
 Each returns down (r, inputs) and up (outputs, r); with the scaling s the method starts at the update s up down.
 """
 
 import torch
 from torch import Tensor
+
+from baselines.singular_frames import singular_frames
 
 DAMPING = 0.01  # of CorDA's covariance, doubled until it can be inverted; PEFT 0.21.2, `peft/tuners/lora/corda.py`
 LARGEST_ERROR = 0.05  # of the inverse
@@ -52,3 +54,13 @@ def eva(moment: Tensor, mean: Tensor, outputs: int, r: int) -> tuple[Tensor, Ten
     """
     _, vectors = torch.linalg.eigh(moment - torch.outer(mean, mean))  # rising eigenvalues
     return vectors[:, -r:].flip(1).T, moment.new_zeros(outputs, r)
+
+
+def pissa(weight: Tensor, r: int, scaling: float, power_iterations: int) -> tuple[Tensor, Tensor]:
+    """Return the factors of the weight's r largest singular triples, divided by the scaling.
+
+    By a randomised decomposition, the faster the fewer its power iterations. Meng et al. 2024, arXiv:2404.02948.
+    """
+    left, values, right = singular_frames(weight, r, power_iterations)
+    roots = (values / scaling).sqrt()
+    return roots[:, None] * right, left * roots

@@ -1,9 +1,10 @@
-"""LoRA that starts from data, as a PEFT tuner; importing this module registers it.
+"""LoRA that starts from data or from the weight, as a PEFT tuner; importing this module registers it.
 
     update = (alpha / r) * (up down - up_start down_start)
 
 PEFT 0.21.2 takes the start out of the base weight instead, so that its checkpoints are read right only by who repeats
-that: LoRA-GA's logits are off by up to 2.7 without a word, CorDA's loading raises. Here the start is saved beside the
+that: LoRA-GA's logits are off by up to 2.7 without a word, CorDA's loading raises, and PiSSA with a randomised
+decomposition needs the same random numbers again. Here the start is saved beside the
 factors, the base weight stays as it is, and switching the adapter off gives the base model.
 """
 
@@ -21,18 +22,19 @@ from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.training_rows import DataDrivenStart
 from lorta.peft_extension.registry import register_tuner
 
-STARTS = ("lora_ga", "corda_largest", "corda_smallest", "eva")
+STARTS = ("lora_ga", "corda_largest", "corda_smallest", "eva", "pissa_niter")
 
 
 @dataclass
 class InformedLoraConfig(LinearTunerConfig):
-    """Settings of all three methods. Raises ValueError for a rank or a number of rows below 1, an unknown start."""
+    """Settings of all four methods. Raises ValueError for a rank or a number of rows below 1, an unknown start."""
 
     r: int = 8
     alpha: float = 16.0  # the update is multiplied by alpha / r
     start: str = "lora_ga"
     rows: int = 256  # of the training split that the start is made from
     gamma: float = 16.0  # lora_ga: a larger one starts with a smaller second factor
+    power_iterations: int = 16  # pissa_niter: of the randomised decomposition
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class InformedLoraLayer(BranchLayer):
 
 
 class InformedLoraModel(LinearTuner):
-    """A model with LoRA-GA, CorDA or EVA adapters."""
+    """A model with LoRA-GA, CorDA, EVA or PiSSA adapters."""
 
     prefix = "informed_lora_"
     tuner_layer_cls = InformedLoraLayer
@@ -97,11 +99,13 @@ class InformedStart(DataDrivenStart):
         super().__init__(config, int(config["rows"]))
 
     def start(self, model: Any, batches: Iterator[dict[str, Tensor]]) -> None:
-        """Begin every layer's factors from its gradient or from its inputs."""
+        """Begin every layer's factors from its gradient, from its inputs, or from its weight alone."""
         layers = [module for module in model.modules() if isinstance(module, InformedLoraLayer)]
         bases = [cast(nn.Linear, layer.get_base_layer()) for layer in layers]
-        gradients = self.config["start"] == "lora_ga"
-        statistics = (mean_gradients if gradients else input_moments)(model, bases, batches)
+        statistics: Any = [None] * len(layers)
+        if self.config["start"] != "pissa_niter":
+            gradients = self.config["start"] == "lora_ga"
+            statistics = (mean_gradients if gradients else input_moments)(model, bases, batches)
         for layer, seen in zip(layers, statistics, strict=True):
             for adapter in layer.active_adapters:
                 branch: StartedPair = layer.branch(adapter)
@@ -109,13 +113,19 @@ class InformedStart(DataDrivenStart):
 
 
 def first_factors(config: InformedLoraConfig, weight: Tensor, seen: Any) -> tuple[Tensor, Tensor]:
-    """Return down and up of one layer from its weight (outputs, inputs) and its gradient or its inputs' moments."""
+    """Return down and up of one layer from its weight (outputs, inputs) and its gradient or its inputs' moments.
+
+    PiSSA asks for the weight alone.
+    """
     if config.start == "lora_ga":
         return starts.lora_ga(seen, config.r, config.gamma)
+    scaling = config.alpha / config.r
+    if config.start == "pissa_niter":
+        return starts.pissa(weight, config.r, scaling, config.power_iterations)
     moment, mean = seen
     if config.start == "eva":
         return starts.eva(moment, mean, len(weight), config.r)
-    scaling, largest = config.alpha / config.r, config.start == "corda_largest"
+    largest = config.start == "corda_largest"
     return starts.corda(weight.to(moment), moment, config.r, scaling, largest)
 
 

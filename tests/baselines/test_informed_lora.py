@@ -1,4 +1,4 @@
-"""LoRA that starts from what its layers see: LoRA-GA, CorDA, EVA."""
+"""LoRA that starts from what its layers see, or from their weights: LoRA-GA, CorDA, EVA, PiSSA."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from baselines.informed_lora import starts
 from baselines.informed_lora.statistics import input_moments, mean_gradients
 from baselines.informed_lora.tuner import InformedLoraConfig, StartedPair
 
-NAMES = ["lora_ga", "corda", "eva"]
+NAMES = ["lora_ga", "corda", "eva", "pissa_niter"]
 
 
 def matrix(outputs, inputs, seed=0):
@@ -66,6 +66,15 @@ def test_evas_first_factor_is_the_inputs_principal_components():
     torch.testing.assert_close((down @ expected.T).abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-6)
     assert up.shape == (8, 3)
     assert not up.any()
+
+
+def test_pissas_start_is_the_best_approximation_of_the_weight():
+    weight = matrix(40, 30)
+    down, up = starts.pissa(weight, 3, scaling=2.0, power_iterations=16)
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    torch.testing.assert_close(2.0 * up @ down, left[:, :3] * values[:3] @ right[:3], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(down.norm(dim=1), (values[:3] / 2.0).sqrt(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(up.norm(dim=0), (values[:3] / 2.0).sqrt(), rtol=1e-4, atol=0)
 
 
 def test_padding_counts_for_nothing(backbone):
@@ -130,7 +139,5 @@ def test_a_trained_adapter_is_read_right_on_a_fresh_base_model(adapter, backbone
 
 
 def test_an_unknown_start_is_refused():
-    with pytest.raises(
-        ValueError, match="start must be one of lora_ga, corda_largest, corda_smallest, eva, got 'pissa'"
-    ):
+    with pytest.raises(ValueError, match=r"start must be one of lora_ga, .*, eva, pissa_niter, got 'pissa'"):
         InformedLoraConfig(start="pissa")

@@ -12,8 +12,9 @@ NAMES = ["rslora", "pissa", "loha", "lokr", "oft", "boft", "hra", "vblora", "fou
 NAMES += ["ln_tuning", "prefix_tuning", "prompt_tuning", "miss", "road", "delora", "hira", "gralora", "unilora", "beft"]
 NAMES += ["psoft", "waveft", "pvera", "lora_plus", "peanut", "deft", "glora", "velora", "bd_lora", "mica", "olora"]
 NAMES += ["adamss", "kasa", "monteclora", "lora_fa", "frod", "supertuning", "p_tuning"]
+NAMES += ["adamss_adaptive", "trainable_tokens"]
 # a decomposition or a random choice of places, which the meta device cannot make
-NO_META = {"monteclora", "pissa", "shira", "psoft", "mica", "olora", "adamss", "frod", "supertuning"}
+NO_META = {"monteclora", "pissa", "shira", "psoft", "mica", "olora", "adamss", "adamss_adaptive", "frod", "supertuning"}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,8 @@ NO_META = {"monteclora", "pissa", "shira", "psoft", "mica", "olora", "adamss", "
         ("glora", 8, "roberta-base", 96, None),
         ("glora", 8, "llama-2-7b", 128, None),
         ("adamss", 13, "roberta-base", 19_992, None),
+        ("adamss_adaptive", 13, "roberta-base", 19_992, None),
+        ("trainable_tokens", 8, "roberta-base", 6_144, None),
         ("adamss", 100, "roberta-base", 30_432, None),
         ("velora", 8, "roberta-base", 294_912, None),
         ("bd_lora", 2, "roberta-base", 55_296, None),
@@ -94,7 +97,9 @@ def test_a_built_layer_of_real_width_has_the_count_of_the_closed_form(adapter, b
 def test_what_the_meta_device_cannot_build_is_counted_on_the_cpu(adapter, backbone, name):
     sizes = ROBERTA | BASE | {"num_hidden_layers": 1, "vocab_size": 48}
     method, real = adapter(name, 8), backbone("roberta", **sizes)
-    few = {"psoft": 6 * (8 * 7 // 2 + 2 * 8), "mica": 2 * 8 * 768, "adamss": 2 * (5 * 8 + 768)}
+    few = {"psoft": 6 * (8 * 7 // 2 + 2 * 8), "mica": 2 * 8 * 768} | dict.fromkeys(
+        ("adamss", "adamss_adaptive"), 2 * 808
+    )
     few |= {"frod": 2 * (768 + 64), "supertuning": 2 * 256, "monteclora": 2 * (8 * (768 + 768) + 8 + 8)}
     expected = few.get(name, 294_912 // 12)
     assert count(method.attach(real, "SEQ_CLS")) == (expected, 0, DENSE_HEADS["roberta-base"])

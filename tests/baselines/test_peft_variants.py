@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import VeraConfig, get_peft_model
+from peft import PveraConfig, VeraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.pvera.layer import PveraLayer
 from peft.tuners.supertuning.layer import SupertuningLayer
 from peft.tuners.vera.layer import VeraLayer
 from short_training import train
 
+from baselines.adamss import AdaptiveSubspaces, schedule_in_steps
 from baselines.lora_fa import project
 from lorta.training.trainer import parameter_groups
 
@@ -39,6 +40,81 @@ def test_the_loss_that_peft_leaves_to_the_training_loop_is_in_the_models_own(
     model.eval()
     evaluated = model(tokens, labels=LABELS)
     torch.testing.assert_close(evaluated.loss, torch.nn.functional.cross_entropy(evaluated.logits, LABELS))
+
+
+def test_pveras_divergence_is_that_of_its_inner_vectors_from_standard_normal_ones(adapter, backbone, tokens, randomise):
+    model = adapter("pvera", 3, kl_weight=10.0).attach(backbone("roberta"), "SEQ_CLS")
+    randomise(model)
+    inputs = {}
+    for layer in layers(model, PveraLayer):
+        layer.register_forward_pre_hook(lambda module, args: inputs.update({module: args[0]}))
+    model.train()
+    torch.manual_seed(1)
+    output = model(tokens, labels=LABELS)
+    expected = 0.0
+    for layer in layers(model, PveraLayer):
+        inner = inputs[layer] @ layer.pvera_A["default"].T * layer.pvera_lambda_d["default"]
+        mean, log_variance = inner.chunk(2, dim=-1)
+        own = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+        expected = expected + torch.distributions.kl_divergence(own, torch.distributions.Normal(0.0, 1.0)).mean()
+    own = torch.nn.functional.cross_entropy(output.logits, LABELS)
+    torch.testing.assert_close(output.loss, own + 10.0 / 2 * expected, rtol=1e-4, atol=1e-5)
+    output.loss.backward()
+    again = model(tokens, labels=LABELS).loss  # nothing of the first pass is left
+    assert again < 2 * output.loss
+    evaluated = model.eval()(tokens, labels=LABELS)
+    torch.testing.assert_close(evaluated.loss, torch.nn.functional.cross_entropy(evaluated.logits, LABELS))
+
+
+def test_pveras_file_has_pefts_own_settings(adapter, backbone, tmp_path):
+    method = adapter("pvera", 3)
+    folder = saved(method, model_of(method, backbone), tmp_path)
+    assert "kl_weight" not in json.loads((folder / "adapter_config.json").read_text())
+    again = method.load(backbone("roberta"), "SEQ_CLS", folder)
+    assert type(again.peft_config["default"]) is PveraConfig
+
+
+def test_trainable_tokens_trains_the_first_rows_of_the_embeddings_and_the_head(adapter, backbone, tokens, tmp_path):
+    method = adapter("trainable_tokens", tokens=6)
+    model = method.attach(backbone("roberta"), "SEQ_CLS")
+    before = model.roberta.embeddings.word_embeddings.weight.detach().clone()
+    train(method, model, tmp_path, max_steps=2)
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert sum("tokens" in name for name in trained) == 1
+    assert all("tokens" in name or "classifier" in name for name in trained)
+    folder = saved(method, model.eval(), tmp_path)
+    assert {"tokens", "modules_to_save"}.isdisjoint(json.loads((folder / "adapter_config.json").read_text()))
+    again = method.load(backbone("roberta"), "SEQ_CLS", folder).eval()
+    torch.testing.assert_close(again(tokens).logits, model(tokens).logits)
+    again.merge_adapter()
+    moved = (again.roberta.embeddings.word_embeddings.weight != before).any(dim=1)
+    assert {3} <= set(moved.nonzero().flatten().tolist()) <= {3, 4, 5}  # 0 to 2 are in no row of the data
+
+
+def test_the_adaptive_adamss_freezes_half_of_its_clusters_and_goes_on_so(adapter, backbone, tmp_path):
+    method, counts = adapter("adamss_adaptive", 4), []
+    model = method.attach(backbone("roberta"), "SEQ_CLS")
+
+    def trained(model):
+        return {name for name, weight in model.named_parameters() if "adamss_" in name and weight.requires_grad}
+
+    everything = trained(model)
+    trainer, counts = train(method, model, tmp_path, lambda model, _: len(trained(model)), max_steps=10)
+    assert counts == sorted(counts, reverse=True)
+    assert 0.3 < counts[-1] / len(everything) <= 0.5  # PEFT leaves one less than its target in each cut
+    (callback,) = [each for each in trainer.callback_handler.callbacks if isinstance(each, AdaptiveSubspaces)]
+    state = callback.state_dict(model)
+    fresh = method.attach(backbone("roberta"), "SEQ_CLS")
+    callback.load_state_dict(state, fresh)
+    assert trained(fresh) == trained(model) < everything
+
+
+def test_adamsss_schedule_is_a_share_of_the_run():
+    config = {"init_warmup": 50, "final_warmup": 1000, "mask_interval": 100}
+    assert schedule_in_steps(config, 400) == {"init_warmup": 20, "final_warmup": 400, "mask_interval": 40}
+    assert schedule_in_steps(config, 2) == {"init_warmup": 0, "final_warmup": 2, "mask_interval": 1}
+    with pytest.raises(ValueError, match="at least 2 optimizer steps"):
+        schedule_in_steps(config, 1)
 
 
 def test_lora_fa_projects_the_gradient_of_the_weight_onto_what_a_reads():

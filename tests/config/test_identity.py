@@ -73,7 +73,10 @@ def test_no_class_path_is_in_an_identity():
     for name in ADAPTERS:
         text = json.dumps(identity(make_plan([f"adapter={name}"], False, CONF).specs[0].config))
         assert (
-            "_target_" not in text and "baselines." not in text and "experiments." not in text and "lorta." not in text
+            '"_target_"' not in text
+            and "baselines." not in text
+            and "experiments." not in text
+            and "lorta." not in text
         )
 
 
