@@ -1,12 +1,24 @@
-"""`lorta export` and `lorta fit`: from a LoRTA adapter to a LoRA, and back. They need no harness."""
+"""`lorta export` and `lorta fit`: from an adapter to a LoRA, and from a LoRA to a LoRTA. They need no harness."""
 
 import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from lorta.config.instantiate import resolve
+from lorta.config.places import CONF
 
 
 def declare_export(parser: argparse.ArgumentParser) -> None:
     """Take the adapter, its base model and where to write."""
-    parser.add_argument("adapter", help="folder of a saved LoRTA adapter")
+    parser.add_argument("adapter", help="folder of a saved adapter")
     _declare_folders(parser)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, help="keep so many singular values of each module's update")
+    size.add_argument(
+        "--residual", type=float, help="keep the fewest whose relative residual is at most this; not needed for LoRTA"
+    )
 
 
 def declare_fit(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +38,52 @@ def _declare_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def export(parsed: argparse.Namespace) -> None:
-    """Write the LoRA and print its rank."""
-    from lorta.tuner.export import export_folder
+    """Write the LoRA and print its rank, and what singular values lose. Raises ValueError where there is no LoRA."""
+    from lorta.tuner.export import export_folder, peft_type, read_config, require_free
+    from lorta.tuner.singular_export import EXACT, Truncation, export_singular
 
-    config = export_folder(parsed.adapter, parsed.to, parsed.base)
+    require_free(parsed.to, parsed.adapter)
+    import_tuner(parsed.adapter)
+    if peft_type(read_config(parsed.adapter)) == "LORTA" and parsed.rank is None and parsed.residual is None:
+        config, fitted = export_folder(parsed.adapter, parsed.to, parsed.base), None
+    else:
+        kept = Truncation(parsed.rank, EXACT if parsed.residual is None else parsed.residual)
+        fitted = export_singular(parsed.adapter, parsed.to, kept, parsed.base)
+        config = fitted.config
     ranks = sorted({config.r, *(config.rank_pattern or {}).values()})
     rank = ", ".join(str(rank) for rank in ranks)
     print(f"{parsed.to}: LoRA of rank {rank} on {len(config.target_modules or ())} modules")
+    if fitted is not None:
+        print(f"relative residual {fitted.residual:.3e}; rank and residual by module:")
+        for path, fit in fitted.modules.items():
+            print(f"{fit.rank:5d} {fit.residual:10.3e}  {path}")
+
+
+def import_tuner(adapter: str) -> None:
+    """Import the module of a saved adapter's tuner, if one of conf/adapter has it and PEFT does not.
+
+    Raises ValueError for a type that nobody knows.
+    """
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    file = Path(adapter) / "adapter_config.json"
+    if not file.is_file():
+        return  # whoever reads the adapter says so
+    kind = json.loads(file.read_text(encoding="utf-8")).get("peft_type")
+    known = {str(getattr(name, "value", name)) for name in PEFT_TYPE_TO_CONFIG_MAPPING}
+    if kind in known:
+        return
+    for target in _targets():
+        resolve(target)
+    if kind not in {str(getattr(name, "value", name)) for name in PEFT_TYPE_TO_CONFIG_MAPPING}:
+        raise ValueError(f"{adapter}: PEFT knows no adapter of type {kind}, and no file of conf/adapter has it.")
+
+
+def _targets() -> list[str]:
+    """Return the configurations of tuners that PEFT does not ship, as the files of conf/adapter name them."""
+    nodes = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted((CONF / "adapter").glob("*.yaml"))]
+    targets = {node["config"]["_target_"] for node in nodes if "config" in node}
+    return sorted(target for target in targets if not target.startswith("peft."))
 
 
 def fit(parsed: argparse.Namespace) -> None:

@@ -58,7 +58,11 @@ COMMANDS = {
     "recipes": Command("List the tables of the paper with their recipes.", "recipes"),
     "drift": Command("Check whether reference runs still give the recorded numbers.", "drift"),
     "export": Command(
-        "Write a LoRTA adapter as an ordinary LoRA checkpoint, exactly.", "adapters", "export", "declare_export", False
+        "Write an adapter as an ordinary LoRA checkpoint: LoRTA exactly, others by singular values.",
+        "adapters",
+        "export",
+        "declare_export",
+        False,
     ),
     "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", "adapters", "fit", "declare_fit", False),
 }

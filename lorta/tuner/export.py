@@ -16,11 +16,12 @@ from typing import Any, cast
 
 import torch
 import transformers
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from lorta.peft_extension.saving import adapter_weights
 from lorta.tuner.config import PEFT_TYPE
 from lorta.tuner.layer import HIDDEN, PREFIX, LortaLinear
 from lorta.tuner.model import LortaModel
@@ -69,7 +70,7 @@ def export_model(model: PeftModel, folder: str | Path, adapter_name: str = "defa
         ('LORA', 2, 8)
     """
     config = _lorta(model.peft_config[adapter_name], f"adapter '{adapter_name}'")
-    weights = get_peft_model_state_dict(model, adapter_name=adapter_name)
+    weights = adapter_weights(model, adapter_name)
     return _write(config, cast(nn.Module, model.base_model), adapter_name, weights, Path(folder))
 
 
@@ -142,8 +143,8 @@ def read_config(folder: str | Path) -> PeftConfig:
         raise ValueError(f"{Path(folder) / CONFIG_NAME}: PEFT cannot read it ({error}).") from error
 
 
-def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Return the weights of a saved adapter.
+def read_weights(folder: str | Path, may_be_empty: bool = False) -> dict[str, Tensor]:
+    """Return the weights of a saved adapter; some tuners have empty tensors among them.
 
     Raises FileNotFoundError where there is no safetensors file, ValueError for one that is cut off, or that holds empty
     tensors or numbers that are none.
@@ -153,7 +154,8 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{folder}: {SAFETENSORS_WEIGHTS_NAME} is missing; other formats are not read.")
     require_whole(file)
     weights = load_file(file)
-    if empty := [name for name, weight in weights.items() if weight.numel() == 0]:
+    empty = [name for name, weight in weights.items() if weight.numel() == 0]
+    if empty and not may_be_empty:
         raise ValueError(
             f"{file}: {len(empty)} of {len(weights)} tensors are empty, such as {empty[0]}, as DeepSpeed ZeRO-3 saves "
             "them: gather the weights (stage3_gather_16bit_weights_on_model_save) and save again."
@@ -181,10 +183,19 @@ def read_base_config(config: PeftConfig, base: str | Path | None) -> Any:
 
 def model_class(config: PeftConfig, base_config: Any) -> Any:
     """Return what builds the adapter's base model from its configuration. Raises ValueError for an unknown class."""
+    kind = base_class(config, base_config)
+    return partial(kind.from_config, trust_remote_code=False) if hasattr(kind, "from_config") else kind
+
+
+def base_class(config: PeftConfig, base_config: Any) -> Any:
+    """Return the class of transformers that loads the adapter's base model, an Auto class where the task names one.
+
+    Raises ValueError for an unknown class.
+    """
     if config.task_type is not None:
         automatic = AUTO_CLASSES.get(str(getattr(config.task_type, "value", config.task_type)))
         if automatic is not None:
-            return partial(getattr(transformers, automatic).from_config, trust_remote_code=False)
+            return getattr(transformers, automatic)
     named = config.auto_mapping or {}
     name = named.get("base_model_class") or next(iter(base_config.architectures or ()), None)
     if name is None or not hasattr(transformers, name):
@@ -203,7 +214,10 @@ def write_adapter(config: PeftConfig, weights: Mapping[str, Tensor], folder: Pat
 
 def _lorta(config: PeftConfig, where: str) -> PeftConfig:
     if peft_type(config) != PEFT_TYPE:
-        raise ValueError(f"{where} is a {peft_type(config)} adapter, not {PEFT_TYPE}: only LoRTA is exported.")
+        raise ValueError(
+            f"{where} is a {peft_type(config)} adapter, not {PEFT_TYPE}: only LoRTA is exported without its base "
+            "model's weights; export_singular writes others by singular values."
+        )
     return config
 
 
@@ -228,12 +242,19 @@ def _write(config: Any, tuner: nn.Module, adapter: str, weights: Mapping[str, Te
         down, up = (matrix.to(dtype) for matrix in pair)
         ranks[path] = down.shape[1]
         written |= {f"{MODULE_KEYS}{path}.lora_A.weight": down.T, f"{MODULE_KEYS}{path}.lora_B.weight": up}
-    lora = _lora_config(config, ranks, transposed=any(layer.transposed for layer in layers.values()))
+    lora = lora_config(
+        config,
+        ranks,
+        transposed=any(layer.transposed for layer in layers.values()),
+        lora_dropout=config.dropout,
+        bias="lora_only" if config.bias == "lorta_only" else config.bias,
+    )
     write_adapter(lora, written, folder)
     return lora
 
 
-def _lora_config(config: Any, ranks: Mapping[str, int], transposed: bool) -> LoraConfig:
+def lora_config(config: Any, ranks: Mapping[str, int], transposed: bool, **settings: Any) -> LoraConfig:
+    """Return the LoRA that has the rank of each path and all scalings in its matrices, for the base of `config`."""
     rank = min(ranks.values())
     larger = {path: own for path, own in ranks.items() if own != rank}
     lora = LoraConfig(
@@ -241,16 +262,15 @@ def _lora_config(config: Any, ranks: Mapping[str, int], transposed: bool) -> Lor
         lora_alpha=rank,
         rank_pattern=larger,
         alpha_pattern=dict(larger),
-        lora_dropout=config.dropout,
         fan_in_fan_out=transposed,  # true of a Conv1D
-        modules_to_save=config.modules_to_save,
-        trainable_token_indices=config.trainable_token_indices,
-        bias="lora_only" if config.bias == "lorta_only" else config.bias,
+        modules_to_save=getattr(config, "modules_to_save", None),
+        trainable_token_indices=getattr(config, "trainable_token_indices", None),
         task_type=config.task_type,
         base_model_name_or_path=config.base_model_name_or_path,
         revision=config.revision,
         auto_mapping=config.auto_mapping,
         inference_mode=True,
+        **settings,
     )
     lora.target_modules = sorted(ranks)  # a list, so that the file does not depend on hashing
     return lora

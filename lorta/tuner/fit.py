@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from lorta.geometry import Geometry
+from lorta.peft_extension.saving import adapter_weights
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.cp_fit import Fit, SlicedTensor, cp_fit
 from lorta.tuner.export import (
@@ -102,7 +103,7 @@ def fit_model(model: PeftModel, folder: str | Path, settings: FitSettings, adapt
         (4, True)
     """
     config = _plain_lora(model.peft_config[adapter_name], f"adapter '{adapter_name}'")
-    weights = get_peft_model_state_dict(model, adapter_name=adapter_name)
+    weights = adapter_weights(model, adapter_name)
     return _write(config, weights, Geometry.from_config(_mapping(model.config)), settings, Path(folder))
 
 
