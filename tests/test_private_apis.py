@@ -26,6 +26,12 @@ CALLED = [
     ("hydra-core", "hydra._internal.config_repository:CachingConfigRepository", "lorta/config/compose.py", "delegate"),
     (
         "hydra-core",
+        "hydra._internal.config_repository:ConfigRepository",
+        "lorta/config/compose.py",
+        "config_search_path",
+    ),
+    (
+        "hydra-core",
         "hydra._internal.defaults_list:create_defaults_list",
         "lorta/config/compose.py",
         "repo config_name overrides_list prepend_hydra skip_missing",
