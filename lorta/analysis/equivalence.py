@@ -199,8 +199,8 @@ def judge(
     corrected = correct(pairs, level)
     sides = Sides(corrected.level / 2, corrected.level)
     return [
-        None if difference is None else answer(difference, *of, corrected.level, sides)
-        for difference, *of in zip(differences, margins, pairs, corrected.pairs, strict=True)
+        None if difference is None else answer(difference, margin, own, adjusted, corrected.level, sides)
+        for difference, margin, own, adjusted in zip(differences, margins, pairs, corrected.pairs, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ def refuse_untrusted(records: Iterable[RunRecord], source: str, uncommitted: boo
 
     `uncommitted` lets runs of uncommitted code pass, for tables that say so.
     """
-    if problems := distrust(records, uncommitted):
+    if problems := validation_problems(records, uncommitted):
         raise ValueError("\n".join(f"{source}: {problem}" for problem in problems))
 
 
@@ -37,7 +37,7 @@ def _failed(record: RunRecord) -> RunRecord:
     return replace(record, status="failed", failure=failure)
 
 
-def distrust(records: Iterable[RunRecord], uncommitted: bool = False) -> list[str]:
+def validation_problems(records: Iterable[RunRecord], uncommitted: bool = False) -> list[str]:
     """Return a sentence for each problem, the first few of many."""
     given = list(records)
     problems = [problem for record in given for problem in _problems(record, uncommitted)] + _mixed_protocols(given)

@@ -1,4 +1,4 @@
-"""`lorta drift`: check the canaries of results/canary, or record them anew. Recipe: conf/experiment/canary.yaml."""
+"""`lorta drift`: repeat the runs of results/reference_runs, or record them anew (experiment=reference_runs)."""
 
 import argparse
 import json
@@ -17,11 +17,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Take where the reference runs are, and what to do with them."""
     parser.add_argument(
         *("--reference-runs", "--canaries"),
-        dest="canaries",
+        dest="folder",
         metavar="FOLDER",
         type=Path,
-        default=Path("results/canary"),
-        help="(default: results/canary)",
+        default=Path("results/reference_runs"),
+        help="(default: results/reference_runs)",
     )
     parser.add_argument("--if-changed", action="store_true", help="check only if versions or hardware have changed")
     parser.add_argument(
@@ -33,16 +33,16 @@ def run(parsed: argparse.Namespace) -> int:
     """Print how each reference run came out; 1 when one of them drifted."""
     be_quiet()
     if parsed.record:
-        for folder in record(parsed.canaries):
+        for folder in record(parsed.folder):
             print(f"{folder}: recorded")
         return 0
-    folders = canaries(parsed.canaries)
+    folders = reference_folders(parsed.folder)
     if not folders:
-        raise ValueError(f"{parsed.canaries} has no reference run: create them with lorta drift --record")
+        raise ValueError(f"{parsed.folder} has no reference run: create them with lorta drift --record")
     return _check(folders, parsed.if_changed)
 
 
-def canaries(place: Path) -> list[Path]:
+def reference_folders(place: Path) -> list[Path]:
     """Return the run folders of a place."""
     from lorta.records.store import RECORD_NAME
 
@@ -51,14 +51,14 @@ def canaries(place: Path) -> list[Path]:
 
 def _check(folders: list[Path], if_changed: bool) -> int:
     from lorta.config.places import CONF
-    from lorta.drift.canary import TOLERANCES, changes_since, check
+    from lorta.drift.reference_runs import TOLERANCES, changes_since, check
     from lorta.records.store import Store
 
     kinds: set[str] = set()
     for folder in folders:
-        canary = Store(folder.parent).read(folder.name)
-        assert canary is not None
-        if if_changed and not changes_since(canary):
+        reference = Store(folder.parent).read(folder.name)
+        assert reference is not None
+        if if_changed and not changes_since(reference):
             print(f"{folder.name}: versions and hardware have not changed, nothing was run")
             continue
         drifted = check(folder, CONF)
@@ -74,35 +74,35 @@ def _check(folders: list[Path], if_changed: bool) -> int:
 
 
 def record(place: Path) -> Iterator[Path]:
-    """Run the recipe and yield the folder of each canary, which then holds what a check needs.
+    """Run the recipe and yield the folder of each reference run, which then holds what a check needs.
 
-    Raises ValueError when a run fails; the canaries that were there are removed once all have succeeded.
+    Raises ValueError when a run fails; the reference runs that were there are removed once all have succeeded.
     """
     from lorta.config.places import CONF
     from lorta.planning.planner import make_plan
     from lorta.runner.execute import execute
 
     with TemporaryDirectory() as work:
-        words = ["experiment=canary", f"runtime.runs={work}/runs", f"runtime.cache={work}/cache"]
+        words = ["experiment=reference_runs", f"runtime.runs={work}/runs", f"runtime.cache={work}/cache"]
         specs = make_plan(words, True, CONF).specs
         records = [execute(spec) for spec in specs]
         if failed := [ended for ended in records if ended.status != "success"]:
             raise ValueError(
                 f"{len(failed)} reference runs did not succeed: {failed[0].failure and failed[0].failure.message}"
             )
-        for folder in canaries(place):
+        for folder in reference_folders(place):
             shutil.rmtree(folder)
         for spec in specs:
             yield _keep(spec.folder, place / spec.run_id)
 
 
-def _keep(run: Path, canary: Path) -> Path:
+def _keep(run: Path, reference: Path) -> Path:
     """Copy what a check reads, without the path at which this machine has the base model."""
     from lorta.records.store import write_atomically
 
     for file in sorted([*run.glob("*.json"), *run.glob("*.jsonl"), *run.glob("adapter/*.safetensors")]):
-        write_atomically(canary / file.relative_to(run), file.read_bytes())
+        write_atomically(reference / file.relative_to(run), file.read_bytes())
     for file in run.glob("adapter/*.json"):
         settings = json.loads(file.read_text()) | {BASE_KEY: None}
-        write_atomically(canary / file.relative_to(run), json.dumps(settings, indent=1, sort_keys=True) + "\n")
-    return canary
+        write_atomically(reference / file.relative_to(run), json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    return reference

@@ -59,10 +59,10 @@ def _checked(file: Path) -> "tuple[list[RunRecord], dict[str, Line]]":
 def _restore(record: "RunRecord", line: "Line | None", store: "Store") -> str:
     """Write a record that counts as done, and return which of OUTCOMES it was."""
     from lorta.analysis.item_scores import keep_line
-    from lorta.planning.lr_search import settled
+    from lorta.planning.lr_search import has_ended_for_search
     from lorta.records.locks import take
 
-    if record.status != "success" and not (record.is_trial and settled(record)):
+    if record.status != "success" and not (record.is_trial and has_ended_for_search(record)):
         return "no result"
     if store.finished(record.run_id):
         return "there"

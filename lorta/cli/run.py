@@ -10,14 +10,14 @@ from rich.console import Console
 
 from lorta.cli.own_folders import take_own_folders
 from lorta.config.places import CONF, own_folders
-from lorta.planning.lr_search import settled
+from lorta.planning.lr_search import has_ended_for_search
 from lorta.planning.planner import Plan, make_plan
-from lorta.planning.requests import as_asked, budget_sentences, waiting_sentences
+from lorta.planning.requests import budget_sentences, waiting_sentences, with_requests
 from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
 from lorta.records.store import UNREADABLE, Store, StoreUnwritable
 from lorta.runner.attempt import skip
-from lorta.system.preemption import EXIT_STATUS, Preempted, asked_to_leave, listening
+from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
 from lorta.system.source_files import other_code, other_code_sentences
 from lorta.system.terminal import print_anything
@@ -132,7 +132,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     runtime = plan.runs[0].settings.runtime
     store = Store(runtime.runs)
     trials = [spec for spec in plan.trials if spec.run_id not in tried and not store.later(spec.run_id)]
-    if todo := [spec for spec in trials if runtime.force or not settled(store.last(spec.run_id))]:
+    if todo := [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]:
         count = len(plan.trials)
         console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
         return todo
@@ -215,13 +215,13 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
     from lorta.launch.progress import follow
 
     workers = worker_count(todo)
-    with listening():
+    with handle_preemption_signals():
         try:
             say = partial(console.print, markup=False)
             records = follow(todo, run_all(todo, workers if parallel else min(workers, 1), say=say), console)
         except Preempted:
             records = []
-        if asked_to_leave() or any(record.status in ("preempted", "cancelled") for record in records):
+        if preemption_requested() or any(record.status in ("preempted", "cancelled") for record in records):
             console.print(f"stopped by a signal; the same command continues with what is not finished ({EXIT_STATUS})")
             return EXIT_STATUS
     return 0
@@ -239,7 +239,7 @@ def _report(plan: Plan, store: Store, console: Console, ran: bool) -> int:
     _say_what_lacks(lacking, len(plan.specs), store, console)
     if len(lacking) == len(plan.specs):
         return 1
-    records = without_score_failed(as_asked(record, spec) for record, spec in read if record is not None)
+    records = without_score_failed(with_requests(record, spec) for record, spec in read if record is not None)
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         if not ran:

@@ -152,7 +152,7 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
 
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
-    from lorta.analysis.validation import distrust
+    from lorta.analysis.validation import validation_problems
     from lorta.records.suites import export_suite
 
     suite = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
@@ -168,14 +168,14 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     print(f"{path}: {len(records)} records ({counts}), {beside}")
     if missing:
         print(f"{missing} runs of the sweep have no record yet", file=sys.stderr)
-    for problem in distrust(records):
+    for problem in validation_problems(records):
         print(f"`lorta table` will refuse this suite: {problem}", file=sys.stderr)
     return 0
 
 
 def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str, int] | None":
     """Return a sweep's records, their store, the suite's name and how many are missing; None for a wrong sweep."""
-    from lorta.planning.requests import as_asked
+    from lorta.planning.requests import with_requests
     from lorta.records.store import Store
 
     planned = _plan(parsed)
@@ -184,7 +184,7 @@ def _of_overrides(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, 
     runtime = planned.runs[0].settings.runtime
     store = Store(runtime.runs)
     read = [(store.last(spec.run_id), spec) for spec in planned.runs]
-    records = [as_asked(record, spec) for record, spec in read if record is not None]
+    records = [with_requests(record, spec) for record, spec in read if record is not None]
     return records, store, parsed.name or runtime.name, len(planned.runs) + len(planned.waiting) - len(records)
 
 

@@ -26,7 +26,7 @@ from lorta.runner.record_builder import failure_kind
 from lorta.system import allocator
 from lorta.system.environment import gpus_here
 from lorta.system.parent_watchdog import leave_with_parent
-from lorta.system.preemption import asked_to_leave, patiently
+from lorta.system.preemption import defer_preemption, preemption_requested
 
 AT_THE_END = ("lorta.reporting.report", "matplotlib.figure")  # of a sweep, in the process that leads it
 POLL_S = 0.25
@@ -65,7 +65,7 @@ def run_all(
     if workers == 0:
         yield from _run_here(deque(specs), before, waiting)
         return
-    with _pool(specs, workers) as pool, patiently():
+    with _pool(specs, workers) as pool, defer_preemption():
         try:
             yield from _Dispatcher(pool, workers, before, waiting).run(deque(specs))
         except BaseException:
@@ -111,7 +111,7 @@ class Waiting:
 
 
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int], waiting: Waiting) -> Iterator[RunRecord | None]:
-    while queue and not asked_to_leave():
+    while queue and not preemption_requested():
         spec = queue.popleft()
         record = attempt(spec, before[spec.run_id])
         if record is None:
@@ -131,8 +131,8 @@ class _Dispatcher:
 
     def run(self, queue: deque[RunSpec]) -> Iterator[RunRecord | None]:
         """Run until the queue is empty, or until those at work have left."""
-        while self.running or (queue and not asked_to_leave()):
-            if asked_to_leave():
+        while self.running or (queue and not preemption_requested()):
+            if preemption_requested():
                 self._ask_to_leave()
             else:
                 self._start(queue)

@@ -30,7 +30,14 @@ from lorta.records.store import CHECKPOINT
 from lorta.runner.attempt import ENDED, attempts_so_far, lost, skip
 from lorta.runner.record_builder import now
 from lorta.status.states import plan_states
-from lorta.system.preemption import EXIT_STATUS, SIGNALS, Preempted, asked_by, listening, patiently
+from lorta.system.preemption import (
+    EXIT_STATUS,
+    SIGNALS,
+    Preempted,
+    defer_preemption,
+    handle_preemption_signals,
+    requested_by,
+)
 from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
 from lorta.system.terminal import print_anything
 from lorta.training.recovery import newest_checkpoint
@@ -154,7 +161,7 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
     """
     begun = time.monotonic()
     print_anything()
-    with listening():
+    with handle_preemption_signals():
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             runs = run_all([spec], 0, {spec.run_id: attempts_before}, say=print)
@@ -162,10 +169,10 @@ def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> st
             record = records[0] if records else None
         except Preempted:
             record = None
-        with patiently():
-            if record is None and asked_by() == signal.SIGTERM and cancelled(this_job() or ""):
+        with defer_preemption():
+            if record is None and requested_by() == signal.SIGTERM and cancelled(this_job() or ""):
                 record = lost(spec, attempts_before, "cancelled", _cancelled())
-            elif asked_by() is not None and (record is None or record.status == "preempted"):
+            elif requested_by() is not None and (record is None or record.status == "preempted"):
                 if time.monotonic() - begun < warned_after_s or _got_further(spec, record):
                     return _requeue(spec)
                 record = lost(spec, attempts_before, "timeout", _too_short()) or record

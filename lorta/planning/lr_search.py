@@ -39,7 +39,7 @@ class Search:
     def result(self) -> Tuning | str:
         """Return the choice, from the records of the trials, or a sentence why there is none yet."""
         records = {spec.run_id: Store(spec.settings.runtime.runs).last(spec.run_id) for spec in self.runs}
-        if open_ones := sum(not settled(record) for record in records.values()):
+        if open_ones := sum(not has_ended_for_search(record) for record in records.values()):
             return f"{open_ones} of {len(records)} learning-rate trials have no result yet"
         scores = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
         scored = {rate: score for rate, score in zip(self.trials, scores, strict=True) if score is not None}
@@ -121,7 +121,7 @@ def _with(spec: RunSpec, key: str, rate: float, seed: int, data: Mapping[str, An
     return replace(spec, settings=settings.model_copy(update=changed), overrides=(*typed, *added), earlier_id=None)
 
 
-def settled(record: RunRecord | None) -> bool:
+def has_ended_for_search(record: RunRecord | None) -> bool:
     """Return whether a trial need not run again: it has a result, or its rate made the loss diverge."""
     if record is None:
         return False

@@ -1,7 +1,7 @@
 """What a command requested: parameter budgets and learning-rate searches, as sentences for plans and tables.
 
 Two commands can mean the same run, one with `rank=`, one with `budget=`. A record holds the request of the command that
-ran it; `as_asked` replaces it with the request of the current command.
+ran it; `with_requests` replaces it with the request of the current command.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.1  # of a budget; a size further off is said wherever it is shown
 
 
-def as_asked(record: RunRecord, spec: RunSpec) -> RunRecord:
+def with_requests(record: RunRecord, spec: RunSpec) -> RunRecord:
     """Return a run's record with what this command asked for, whoever ran it."""
     protocol = record.protocol and replace(record.protocol, tuned=spec.rate_was_searched)
     return replace(record, budgets=spec.budgets, tuning=spec.tuned, questions=spec.questions, protocol=protocol)

@@ -11,7 +11,7 @@ from lorta.records.locks import Claim, take
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Status
 from lorta.records.store import Store, StoreUnwritable
-from lorta.system.preemption import Preempted, listening
+from lorta.system.preemption import Preempted, handle_preemption_signals
 
 ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
 
@@ -32,7 +32,7 @@ def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
     operating system is this run's failure. Raises StoreUnwritable.
     """
     try:
-        with listening():
+        with handle_preemption_signals():
             return _claimed(spec, attempts_before)
     except Preempted:
         return None

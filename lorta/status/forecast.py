@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lorta.planning.spec import RunSpec
-from lorta.status.states import Glance
+from lorta.status.states import RawRecord
 
 KINDS = ("the same cell", "the same adapter, model and task", "the same model and task", "the same model")
 Key = tuple[object, ...]
@@ -23,8 +23,8 @@ class Forecast:
 class Past:
     """Successful records, by what they share with runs to come."""
 
-    def __init__(self, records: Iterable[Glance]) -> None:
-        self._known: dict[Key, list[Glance]] = {}
+    def __init__(self, records: Iterable[RawRecord]) -> None:
+        self._known: dict[Key, list[RawRecord]] = {}
         for record in records:
             if record.get("status") == "success" and record.get("time", "wall_s") is not None:
                 for key in _keys_of_record(record):
@@ -39,12 +39,12 @@ class Past:
         return None
 
 
-def _peak(record: Glance) -> int:
+def _peak(record: RawRecord) -> int:
     memory = record.get("memory") or {}
     return memory.get("train_peak_reserved_bytes") or memory.get("host_rss_peak_bytes") or 0
 
 
-def _keys_of_record(record: Glance) -> list[Key]:
+def _keys_of_record(record: RawRecord) -> list[Key]:
     adapter, task, model = (record.get("config", group, "name") for group in ("adapter", "task", "model"))
     return _keys(record.get("cell_id"), adapter, model, task)
 

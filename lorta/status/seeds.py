@@ -9,7 +9,7 @@ from lorta.analysis.questions import Answered, answer_questions
 from lorta.analysis.summary import Table, summarise
 from lorta.planning.planner import Plan, named_as_before
 from lorta.planning.questions import label
-from lorta.planning.requests import as_asked
+from lorta.planning.requests import with_requests
 from lorta.planning.seeds import adds_to, up_to
 from lorta.planning.spec import RunSpec
 from lorta.records.record import Question
@@ -34,7 +34,9 @@ def state(plan: Plan) -> tuple[Sequence[Table], Sequence[Sequence[Answered]]]:
     """Return the tables of a plan's finished runs, and the answers to its questions in each."""
     store = Store(plan.specs[0].settings.runtime.runs)
     read = [(store.last(spec.run_id), spec) for spec in plan.specs]
-    records = [as_asked(record, spec) for record, spec in read if record is not None and record.status == "success"]
+    records = [
+        with_requests(record, spec) for record, spec in read if record is not None and record.status == "success"
+    ]
     tables = summarise([record for record in records if record.primary_score is not None])
     if not tables:
         return (), ()

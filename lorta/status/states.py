@@ -27,7 +27,7 @@ State = Literal["done", "running", "pending", "failed", "stale", "missing", "uns
 STATES: tuple[State, ...] = ("done", "running", "pending", "failed", "stale", "missing", "unsupported")
 
 
-class Glance(NamedTuple):
+class RawRecord(NamedTuple):
     """A record as plain JSON, unchecked, and the folder it lies in."""
 
     folder: Path
@@ -67,22 +67,22 @@ class RunState:
     failure: str | None = None  # the class of a failed one
 
 
-def glance(folder: Path) -> Glance | None:
+def glance(folder: Path) -> RawRecord | None:
     """Return the record in a run's folder; None where there is none or it is torn."""
     try:
         values = from_json((folder / RECORD_NAME).read_bytes())
     except (OSError, ValueError, RecursionError):  # one damaged folder hides no other
         return None
-    return Glance(folder, values) if isinstance(values, dict) else None
+    return RawRecord(folder, values) if isinstance(values, dict) else None
 
 
-def glances(root: Path) -> Iterator[Glance]:
+def glances(root: Path) -> Iterator[RawRecord]:
     """Yield all records of a store that can be read, ordered by signature."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return (record for folder in folders if (record := glance(folder)) is not None)
 
 
-def state_of(record: Glance) -> RunState:
+def state_of(record: RawRecord) -> RunState:
     """Return the state that a record alone tells, and who works on the run."""
     run_id, status = str(record.get("run_id")), record.get("status")
     kind = record.get("failure", "kind")
@@ -119,7 +119,7 @@ def store_states(root: Path) -> list[RunState]:
     return states
 
 
-def _or_pending(state: RunState, folder: Path, record: Glance | None, queue: Queue) -> RunState:
+def _or_pending(state: RunState, folder: Path, record: RawRecord | None, queue: Queue) -> RunState:
     """Return the state, or that the run waits in a queue for another attempt."""
     job = read_job(folder) if state.state in ("failed", "stale", "missing") else None
     if job is None:
@@ -137,7 +137,7 @@ def plan_states(plan: Plan, names: Mapping[str, str]) -> list[RunState]:
     A record of other inputs or another protocol makes a run stale.
     """
     queue, record_of = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
-    lookalikes: dict[str, Glance] | None = None
+    lookalikes: dict[str, RawRecord] | None = None
     states: list[RunState] = []
     for spec in plan.runs:
         record = record_of[spec.run_id]
@@ -155,7 +155,7 @@ def plan_states(plan: Plan, names: Mapping[str, str]) -> list[RunState]:
     return states
 
 
-def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, Glance]) -> RunState:
+def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, RawRecord]) -> RunState:
     earlier = lookalikes.get(_but_for_inputs(spec.config))
     if earlier is None:
         return RunState(spec.run_id, title, "missing")
@@ -168,7 +168,7 @@ def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, Glance])
     return RunState(spec.run_id, title, "stale", f"inputs changed since run {name}: {', '.join(changed)}")
 
 
-def _lookalikes(plan: Plan, own: set[str]) -> dict[str, Glance]:
+def _lookalikes(plan: Plan, own: set[str]) -> dict[str, RawRecord]:
     """Return the finished records of other inputs or protocols in the store, by what they share with a planned run."""
     root = Store(plan.runs[0].settings.runtime.runs).root
     others = [record for record in glances(root) if record.folder.name not in own and record.get("status") == "success"]

@@ -41,19 +41,19 @@ class _Listener:
 _listener = _Listener()
 
 
-def asked_to_leave() -> bool:
-    """Return whether a signal came since listening began."""
+def preemption_requested() -> bool:
+    """Return whether a signal came since handle_preemption_signals began."""
     return _listener.asked is not None
 
 
-def asked_by() -> int | None:
-    """Return the number of the signal that came since listening began."""
+def requested_by() -> int | None:
+    """Return the number of the signal that came since handle_preemption_signals began."""
     return _listener.asked
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Within the block a signal raises Preempted, unless `patiently` is around what it meets.
+def handle_preemption_signals() -> Iterator[None]:
+    """Within the block a signal raises Preempted, unless `defer_preemption` is around what it meets.
 
     Only a main thread can listen; in any other the block changes nothing. An outer block's request stays.
     """
@@ -71,8 +71,8 @@ def listening() -> Iterator[None]:
 
 
 @contextmanager
-def patiently() -> Iterator[None]:
-    """Within the block a signal only sets `asked_to_leave`, which the block looks at between steps."""
+def defer_preemption() -> Iterator[None]:
+    """Within the block a signal only sets `preemption_requested`, which the block looks at between steps."""
     _listener.patient += 1
     try:
         yield

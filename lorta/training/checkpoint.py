@@ -23,7 +23,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerState
 
 from lorta.records.store import remove, write_atomically
-from lorta.system.preemption import Preempted, asked_to_leave
+from lorta.system.preemption import Preempted, preemption_requested
 from lorta.training.recovery import (
     CARD,
     CheckpointUnusable,
@@ -162,7 +162,7 @@ class Checkpoints(TrainerCallback):
             if old.name != str(step):
                 remove(old)
         self._saved_at = time.monotonic()
-        if asked_to_leave():
+        if preemption_requested():
             raise Preempted(step)
 
     def clear(self) -> None:
@@ -189,7 +189,7 @@ class Checkpoints(TrainerCallback):
         if state.global_step >= state.max_steps:  # nothing to go on with; what follows training is done again
             return False
         late = self.seconds is not None and time.monotonic() - self._saved_at >= self.seconds
-        return asked_to_leave() or late or (self.steps is not None and state.global_step % self.steps == 0)
+        return preemption_requested() or late or (self.steps is not None and state.global_step % self.steps == 0)
 
     def _collect(self) -> dict[str, Any]:
         trainer: Any = self._trainer

@@ -15,7 +15,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.config.settings import TrainerSettings
 from lorta.geometry import Architecture
-from lorta.system.preemption import patiently
+from lorta.system.preemption import defer_preemption
 from lorta.training.callbacks import WARMUP_STEPS, BestEpoch, CountingCollator, Watch
 from lorta.training.checkpoint import Checkpoints, ResumableTrainer
 from lorta.training.context import TrainingContext
@@ -213,7 +213,7 @@ def _train(trainer: Trainer, checkpoints: Checkpoints | None) -> None:
         return
     assert isinstance(trainer, ResumableTrainer), "a task's trainer has OwnDataOrder as its first base"
     checkpoints.follow(trainer)
-    with patiently():  # a request to leave waits for the next checkpoint
+    with defer_preemption():  # a request to leave waits for the next checkpoint
         trainer.train(resume_from_checkpoint=str(checkpoints.resumed) if checkpoints.resumed else None)
 
 

@@ -130,7 +130,7 @@ def test_what_is_typed_wins_in_every_grid_and_methods_choose_their_grids(conf):
 
 
 def test_several_experiments_keep_to_their_own_sweeps(conf):
-    plan = make_plan(["experiment=grids,canary", "adapter=lora", "task=glue/rte"], True, conf)
+    plan = make_plan(["experiment=grids,reference_runs", "adapter=lora", "task=glue/rte"], True, conf)
     assert [(spec.settings.rank, spec.settings.trainer.max_steps) for spec in plan.specs] == [(4, -1), (8, -1), (2, 20)]
 
 

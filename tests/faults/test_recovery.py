@@ -18,7 +18,7 @@ from lorta.planning.planner import Plan
 from lorta.records import store as stores
 from lorta.records.store import Store, StoreUnwritable, write_atomically
 from lorta.runner.record_builder import failure_kind
-from lorta.system.preemption import EXIT_STATUS, Preempted, listening
+from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals
 from lorta.training.recovery import (
     halved,
     held_bytes,
@@ -188,7 +188,7 @@ def test_a_checkpoint_that_is_no_use_is_a_new_start_with_a_reason(tmp_path, harm
 
 
 def test_a_request_to_leave_outside_of_training_is_obeyed_at_once():
-    with listening(), pytest.raises(Preempted):
+    with handle_preemption_signals(), pytest.raises(Preempted):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 

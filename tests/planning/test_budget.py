@@ -15,7 +15,7 @@ from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import free_key, nearest, other_count, solve
 from lorta.planning.planner import make_plan
-from lorta.planning.requests import as_asked, off, sentence
+from lorta.planning.requests import off, sentence, with_requests
 from lorta.records.record import Budget, RunRecord
 from lorta.reporting.tables import to_markdown
 from lorta.training.metering import count_parameters
@@ -203,7 +203,7 @@ def test_a_budget_is_read_as_people_write_it(text, count):
 
 def test_the_table_marks_the_size_with_what_was_asked():
     size = Budget(asked=5000, achieved=6144, distance=0.2288, key="rank", value=4)
-    record = as_asked(finished(), make_plan(["adapter=lora"], False, CONF).specs[0])
+    record = with_requests(finished(), make_plan(["adapter=lora"], False, CONF).specs[0])
     assert "requested" not in to_markdown(summarise([record]), [])
     text = to_markdown(summarise([replace(record, budgets=(size,))]), [])
     assert "1,000 [1]" in text

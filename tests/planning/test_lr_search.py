@@ -14,7 +14,7 @@ from lorta.config.identity import identity
 from lorta.config.places import CONF
 from lorta.config.settings import DataSettings
 from lorta.planning.planner import make_plan
-from lorta.planning.requests import as_asked, waiting_sentences
+from lorta.planning.requests import waiting_sentences, with_requests
 from lorta.records.sections import Failure, Score
 from lorta.records.store import Store
 from lorta.reporting.tables import to_markdown
@@ -200,7 +200,7 @@ def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(plan):
     (spec,) = plan("adapter=lora", "task=glue/rte")[0].specs
     trials = [Store(spec.settings.runtime.runs).read(trial.signature) for trial in found.trials]
     assert summarise(trials) == ()
-    text = to_markdown(summarise([*trials, as_asked(finished(), spec)]), [])
+    text = to_markdown(summarise([*trials, with_requests(finished(), spec)]), [])
     assert "lora r=4, glue/rte: its learning rate 0.04 is the highest tried" in text
     assert "4 trials each, scored on 400 rows held out from the training data. 1 of 1 chosen learning rates" in text
     assert "(tuned)" in text

@@ -4,7 +4,7 @@ import pytest
 
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
-from lorta.planning.requests import as_asked
+from lorta.planning.requests import with_requests
 from lorta.records.sections import Question, check_margin
 from lorta.runner.record_builder import first_record
 
@@ -47,7 +47,7 @@ def test_a_question_is_in_the_record_and_in_no_identity(tmp_path):
     assert [spec.signature for spec in plain] == [spec.signature for spec in asking]
     record = first_record(asking[0])
     assert record.questions == (Question(method="lorta r=8", reference="lora r=8", margin=0.5),)
-    assert as_asked(record, plain[0]).questions == ()  # another command's table does not answer it
+    assert with_requests(record, plain[0]).questions == ()  # another command's table does not answer it
 
 
 def test_trials_of_a_search_answer_no_question(tmp_path):

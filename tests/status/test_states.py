@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lorta.status.states import Glance
+from lorta.status.states import RawRecord
 
 RUN = {"adapter": {"name": "lora", "rank": 8, "learning_rate": 1e-3}, "task": {"name": "glue/rte"}, "seed": 2}
 HELD_OUT = {"config": {"data": {"holdout": 100}}}
@@ -24,9 +24,9 @@ HELD_OUT = {"config": {"data": {"holdout": 100}}}
     ],
 )
 def test_a_record_is_named_by_adapter_rank_task_and_seed(values, title):
-    assert Glance(Path("runs/a"), values).title == title
+    assert RawRecord(Path("runs/a"), values).title == title
 
 
 @pytest.mark.parametrize("values", [{}, {"task": None}, {"task": "rte"}])
 def test_a_value_that_a_record_lacks_is_none(values):
-    assert Glance(Path("runs/a"), values).get("task", "name") is None
+    assert RawRecord(Path("runs/a"), values).get("task", "name") is None

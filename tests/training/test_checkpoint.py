@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from experiments.classification import train_classifier
-from lorta.system.preemption import Preempted, listening
+from lorta.system.preemption import Preempted, handle_preemption_signals
 from lorta.training.checkpoint import Checkpoints, stateless
 from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.recovery import CheckpointUnusable, settings_of_checkpoint, whole_checkpoint, write_checksums
@@ -168,7 +168,7 @@ def test_a_callback_that_cannot_be_restored_is_named():
 
 def test_a_request_to_leave_waits_for_a_checkpoint(tmp_path):
     *expected, _ = train("lora", tmp_path / "whole", None)
-    with listening(), pytest.raises(Preempted) as left:
+    with handle_preemption_signals(), pytest.raises(Preempted) as left:
         train("lora", tmp_path / "again", None, stop=4, signal_instead=True)
     assert left.value.step == 5
     *found, step = train("lora", tmp_path / "again", None)

@@ -1,4 +1,4 @@
-"""`lorta drift`: the committed canaries come out as recorded, and a change is found where it was made."""
+"""`lorta drift`: the committed reference_runs come out as recorded, and a change is found where it was made."""
 
 import json
 import shutil
@@ -9,43 +9,43 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorta.cli.drift import canaries
+from lorta.cli.drift import reference_folders
 from lorta.cli.main import main
 from lorta.config.places import CONF
-from lorta.drift import canary
-from lorta.drift.canary import TOLERANCES, Drift, Look, changes_since, check
+from lorta.drift import reference_runs
+from lorta.drift.reference_runs import TOLERANCES, Drift, Look, changes_since, check
 from lorta.planning.planner import make_plan
 from lorta.records.store import RECORD_NAME, Store
 from lorta.system.provenance import environment, hardware
 
-COMMITTED = Path(__file__).parents[2] / "results" / "canary"
+COMMITTED = Path(__file__).parents[2] / "results" / "reference_runs"
 PLACE = f"runtime.runs={COMMITTED}"
 
 
 @pytest.fixture
 def encoder(tmp_path):
-    """A copy of the canary of LoRA on RTE."""
+    """A copy of the reference run of LoRA on RTE."""
     (spec,) = [
         spec
-        for spec in make_plan(["experiment=canary", "adapter=lora", "task=glue/rte", PLACE], False, CONF).specs
+        for spec in make_plan(["experiment=reference_runs", "adapter=lora", "task=glue/rte", PLACE], False, CONF).specs
         if (COMMITTED / spec.run_id).is_dir()
     ]
     return Path(shutil.copytree(COMMITTED / spec.run_id, tmp_path / spec.run_id))
 
 
 def test_the_recipe_is_what_is_committed():
-    planned = {spec.run_id for spec in make_plan(["experiment=canary", PLACE], True, CONF).specs}
-    assert {folder.name for folder in canaries(COMMITTED)} == planned, "lorta drift --record makes them anew"
+    planned = {spec.run_id for spec in make_plan(["experiment=reference_runs", PLACE], True, CONF).specs}
+    assert {folder.name for folder in reference_folders(COMMITTED)} == planned, "lorta drift --record makes them anew"
 
 
-@pytest.mark.parametrize("folder", canaries(COMMITTED), ids=lambda folder: folder.name)
-def test_a_committed_canary_is_clean_and_names_no_place(folder):
+@pytest.mark.parametrize("folder", reference_folders(COMMITTED), ids=lambda folder: folder.name)
+def test_a_committed_reference_run_is_clean_and_names_no_place(folder):
     assert Store(folder.parent).read(folder.name).code.git_dirty is False
     text = "".join(file.read_text() for file in folder.rglob("*.json*"))
     assert not any(place in text for place in ("/home/", "/tmp/", "/root/", str(Path.cwd())))
 
 
-def test_a_canary_comes_out_as_recorded(encoder):
+def test_a_reference_run_comes_out_as_recorded(encoder):
     found = check(encoder, CONF)
     assert found.kinds == (), [look for look in found.looks if look.drifted(not found.changes)]
     assert [look.kind for look in found.looks] == ["evaluation", "evaluation", "training", "training"]
@@ -95,14 +95,14 @@ def test_versions_and_processors_that_changed_are_named(encoder):
 def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(encoder, capsys, monkeypatch):
     record = Store(encoder.parent).read(encoder.name)
     Store(encoder.parent).write(replace(record, environment=environment(), hardware=hardware()))
-    assert main(["drift", "--canaries", str(encoder.parent), "--if-changed"]) == 0
+    assert main(["drift", "--reference-runs", str(encoder.parent), "--if-changed"]) == 0
     assert "nothing was run" in capsys.readouterr().out
     look = Look("training", "weights", 0.5, "trained again: weights")
-    monkeypatch.setattr(canary, "check", lambda folder, conf: Drift("a canary", (), (look,)))
+    monkeypatch.setattr(reference_runs, "check", lambda folder, conf: Drift("a reference run", (), (look,)))
     assert main(["drift", "--reference-runs", str(encoder.parent)]) == 1
     assert "DRIFT training: trained again: weights" in capsys.readouterr().out
 
 
-def test_a_place_without_canaries_is_a_sentence(tmp_path, capsys):
-    assert main(["drift", "--canaries", str(tmp_path)]) == 2
+def test_a_place_without_reference_runs_is_a_sentence(tmp_path, capsys):
+    assert main(["drift", "--reference-runs", str(tmp_path)]) == 2
     assert "lorta drift --record" in capsys.readouterr().err

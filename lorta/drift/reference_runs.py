@@ -1,7 +1,7 @@
-"""Drift: whether a canary, a tiny finished run with its files, still comes out as it did, and where it does not.
+"""Drift: whether a reference run, a tiny finished run with its files, still comes out as it did, and where it does not.
 
 Three looks, from the cheapest: its stored predictions are scored again, its stored adapter predicts again (both are
-evaluation), and the run is trained again from the start. Under the canary's versions and processor all are exact.
+evaluation), and the run is trained again from the start. Under its versions and processor all are exact.
 """
 
 import math
@@ -18,7 +18,7 @@ from lorta.records.store import Store
 from lorta.runner.reload import Reloaded, reload_run
 from lorta.system import provenance
 
-WATCHED = (  # packages whose code a canary runs
+WATCHED = (  # packages whose code a reference run runs
     "torch",
     "transformers",
     "peft",
@@ -40,7 +40,7 @@ TOLERANCES = {"scores": 1e-9, "predictions": 1e-3, "losses": 1e-4, "weights": 2e
 
 @dataclass(frozen=True)
 class Look:
-    """One comparison with the canary: the largest absolute difference, and what is said about it."""
+    """One comparison with the reference run: the largest absolute difference, and what is said about it."""
 
     kind: str  # evaluation | training
     name: str  # a key of TOLERANCES
@@ -54,7 +54,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Drift:
-    """What came of one canary. `changes` are versions and hardware that differ; without any, equality is expected."""
+    """What came of one reference run. `changes`: versions and hardware that differ; without any, all must be equal."""
 
     title: str
     changes: tuple[str, ...]
@@ -67,7 +67,7 @@ class Drift:
 
 
 def changes_since(record: RunRecord) -> tuple[str, ...]:
-    """Return what is not as it was when the canary was recorded, of what can move its numbers."""
+    """Return what is not as it was when the reference run was recorded, of what can move its numbers."""
     now, then = provenance.environment(), record.environment
     here, there = provenance.hardware(), record.hardware
     assert then is not None and there is not None
@@ -90,10 +90,10 @@ def _machine(then: Hardware, now: Hardware) -> Iterator[str]:
 
 
 def check(folder: Path, conf: Path) -> Drift:
-    """Return the drift of the canary in a run folder.
+    """Return the drift of the reference run in a run folder.
 
     Raises ValueError for a folder that is no successful run, or one whose settings, model or data are no longer there:
-    such a canary has to be recorded again.
+    such a reference run has to be recorded again.
     """
     reloaded = reload_run(folder, conf)
     record, store = reloaded.record, Store(folder.parent)
@@ -136,7 +136,7 @@ def _predicted_again(
 
 
 def _trained_again(reloaded: Reloaded, store: Store, folder: Path, place: Path) -> list[Look]:
-    """Run the canary from the start: losses are compared, step by step, and the weights that come out."""
+    """Run the reference run from the start: losses are compared, step by step, and the weights that come out."""
     from lorta.records.store import ADAPTER
     from lorta.runner.execute import execute
 
