@@ -46,7 +46,13 @@ def task_type(architecture: str) -> str:
 
 def unsupported(method: Adapter, architecture: str) -> str | None:
     """Why the adapter cannot attach to the backbone, or None."""
-    return method.unsupported(ModelContext(backbone(architecture).geometry, task_type(architecture)))
+    return method.unsupported(ModelContext(geometry(architecture), task_type(architecture)))
+
+
+@cache
+def geometry(architecture: str) -> Geometry:
+    """The geometry of a backbone."""
+    return backbone(architecture).geometry
 
 
 def attach(method: Adapter, architecture: str) -> torch.nn.Module:

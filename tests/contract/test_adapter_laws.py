@@ -26,7 +26,7 @@ from tests.contract.backbones import (
     unsupported,
 )
 
-HASH_SEEDS = ("0", "1", "2")
+HASH_SEEDS = ("1",)  # this process has another one
 WITHOUT_MERGE = {  # own weights, a nonlinearity between the factors, or no matrix at all
     "full",
     "bitfit",

@@ -76,9 +76,8 @@ def test_torch_func_differentiates_with_respect_to_the_adapter(name):
 
 @pytest.mark.parametrize("name", external())
 def test_an_adapted_layer_has_the_sizes_of_its_base_layer(name):
-    layers = [
-        layer for layer in attach(name).modules() if isinstance(layer, type(attach(name).base_model).tuner_layer_cls)
-    ]
+    model = attach(name)
+    layers = [layer for layer in model.modules() if isinstance(layer, type(model.base_model).tuner_layer_cls)]
     assert layers
     for layer in layers:
         assert (layer.in_features, layer.out_features) == tuple(reversed(layer.get_base_layer().weight.shape))

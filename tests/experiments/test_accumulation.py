@@ -114,7 +114,7 @@ TASKS = {
 }
 
 
-EVERY = ("classes of RoBERTa, whose loss takes no count", "instructions", "preferences", "folds")  # in 2, 4, 8 parts
+EVERY = ("classes of RoBERTa, whose loss takes no count", "instructions", "preferences")  # in 2, 4, 8 parts
 
 
 @pytest.mark.parametrize("name", TASKS)
