@@ -206,7 +206,7 @@ class Task(Protocol):
             context: rows, settings, and the run's folder, where a task writes what is no such row (structures).
 
         Returns:
-            One row per evaluation item: id, reference, prediction and what scoring needs. They become predictions.jsonl.
+            One row per evaluation item: id, reference, prediction and what scoring needs; predictions.jsonl.
         """
 
     def epoch_rows(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
