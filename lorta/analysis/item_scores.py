@@ -15,7 +15,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lorta.config.instantiate import build
+from lorta.config.instantiate import build, trusting
 from lorta.records.record import RunRecord, Score
 from lorta.records.store import Store, write_atomically
 from lorta.records.suites import seal
@@ -148,7 +148,8 @@ def _scorer(record: RunRecord) -> Scorer | None:
     Of several metrics, the primary one alone is computed: a correlation is scored once for each row.
     """
     try:
-        task = build(record.config["task"])
+        with trusting():
+            task = build(record.config["task"])
         if record.task is not None and is_dataclass(task) and (metrics := getattr(task, "metrics", None)) is not None:
             primary = record.task.metric_primary
             task = replace(task, metrics=[name for name in metrics if name.endswith(primary)] or [primary])  # pyright: ignore

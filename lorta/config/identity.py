@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined, from_json
 
-from lorta.config.instantiate import resolve
+from lorta.config.instantiate import resolve, trusting, trusts_all
 from lorta.config.settings import DataSettings, ModelSettings, Settings, TrainerSettings
 from lorta.records.canonical import sha256
 
@@ -23,7 +23,7 @@ NAMES_CODE = frozenset({"_target_", "prepare", "finish", "before_save", "callbac
 # of an adapter: formulas, and what other keys refer to
 UNSIGNED = frozenset(
     {"param_count", "unsupported_if", "count_changed", "init_presets", "learning_rate", "head_learning_rate"}
-    | {"budget_param", "weight_decay"}
+    | {"budget_param", "weight_decay", "load_with"}
 )
 FORMER_KEYS = {  # section -> key of before -> key
     "adapter": {
@@ -79,7 +79,7 @@ def _defaults(section: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults of the class that reads a section."""
     if section in SECTIONS:
         return section_defaults(SECTIONS[section])
-    return _defaults_of(values.get("_target_"))
+    return _defaults_of(values.get("_target_"), trusts_all())
 
 
 def _names_and_values(node: Any) -> Any:
@@ -104,8 +104,11 @@ def section_defaults(kind: type[Settings]) -> dict[str, Any]:
 
 
 @lru_cache
-def _defaults_of(target: str | None) -> dict[str, Any]:
-    """Return the defaults of an adapter's or task's class as JSON values; none where the class is not here."""
+def _defaults_of(target: str | None, trusted: bool) -> dict[str, Any]:
+    """Return the defaults of an adapter's or task's class as JSON values; none where the class is not here.
+
+    `trusted` is there for the cache: what may be imported changes the answer.
+    """
     if target is None:
         return {}
     try:
@@ -144,7 +147,8 @@ def earlier_runs(root: Path, beside: frozenset[str]) -> dict[str, str]:
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         config = None if folder.name in beside else _earlier_config(folder / "record.json")
         if config is not None:
-            named[run_id(config)] = folder.name
+            with trusting():
+                named[run_id(config)] = folder.name
     return named
 
 

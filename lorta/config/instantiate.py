@@ -1,18 +1,71 @@
 """From a mapping with `_target_` to the object it names: how YAML registers code. Workers need no Hydra."""
 
 import pkgutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from lorta.config.moved import MOVED
+from lorta.config.places import CONF, own_folders
+
+OWN = frozenset({"lorta", "baselines", "experiments", "peft"})  # packages whose classes any record may name
+TARGET = re.compile(r"^\s*_target_:\s*['\"]?(\w+)", re.MULTILINE)
+_trusted: ContextVar[frozenset[str] | None] = ContextVar("trusted", default=None)
+
+
+@contextmanager
+def trusting(packages: Iterable[str] = ()) -> Iterator[None]:
+    """Within the block, only the project's packages, PEFT, those that conf names and these are imported, and only
+    classes are built.
+
+    For settings that come from elsewhere: to import a module is to run it, and to build is to call.
+    """
+    before = _trusted.set(OWN | frozenset(packages))
+    try:
+        yield
+    finally:
+        _trusted.reset(before)
 
 
 def resolve(dotted_path: str) -> Any:
-    """Import what `package.module.name` names. Raises ValueError with the path when it cannot be found."""
+    """Import what `package.module.name` names.
+
+    Raises ValueError with the path when it cannot be found, or is code of a package that is not trusted here.
+    """
+    path = MOVED.get(dotted_path, dotted_path)
+    _require_trust(dotted_path, path)
     try:
-        return pkgutil.resolve_name(MOVED.get(dotted_path, dotted_path))
+        named = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"cannot import '{dotted_path}': {error}") from error
+    _require_trust(dotted_path, str(getattr(named, "__module__", path)))  # lorta.x.os.system is os.system
+    return named
+
+
+def _require_trust(dotted_path: str, module: str) -> None:
+    trusted, package = _trusted.get(), re.split(r"[.:]", module)[0]
+    if trusted is not None and package not in trusted and package not in _named_in((CONF, *own_folders())):
+        raise ValueError(
+            f"'{dotted_path}' is code of {package}, which these settings from elsewhere would run: read it, and name "
+            f"its folder if you trust it (--code FOLDER)"
+        )
+
+
+def trusts_all() -> bool:
+    """Return whether no `trusting` block is around."""
+    return _trusted.get() is None
+
+
+@lru_cache
+def _named_in(folders: Sequence[Path]) -> frozenset[str]:
+    """Return the packages that the user's own files name."""
+    files = (file for folder in folders for file in folder.glob("**/*.yaml"))
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in files)
+    return frozenset(name for text in texts for name in TARGET.findall(text))
 
 
 def build(node: Mapping[str, Any], **more: Any) -> Any:
@@ -24,6 +77,8 @@ def build(node: Mapping[str, Any], **more: Any) -> Any:
     if not isinstance(node.get("_target_"), str):
         raise ValueError(f"{node.get('name', 'a group')}: its file needs `_target_`, the class that it is for")
     target = resolve(node["_target_"])
+    if not trusts_all() and not isinstance(target, type):
+        raise ValueError(f"'{node['_target_']}' is no class, and settings from elsewhere may name classes only")
     try:
         return target(**arguments, **more)
     except TypeError as error:

@@ -10,9 +10,16 @@ import pytest
 from experiments.metrics import score as glue_score
 from lorta.analysis.item_scores import Line, from_store, item_scores, items_file, read_items, write_items
 from lorta.cli.main import main
+from lorta.config import instantiate
 from lorta.records.record import RunRecord, Score, SideFile
 from lorta.records.store import Store, export, read_export
 from tests.example_records import finished, with_config, with_section
+
+
+@pytest.fixture(autouse=True)
+def tasks_of_tests(monkeypatch) -> None:
+    """Records here name a task of this file, as those of a user name one of a package that conf names."""
+    monkeypatch.setattr(instantiate, "OWN", instantiate.OWN | {"tests"})
 
 
 def scorer(task: str) -> Any:
@@ -181,7 +188,7 @@ def test_a_suite_whose_task_is_not_installed_is_collected_without_the_scores_of_
     foreign = with_config(record, task={"_target_": "elsewhere.Task"})
     file = Store(tmp_path / "runs").write_rows(foreign.run_id, "predictions.jsonl", rows())
     Store(tmp_path / "runs").write(replace(foreign, predictions_file=file))
-    with pytest.warns(UserWarning, match="cannot import 'elsewhere.Task'"):
+    with pytest.warns(UserWarning, match=r"'elsewhere\.Task' is code of elsewhere"):
         assert collect(tmp_path) == 0
     assert len(read_export(tmp_path / "records" / "x.jsonl")) == 2
     assert list(read_items(items_file(tmp_path, "x"), [record])) == [record.run_id]
