@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lorta.models.backbone import Backbone
 
 
+MODEL_CARD = "README.md"
 FUNCTIONS = {  # of the expressions in conf/adapter
     "min": min,
     "max": max,
@@ -79,6 +80,7 @@ class PeftAdapter:
     init_presets: Mapping[str, Any] = field(default_factory=dict[str, Any])  # by task.start: what other keys refer to
     norms: bool = False  # also train all normalisation layers
     identity_at_start: bool = True
+    load_with: str | None = None  # what PEFT alone gets wrong with a saved adapter, and what a process has to call
     reversible: bool = True  # switched off, it is the backbone again
 
     def __post_init__(self) -> None:
@@ -220,6 +222,17 @@ class PeftAdapter:
             resolve(self.before_save)(model)
         # "auto", PEFT's default, asks the hub for the base's vocabulary, of its branch main; no task changes it here
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # pyright: ignore
+        if needs := self.loading_needs():
+            with (folder / MODEL_CARD).open("a", encoding="utf-8") as card:  # PEFT has begun it
+                card.write("\n## Loading\n" + "".join(f"- {need}\n" for need in needs))
+
+    def loading_needs(self) -> list[str]:
+        """Return what a process needs beside PEFT to load a saved adapter as it was trained, a sentence each."""
+        target = str(self.config["_target_"])
+        own = [] if target.startswith("peft.") else [f"`import {target.rpartition('.')[0]}` registers it with PEFT."]
+        needs = [*own, *([self.load_with] if self.load_with else [])]
+        whole = "`lorta.runner.reload.reload_run(Path(RUN_FOLDER), CONF).model` does all of it."
+        return [*needs, whole] if needs else []
 
     def load(self, backbone: "Backbone", task_type: str, folder: Path) -> "nn.Module":
         """Return PeftModel.from_pretrained of the folder; importing the config's class registers external tuners."""
