@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from lorta import __version__
-from lorta.system.terminal import print_anything
+from lorta.system.terminal import print_anything, print_nothing_more
 
 BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> the module to import
     "datasets": "datasets",
@@ -95,7 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser(name).parse_args(words)
     command = COMMANDS[parsed.command]
     try:
-        return getattr(import_module(f"lorta.cli.{command.module}"), command.run)(parsed) or 0
+        status = getattr(import_module(f"lorta.cli.{command.module}"), command.run)(parsed) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader has seen enough, as in `lorta plan ... | head`
+        print_nothing_more()
+        return 1
     except (ValueError, OSError) as error:
         print(f"lorta {parsed.command}: {error}", file=sys.stderr)
         return 2

@@ -132,11 +132,9 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     runtime = plan.runs[0].settings.runtime
     store = Store(runtime.runs)
     trials = [spec for spec in plan.trials if spec.run_id not in tried and not store.later(spec.run_id)]
-    todo = [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]
-    if todo or (plan.trials and not tried):
+    if todo := [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]:
         count = len(plan.trials)
         console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
-    if todo:
         return todo
     if not adds_to(plan.specs):
         return []
@@ -154,6 +152,7 @@ def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str
     Runs of a command line without -m (a suite such as task=glue) are done one after another. `tried` are runs that are
     not started (again).
     """
+    _mirror_finished(plan, console)
     if plan.launcher is not None:
         from lorta.launch.slurm import submit_plan
 
@@ -199,14 +198,34 @@ def _about_code(starts: bool, done: Collection[str], store: Store) -> list[str]:
     return [*([now] if now else []), *([again] if before else []), *other_code_sentences(phrases)]
 
 
+def _mirror_finished(plan: Plan, console: Console) -> None:
+    """Send finished runs to the tracking service that this command chooses, those that were not sent there before."""
+    settings = plan.specs[0].settings
+    if settings.tracking.mode == "none" or settings.runtime.force:
+        return
+    from lorta.runner.tracking import mirrored
+
+    store, mode = Store(settings.runtime.runs), settings.tracking.mode
+    records = [record for spec in plan.specs if (record := store.last(spec.run_id)) and record.status == "success"]
+    unsent = [record for record in records if record.tracking is None or record.tracking.mode != mode]
+    sent = [mirrored(record, store, settings.tracking) for record in unsent]
+    failed = [record for record in sent if record.tracking is None or record.tracking.mode != mode]
+    if unsent:
+        console.print(f"wandb ({mode}): {len(sent) - len(failed)} of {len(unsent)} finished runs sent", markup=False)
+    for record in failed:
+        console.print(f"not sent: {record.run_id}: {record.reasons.get('tracking')}", markup=False)
+
+
 def _explained(work: Callable[[], int], console: Console) -> int:
     """Return the work's exit status, or say why it stopped and return the status of an interruption or of a failure."""
+    from lorta.launch.local import WorkersUnavailable
+
     try:
         return work()
     except KeyboardInterrupt:
         console.print("interrupted; the same command continues with what is not finished")
         return 130
-    except StoreUnwritable as error:
+    except (StoreUnwritable, WorkersUnavailable) as error:
         console.print(f"stopped: {error.strerror}", markup=False)
         return 1
 

@@ -4,6 +4,7 @@ Where there are GPUs, each process imports them itself, while it waits for its r
 long, costs that run only; its record says so. The pool itself is pebble's.
 """
 
+import errno
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -30,6 +32,9 @@ from lorta.system.preemption import defer_preemption, preemption_requested
 
 AT_THE_END = ("lorta.reporting.report", "matplotlib.figure")  # of a sweep, in the process that leads it
 POLL_S = 0.25
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the locks between processes
+MOST_POOLS = 3  # of one sweep: whatever ends the server that often ends it again
+WITHOUT_WORKERS = "runtime.workers=0 does the runs in this process, one after another"
 
 
 def worker_count(specs: Sequence[RunSpec]) -> int:
@@ -58,22 +63,47 @@ def run_all(
     to it: its record is yielded, or the run is taken over when its process is gone. When this process is asked to leave
     (`lorta.system.preemption`), runs at work are too, and no more are begun. `before` tells how many attempts at each
     run had ended when it was planned; an outcome since then is taken. `say` is told whom each run waits for. Raises
-    StoreUnwritable.
+    StoreUnwritable and WorkersUnavailable.
     """
     waiting = Waiting(say)
     before = attempts_so_far(specs) if before is None else before
+    queue = deque(specs)
     if workers == 0:
-        yield from _run_here(deque(specs), before, waiting)
+        yield from _run_here(queue, before, waiting)
         return
-    with _pool(specs, workers) as pool, defer_preemption():
-        try:
-            yield from _Dispatcher(pool, workers, before, waiting).run(deque(specs))
-        except BaseException:
-            pool.stop()
-            raise
+    for _ in range(MOST_POOLS):
+        with _pool(specs, workers) as pool, defer_preemption():
+            try:
+                yield from _Dispatcher(pool, workers, before, waiting).run(queue)
+                return
+            except PoolBroken:
+                pool.stop()
+            except BaseException:
+                pool.stop()
+                raise
+    raise WorkersUnavailable(0, f"the process that workers are forked from ended {MOST_POOLS} times: {WITHOUT_WORKERS}")
+
+
+class WorkersUnavailable(OSError):
+    """No worker process can be had here; `strerror` is one sentence with the remedy."""
+
+
+class PoolBroken(Exception):
+    """The pool takes no more runs: the server that its workers are forked from is gone. Those at work go on."""
 
 
 def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
+    """Return a pool, as `_make_pool`. Raises WorkersUnavailable where the system refuses what it needs."""
+    try:
+        return _make_pool(specs, workers)
+    except OSError as error:
+        what = f"no worker process can be started ({error})"
+        if not SHARED_MEMORY.is_dir() or error.errno in (errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.EROFS):
+            what += ", which takes a writable /dev/shm with some space"
+        raise WorkersUnavailable(error.errno, f"{what}: {WITHOUT_WORKERS}") from error
+
+
+def _make_pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
     """Return a pool whose server has begun to load what the runs will."""
     context = multiprocessing.get_context("forkserver")
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
@@ -159,7 +189,12 @@ class _Dispatcher:
                 queue.append(spec)
                 continue
             timeout = spec.settings.runtime.timeout_s
-            self.running[self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)] = spec
+            try:
+                future = self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)
+            except RuntimeError as error:  # pebble's, of a pool whose threads have ended
+                queue.extendleft([spec, *self.running.values()])
+                raise PoolBroken from error
+            self.running[future] = spec
 
     def _ask_to_leave(self) -> None:
         for spec in self.running.values():

@@ -26,8 +26,9 @@ from lorta.planning.spec import RunSpec
 from lorta.planning.titles import title, titles
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure
-from lorta.records.store import CHECKPOINT
+from lorta.records.store import CHECKPOINT, StoreUnwritable, writing
 from lorta.runner.attempt import ENDED, attempts_so_far, lost, skip
+from lorta.runner.os_errors import try_writing
 from lorta.runner.record_builder import now
 from lorta.status.states import plan_states
 from lorta.system.preemption import (
@@ -38,7 +39,7 @@ from lorta.system.preemption import (
     handle_preemption_signals,
     requested_by,
 )
-from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, this_job, write_job
+from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, requeued, this_job, write_job
 from lorta.system.terminal import print_anything
 from lorta.training.recovery import newest_checkpoint
 
@@ -72,6 +73,9 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
         return 0
     try:
         job = submit(todo, settings)
+    except StoreUnwritable as error:
+        console.print(f"nothing was submitted: {error.strerror}", markup=False)
+        return 2
     except ValueError as error:
         console.print(f"nothing was submitted: {error}", markup=False)
         return 2
@@ -95,12 +99,16 @@ def _unavailable() -> str | None:
 def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
     """Submit an array with a task for each run, note that in the runs' folders, and return the job's id.
 
-    Raises ValueError with sbatch's own words when it refuses.
+    Raises ValueError with sbatch's own words when it refuses, StoreUnwritable before anything is submitted.
     """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     submitted_at, before = now(), attempts_so_far(specs)
+    for spec in specs:  # a job whose run cannot be noted would be submitted again by the next command
+        with writing(spec.folder):
+            spec.folder.mkdir(parents=True, exist_ok=True)
+            try_writing(spec.folder)
     folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].run_id}"
     executor = SlurmExecutor(folder, python=shlex.join([sys.executable, "-IS", "-c", BLOCKED, sys.executable]))
     executor.update_parameters(**_parameters(specs, settings))
@@ -195,6 +203,9 @@ def _requeue(spec: RunSpec) -> str:
     assert name is not None, "a task of an array has a job id"
     before = read_job(spec.folder) or Job(name, title(spec), "", "")
     write_job(spec.folder, replace(before, submitted_at=now()))
+    if requeued(name):  # somebody else did
+        print(f"{title(spec)}: stopped by a signal, Slurm job {name} is in the queue again")
+        return "requeued"
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
     if done.returncode != 0:  # it may be in the queue nevertheless, by Slurm's own doing: squeue tells
         write_job(spec.folder, before)

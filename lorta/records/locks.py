@@ -1,12 +1,15 @@
 """Who works on a run: claim files beside its record, so that two sweeps over one store never run a cell twice.
 
 A claim is a file `claim-N` that appears whole and once: a hard link to a finished file, which is atomic on NFS too,
-where locks cannot be relied on. Nobody deletes a dead holder's claim to take its place: contenders link `claim-(N+1)`,
-which only one of them can. Its holder touches a claim while it works. No torch.
+where locks cannot be relied on. Where there are no hard links (FAT, some network and FUSE file systems) it is a file
+that is made exclusively, and read as somebody's by its age until it is whole. Nobody deletes a dead holder's claim to
+take its place: contenders link `claim-(N+1)`, which only one of them can. Its holder touches a claim while it works.
+No torch.
 
 Not flufl.lock, which breaks a dead owner's lock by deleting it; not filelock, which needs flock, missing on some NFS.
 """
 
+import errno
 import json
 import os
 import platform
@@ -22,6 +25,7 @@ import psutil
 
 HEARTBEAT_S = 10.0
 STALE_S = 120.0  # without a heartbeat, when the holder's process cannot be seen from here
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 NAME = re.compile(r"claim-(\d{4,})")
 
 
@@ -128,8 +132,27 @@ def _link(path: Path, text: str) -> bool:
         return _links(temporary) == 2  # NFS: linked, but the answer was lost and the request repeated
     except FileNotFoundError:  # a holder tidied up meanwhile
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _create(path, text)
     finally:
         Path(temporary).unlink(missing_ok=True)
+    return True
+
+
+def _create(path: Path, text: str) -> bool:
+    """Make `path` where nothing can be linked, and return False when it is there already."""
+    try:
+        with path.open("x") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -11,7 +11,7 @@ from lorta.records.locks import Claim, take
 from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Status
 from lorta.records.store import Store, StoreUnwritable
-from lorta.system.preemption import Preempted, handle_preemption_signals
+from lorta.system.preemption import Preempted, defer_preemption, handle_preemption_signals
 
 ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
 
@@ -34,10 +34,25 @@ def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
     try:
         with handle_preemption_signals():
             return _claimed(spec, attempts_before)
-    except Preempted:
-        return None
+    except Preempted as left:
+        return _left(spec, attempts_before, left)
     except OSError as error:  # outside of execute's own handling: the run's folder is damaged, or the store is
         return _unrecorded(spec, attempts_before, error)
+
+
+def _left(spec: RunSpec, attempts_before: int, left: Preempted) -> RunRecord | None:
+    """Write that an attempt was asked to leave outside of execute's own handling; None when it had not begun."""
+    from lorta.runner.record_builder import now
+
+    store = Store(spec.settings.runtime.runs)
+    with defer_preemption():
+        record = store.last(spec.run_id)
+        if record is None or record.attempt <= attempts_before or record.status != "running":
+            return None
+        failure = Failure(kind="preempted", type="Preempted", message=str(left), phase="unknown")
+        record = replace(record, status="preempted", failure=failure, ended_at=now())
+        store.write(record)
+        return record
 
 
 def _unrecorded(spec: RunSpec, attempts_before: int, error: OSError) -> RunRecord | None:

@@ -23,7 +23,7 @@ from lorta.records.store import ADAPTER, CHECKPOINT, Store, remove, write_atomic
 from lorta.runner import record_builder as describe
 from lorta.runner.os_errors import infra_message, require_store
 from lorta.system.environment import environment_problems
-from lorta.system.preemption import Preempted
+from lorta.system.preemption import Preempted, defer_preemption
 from lorta.system.quiet import be_quiet
 from lorta.system.slurm_jobs import cancelled
 from lorta.training.context import DataSplits, TrainingContext
@@ -70,8 +70,11 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
         run.begin(trainer, batch_section(asked, trainer), limited_memory(mebibytes, beside))
         store.write(run.record)
         trainer = _try(run, store)
-    if not still_ours():
-        return run.record
+    with defer_preemption():  # what is done is kept, whoever asks to leave now
+        return _finished(run, store) if still_ours() else run.record
+
+
+def _finished(run: "_Run", store: Store) -> RunRecord:
     try:
         with run.watch.phase("save"):
             return store.finish(run.record, run.rows)

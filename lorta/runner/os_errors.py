@@ -30,7 +30,7 @@ def require_store(error: BaseException, store: Store) -> None:
     if (behind is not None and behind.errno in UNWRITABLE) or NO_SPACE.search(str(error)):
         with writing(store.root):
             store.root.mkdir(parents=True, exist_ok=True)
-            _try_writing(store.root)
+            try_writing(store.root)
 
 
 def infra_message(error: BaseException, runtime: RuntimeSettings) -> str:
@@ -70,7 +70,7 @@ def _places(runtime: RuntimeSettings) -> Mapping[str, Path]:
 def _fault(folder: Path) -> OSError | None:
     """Return why nothing can be written to a folder, None where it can or where there is no such folder."""
     try:
-        _try_writing(folder)
+        try_writing(folder)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -78,7 +78,8 @@ def _fault(folder: Path) -> OSError | None:
     return None
 
 
-def _try_writing(folder: Path) -> None:
+def try_writing(folder: Path) -> None:
+    """Write a small file to a folder, and remove it. Raises OSError."""
     probe = folder / f".probe-{os.getpid()}"
     try:
         with probe.open("wb") as file:

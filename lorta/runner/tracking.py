@@ -23,7 +23,9 @@ def mirrored(record: RunRecord, store: Store, tracking: TrackingSettings) -> Run
     except Exception as error:
         record = replace(record, reasons={**record.reasons, "tracking": f"{type(error).__name__}: {error}"})
     else:
-        record = replace(record, tracking=Tracking(mode=tracking.mode, wandb_id=record.run_id, wandb_url=url))
+        reasons = {name: why for name, why in record.reasons.items() if name != "tracking"}
+        sent = Tracking(mode=tracking.mode, wandb_id=record.run_id, wandb_url=url)
+        record = replace(record, tracking=sent, reasons=reasons)
     store.write(record)
     return record
 

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -35,14 +36,29 @@ def this_job() -> str | None:
 def cancelled(job_id: str) -> bool:
     """Return whether a job is being ended, which SIGTERM alone does not say: some clusters preempt with it.
 
-    A job that is preempted goes on running for its GraceTime; one that was cancelled, or is out of time, completes.
+    A job that is preempted goes on running for its GraceTime; one that was cancelled, or is out of time, completes, and
+    so does one that somebody requeued, whose count of restarts has gone up.
     """
+    said = _said_of(job_id)
+    return "JobState=RUNNING" not in said and "JobState=SIGNALING" not in said and not _restarts(said)
+
+
+def requeued(job_id: str) -> bool:
+    """Return whether a job is back in the queue already, as after `scontrol requeue`."""
+    return _restarts(_said_of(job_id))
+
+
+def _said_of(job_id: str) -> str:
     try:
         command = ["scontrol", "show", "job", job_id]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_S).stdout
     except (OSError, subprocess.SubprocessError):
-        return True
-    return "JobState=RUNNING" not in said and "JobState=SIGNALING" not in said
+        return ""
+
+
+def _restarts(said: str) -> bool:
+    count = re.search(r"\bRestarts=(\d+)", said)
+    return count is not None and int(count[1]) > int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def write_job(folder: Path, job: Job) -> None:

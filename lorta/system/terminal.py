@@ -1,6 +1,7 @@
 """What a terminal cannot show is printed as an escape: a sentence with an accent must not end a command."""
 
 import io
+import os
 import sys
 
 
@@ -9,3 +10,9 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_nothing_more() -> None:
+    """Let what is still to be printed go nowhere: Python flushes at its end, and would complain once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

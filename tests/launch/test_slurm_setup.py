@@ -1,8 +1,11 @@
 """What a job's script does before Python starts."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lorta.config.launcher import SlurmSettings
 from lorta.config.places import CONF
@@ -22,3 +25,19 @@ def test_a_job_finds_a_checkout_and_leaves_the_path_of_an_installed_lorta_alone(
     plan = make_plan(["hydra/launcher=slurm", "hydra.launcher.setup=[module load x]", "task=glue/rte"], False, CONF)
     assert isinstance(plan.launcher, SlurmSettings)
     assert slurm._parameters(plan.specs, plan.launcher)["setup"] == lines
+
+
+def test_nothing_is_submitted_into_a_store_that_takes_nothing(tmp_path, monkeypatch, capsys):
+    """sbatch's script could not be written: a traceback; or the job ran and no run's folder knew of it."""
+    words = ["hydra/launcher=slurm", "task=glue/rte", f"runtime.runs={tmp_path / 'runs'}"]
+    plan = make_plan(words, False, CONF)
+
+    def refuse(folder: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(slurm, "try_writing", refuse)
+    monkeypatch.setattr(slurm, "_unavailable", lambda: None)
+    assert slurm.submit_plan(plan, plan.launcher, Console(soft_wrap=True)) == 2
+    said = capsys.readouterr().out
+    assert f"nothing was submitted: cannot write {tmp_path / 'runs'}" in said
+    assert "(Read-only file system): make it writable" in said

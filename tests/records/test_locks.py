@@ -1,5 +1,6 @@
 """One holder a run: claims are exclusive, and those of the dead are recognised."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -141,3 +142,25 @@ def test_of_processes_that_ask_at_once_at_most_one_holds(tmp_path, dead_before):
             process.join()
         winners.append(sum(won))
     assert max(winners) == 1  # 0 when two meet and both stand back
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_has_claims_too(tmp_path, monkeypatch, number):
+    """Every run failed there with "Operation not permitted"."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(claims.os, "link", refuse)
+    claim = take(tmp_path)
+    assert claim is not None
+    assert holder(tmp_path).pid == os.getpid()
+    assert take(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["claim-0001"]
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_is_not_whole_yet_is_somebodys(tmp_path):
+    (tmp_path / "claim-0001").touch()
+    assert take(tmp_path) is None

@@ -99,7 +99,7 @@ def replace_cache(spec, monkeypatch):
         if str(folder) == str(runtime.cache):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os_errors, "_try_writing", refuse)
+    monkeypatch.setattr(os_errors, "try_writing", refuse)
     return runtime
 
 
@@ -107,7 +107,7 @@ def test_the_store_is_blamed_when_it_takes_nothing(specs, monkeypatch):
     def refuse(folder) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os_errors, "_try_writing", refuse)
+    monkeypatch.setattr(os_errors, "try_writing", refuse)
     with pytest.raises(StoreUnwritable, match=r"cannot write .*/runs"):
         finished(meets(specs[0], errno.ENOSPC))
 

@@ -28,7 +28,7 @@ def scontrol(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    return lambda: calls.read_text().splitlines() if calls.exists() else []
+    return lambda: [call for call in calls.read_text().splitlines() if "show" not in call] if calls.exists() else []
 
 
 def noted(folder: Path, fault: str):
@@ -110,3 +110,16 @@ def test_a_task_takes_the_outcome_of_another_sweep(tmp_path, scontrol):
     assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "success"
     assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "success"
     assert last(spec).attempt == 1
+
+
+def test_a_task_that_somebody_requeued_is_not_cancelled(tmp_path, scontrol, monkeypatch):
+    """`scontrol requeue` sends SIGTERM, as scancel does; the count of restarts tells them apart."""
+    (tmp_path / "state").write_text("JobState=COMPLETING Reason=None\n Requeue=1 Restarts=1 BatchFlag=1\n")
+    spec = noted(tmp_path / "a", "AsksBeforeTraining")
+    monkeypatch.setattr(slurm, "run_all", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "requeued"
+    assert "requeue 12_3" not in scontrol()  # it is in the queue already
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # this is that restart, and now it is cancelled
+    with pytest.raises(SystemExit):
+        slurm.run_in_job(spec, 0, TIME_IS_LEFT)
+    assert last(spec).status == "cancelled"
