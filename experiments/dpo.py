@@ -61,6 +61,11 @@ class DpoTask(Task):
         return True
 
     @property
+    def supports_holdout(self) -> bool:
+        """Whether training pairs can be scored as they are: they have the columns of the held-out ones."""
+        return True
+
+    @property
     def predicts_with_base(self) -> bool:
         """The reference model's log-probabilities are computed once."""
         return True

@@ -81,6 +81,7 @@ class DynamicSubset:
                     "distances would come in steps. Set model.dtype=fp32; trainer.precision=bf16 is fine."
                 )
             weight.requires_grad_(True)
+        # its state belongs to this one model, as PEFT keeps `peft_config` on a model: adapters are shared by runs
         backbone.model.moving_subset = MovingSubset(backbone.model, heads, self.fraction, self.silos, self.distance)
         return backbone.model
 

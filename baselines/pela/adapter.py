@@ -97,6 +97,7 @@ class Pela:
         original = deepcopy(backbone.model.base_model)
         compress(backbone.model, backbone.geometry, ranks(backbone.geometry, self.ratio))
         stage = Stage(**self.stage)
+        # it belongs to this one model, as PEFT keeps `peft_config` on a model: adapters are shared by runs
         backbone.model.intermediate_stage = recover(backbone, original, self.ratio, stage)
         backbone.model.requires_grad_(True)
         return backbone.model

@@ -50,6 +50,7 @@ class QuestionTask(Task):
     generation: Mapping[str, Any]
     normalise: Literal["mean", "sum"] = "mean"
     mark: str = "####"
+    score_backbone: bool = False  # the backbone answers the same questions before an adapter is attached
     peft_task_type: str = "CAUSAL_LM"
     higher_is_better: bool = True
 
@@ -95,6 +96,15 @@ class QuestionTask(Task):
             refuse_unknown(f"task={self.name}, {use} rows", {"input_ids": ids}, tokenizer)
         return DataSplits(train, evaluation, counts)
 
+    @property
+    def predicts_with_base(self) -> bool:
+        """Whether the backbone's own scores stand beside the adapted model's."""
+        return self.score_backbone
+
+    def predict_base(self, context: TrainingContext) -> list[dict[str, Any]]:
+        """Return what the backbone answers."""
+        return self._answers(context.backbone.model, context)
+
     def evaluation_questions(self, source: Source, data: DataSettings) -> "list[tuple[int, Question]]":
         """Return idx and question of every row that is scored."""
         return self._uses()["evaluation"].questions(source, data, self.name, "evaluation")[0]
@@ -106,7 +116,20 @@ class QuestionTask(Task):
         return train_supervised(model, context, lambda: self.epoch_score(model, context))
 
     def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
-        """Return idx, references, and what was written or each option's log-probability, in the rows' order."""
+        """Return idx, references, and what was written or each option's log-probability, in the rows' order.
+
+        What the backbone answered stands under "base" of each row.
+        """
+        rows = self._answers(model, context)
+        if context.base_predictions is None:
+            return rows
+        told = [row.told.keys() for row in context.data.evaluation]
+        return [
+            row | {"base": {key: value for key, value in base.items() if key not in known}}
+            for row, base, known in zip(rows, context.base_predictions, told, strict=True)
+        ]
+
+    def _answers(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
         if self.scoring == "likelihood":
             return self._choose(model, context)
         return self._write(model, context)
@@ -149,5 +172,9 @@ class QuestionTask(Task):
         return spread_of_classes(*([str(row[name]) for row in predictions] for name in ("prediction", "correct")))
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
-        """Return the metrics of `scoring`, each 0 to 1. Pure: texts and log-probabilities are read again."""
-        return score(self.scoring, predictions)
+        """Return the metrics of `scoring`, each 0 to 1, and the backbone's. Pure: texts and scores are read again."""
+        scores = score(self.scoring, predictions)
+        if any("base" in row for row in predictions):
+            of_base = score(self.scoring, [{**row, **row["base"]} for row in predictions])
+            scores |= {f"base_{name}": value for name, value in of_base.items()}
+        return scores

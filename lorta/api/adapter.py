@@ -41,7 +41,14 @@ class Adapter(Protocol):
     reversible: bool  # it can be switched off, and the backbone is there again
 
     def unsupported(self, context: ModelContext) -> str | None:
-        """Return why the method cannot attach to such a model for such a task, one sentence, or None."""
+        """Say why the method cannot attach to such a model for such a task. Nothing is built or loaded.
+
+        Args:
+            context: the model's geometry, dtype and quantization, and the task's type.
+
+        Returns:
+            One sentence with the reason, or None where it can.
+        """
         ...
 
     def parameters(self, geometry: Geometry) -> int | None:

@@ -172,25 +172,65 @@ class Task(Protocol):
         """
 
     def predict_base(self, context: TrainingContext) -> Any:
-        """Return what predictions shall hold of the backbone itself: `context.base_predictions` of later calls."""
+        """Predict with the backbone before an adapter is attached, where `predicts_with_base` says so.
+
+        Args:
+            context: as for `predict`; its backbone is on the run's device.
+
+        Returns:
+            Whatever `predict` wants to find in `context.base_predictions`.
+        """
 
     @abstractmethod
     def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
-        """Train what requires a gradient."""
+        """Train what requires a gradient, in place.
+
+        Args:
+            model: the backbone with the adapter and the task's head.
+            context: rows, settings, callbacks and where checkpoints go.
+
+        Returns:
+            Losses by step, seconds, counts of tokens and rows.
+
+        Raises:
+            ArithmeticError: the loss is not finite.
+            Preempted: the run was asked to leave, and a checkpoint is written.
+        """
 
     @abstractmethod
     def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
-        """Return one row per evaluation item: id, reference, prediction and what scoring needs.
+        """Predict the evaluation rows.
 
-        The rows become predictions.jsonl in the run's folder; what is no such row (structures) a task writes there.
+        Args:
+            model: the trained model; it is set to evaluation mode.
+            context: rows, settings, and the run's folder, where a task writes what is no such row (structures).
+
+        Returns:
+            One row per evaluation item: id, reference, prediction and what scoring needs; predictions.jsonl.
         """
 
     def epoch_rows(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
-        """Return the rows of `predict` after an epoch, without files beside them."""
+        """Predict the evaluation rows after an epoch, without files beside them.
+
+        Args:
+            model: the model in training.
+            context: as for `predict`.
+
+        Returns:
+            The rows of `predict`.
+        """
         return self.predict(model, context)
 
     def epoch_score(self, model: "nn.Module", context: TrainingContext) -> float:
-        """Return what the best epoch has most of: the primary metric, negated where less of it is better."""
+        """Score the model after an epoch, for the choice of the best one.
+
+        Args:
+            model: the model in training.
+            context: as for `predict`.
+
+        Returns:
+            The primary metric, negated where less of it is better; minus infinity where it is undefined.
+        """
         value = self.score(self.epoch_rows(model, context))[self.primary].value
         if value is None:
             return float("-inf")

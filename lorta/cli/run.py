@@ -132,9 +132,11 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     runtime = plan.runs[0].settings.runtime
     store = Store(runtime.runs)
     trials = [spec for spec in plan.trials if spec.run_id not in tried and not store.later(spec.run_id)]
-    if todo := [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]:
+    todo = [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]
+    if todo or (plan.trials and not tried):
         count = len(plan.trials)
         console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
+    if todo:
         return todo
     if not adds_to(plan.specs):
         return []

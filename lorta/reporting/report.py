@@ -22,7 +22,7 @@ from lorta.reporting.figures import Band, plot
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
 from lorta.reporting.tables import to_latex, to_markdown
 from lorta.reporting.terminal_table import show
-from lorta.reporting.verdicts import to_verdict_csv
+from lorta.reporting.verdicts import to_verdict_csv, verdict_sentences
 
 Pair = tuple[Table, Analysis]
 
@@ -54,6 +54,9 @@ def write_and_show(
         show(*pair, console)
     if not pairs:
         console.print("No run has finished yet.", markup=False)
+    tables = [table for table, _ in pairs]
+    for sentence in verdict_sentences(tables, answer_questions(tables, stated(records), items)):
+        console.print(sentence, markup=False, soft_wrap=True)
     drawn = f", {_stem(results, name)}.png" if _stem(results, name).with_name(f"{name}.png").exists() else ""
     console.print(f"written: {results / 'reports' / name}.{{md,csv,tex}}{drawn}{replaces}", markup=False)
 

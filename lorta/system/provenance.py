@@ -44,7 +44,7 @@ def git(*arguments: str) -> str | None:
 def why_no_commit() -> str | None:
     """Return why the code that runs is of no known commit, None where it is of one."""
     if CHECKOUT is None:
-        return f"an installed package, version {__version__}"
+        return f"no git: an installed package, version {__version__}"
     if _commit() is not None:
         return None
     try:

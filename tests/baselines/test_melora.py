@@ -145,5 +145,5 @@ def test_a_checkpoint_loads_with_little_memory(backbone, tokens, randomise, tmp_
 def test_mini_loras_keep_float32_under_a_bf16_model(adapter, backbone, tokens):
     expected = backbone("roberta", dtype=torch.bfloat16).model(tokens).logits
     model = adapter("melora", 4).attach(backbone("roberta", dtype=torch.bfloat16), "SEQ_CLS").eval()
-    assert torch.equal(model(tokens).logits, expected)
+    torch.testing.assert_close(model(tokens).logits, expected.float(), rtol=0, atol=0.01)  # the head is float32
     assert {weight.dtype for path, weight in model.named_parameters() if "melora_" in path} == {torch.float32}

@@ -87,6 +87,7 @@ def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
 def test_every_experiment_plans_on_the_embedded_default():
     own = {"lorta/esmfold": ["model=tiny_esmfold"], "lorta/commonsense": ["model=tiny", "task=commonsense/boolq"]}
     own["lorta/arithmetic"] = ["model=tiny", "task=gsm8k"]  # the others' rows are in no hub, nor embedded
+    own["smollm2_commonsense"] = ["model=tiny", "task=commonsense/boolq"]
     for name in group_options(CONF)["experiment"]:
         words = own.get(name, [] if name.startswith("tiny/") else ["model=tiny"])
         plan = make_plan([f"experiment={name}", *words, "data.root=null", "seed=0"], True, CONF)

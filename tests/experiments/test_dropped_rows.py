@@ -133,6 +133,12 @@ def test_every_task_counts_what_its_caps_leave_out(name, row, tmp_path):
     assert found == {"train": RowCount(9, {"data.max_train_samples": 4}), "evaluation": RowCount(4)}
 
 
+def test_pairs_can_be_held_out_as_they_are(tmp_path):
+    write(tmp_path, "dpo", [PAIR] * 9, [PAIR])
+    counted = counts(tmp_path, "dpo", "data.holdout=3", "data.max_length=1000")
+    assert counted == {"train": RowCount(9, {"data.holdout": 3}), "evaluation": RowCount(3)}
+
+
 def test_rows_that_are_held_out_are_counted_as_such(tmp_path):
     row = {"sentence": "a dog", "label": 0}
     write(tmp_path, "glue/sst2", [row] * 9, [row])

@@ -82,6 +82,8 @@ def test_every_setting_of_the_data_changes_the_key_but_places_and_the_other_spli
         "max_eval_samples": 3,
         "max_length": 9,
         "holdout": 2,
+        "columns": ["question"],
+        "label": "grade",
     }
     assert set(values) == set(DataSettings.model_fields)
     same = {

@@ -143,6 +143,7 @@ def test_a_budget_is_solved_before_its_rate_is_searched(plan):
         ("trainer.learning_rate=0.1", "the trials choose the learning rate"),
         ("adapter=head_only trainer.head_learning_rate=0.1", "trainer.head_learning_rate contradict"),
         ("data.holdout=9", "leave one out"),
+        ("task=gsm8k", "task=gsm8k cannot score rows of its training split"),
         ("task=folding", "task=folding cannot score rows of its training split"),
         ("task=instruct task.loss_on=all", "task=instruct cannot score rows"),
         ("tune.factors=[1.0]", "two factors or more"),

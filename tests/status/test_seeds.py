@@ -124,7 +124,7 @@ def test_the_command_goes_on_round_by_round_and_runs_nothing_twice(tmp_path, mon
     assert command.main(["-m", *given]) == 1
     assert len(started) == len(set(started)) == 6 + 6 + 3
     out = capsys.readouterr().out
-    assert "lorta r=2 equivalent to lora r=2 within 1 point?" in out
+    assert "lorta r=2 is undecided against lora r=2 on glue/rte: difference " in out
     assert "undecided with the most seeds, 6" in out
     assert lorta(["plan", "-m", *given]) == 0
     assert "lorta r=2 is undecided against lora r=2 on glue/rte" in capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_a_checkout_that_git_refuses_and_a_zip_are_unknown_code(repository, tmp_
             provenance.why_no_commit.cache_clear()
 
     assert reason(repository) == (None, None)
-    assert reason(None)[0].startswith("an installed package") and reason(None)[1] is None
+    assert reason(None)[0].startswith("no git: an installed package") and reason(None)[1] is None
     why, told = reason(tmp_path_factory.mktemp("unzipped"))
     assert why.startswith("unknown code: the code is not in a git repository") and told.startswith(why)
     monkeypatch.setattr(provenance, "_commit", lambda: None)

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, cast
 
 from lorta.records.codec import encode
@@ -40,4 +41,19 @@ def share(records: Iterable[RunRecord]) -> dict[str, Any]:
 
 
 def _sections(record: RunRecord) -> dict[str, Any]:
-    return encode(record, "", {})
+    """Return a record's values without later fields that it lacks: a page stays as it is when records get more."""
+    return _without_lacking(record, encode(record, "", {}))
+
+
+def _without_lacking(section: Any, values: Any) -> Any:
+    if isinstance(section, Mapping):
+        parts = {str(key): part for key, part in cast(Mapping[Any, Any], section).items()}
+        return {key: _without_lacking(parts[key], value) for key, value in values.items()}
+    if not is_dataclass(section):
+        return values
+    kept = [item for item in fields(section) if not _lacks(section, item)]
+    return {item.name: _without_lacking(getattr(section, item.name), values[item.name]) for item in kept}
+
+
+def _lacks(section: Any, item: Field[Any]) -> bool:
+    return bool(item.metadata.get("added")) and getattr(section, item.name) == item.default

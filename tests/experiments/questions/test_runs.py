@@ -16,8 +16,8 @@ from lorta.runner.reload import reload_run
 from tests.experiments.letters import letter_tokenizer, small_llama
 
 TASKS = {
-    "gsm8k": ["task.generation.max_new_tokens=8"],
-    "commonsense/boolq": [],
+    "gsm8k": ["task.generation.max_new_tokens=8", "task.score_backbone=true"],
+    "commonsense/boolq": ["task.score_backbone=true"],
     "commonsense/arc_easy": ["task.scoring=option", "task.generation.max_new_tokens=8", "task.loss_on=all"],
     "superglue_qa/copa": [],
     "superglue_qa/record": [],
@@ -76,6 +76,22 @@ def test_the_record_says_what_was_trained_and_how_answers_were_written(run, name
     assert record["params"]["adapter"] > 0 and record["params"]["head"] == 0
     assert record["config"]["task"]["generation"]["padding_side"] == "left"
     assert record["config"]["data"]["max_length"] == record["config"]["task"]["max_length"]
+
+
+@pytest.mark.parametrize(("name", "made"), [("gsm8k", "text"), ("commonsense/boolq", "scores")])
+def test_the_backbones_own_answers_stand_beside_and_are_scored_alike(run, name, made):
+    folder = run(name)
+    record = json.loads((folder / "record.json").read_text())
+    scores = record["metrics"]["evaluation"]
+    assert scores.keys() == {f"{prefix}{key}" for key in scores if "base_" not in key for prefix in ("", "base_")}
+    before = [{**row, **row["base"]} for row in rows(folder)]
+    assert build(record["config"]["task"]).score(before)["base_accuracy"].value == scores["base_accuracy"]["value"]
+    assert all(row["base"].keys() <= row.keys() and "idx" not in row["base"] for row in rows(folder))
+    assert any(row[made] != row["base"][made] for row in rows(folder))
+
+
+def test_the_backbone_is_not_asked_unless_a_task_says_so(run):
+    assert all("base" not in row for row in rows(run("superglue_qa/copa")))
 
 
 def test_a_reloaded_run_predicts_what_the_run_predicted(run, small):

@@ -59,9 +59,17 @@ def test_the_page_names_nothing_outside_itself():
 def test_records_are_whole_in_the_page():
     records = [*sweep(), unfinished("failed", seed=9)]
     data = packed(page_of(records), "data")
-    assert {run: expanded(found, data["shared"]) for run, found in data["records"].items()} == {
-        record.run_id: json.loads(record.to_json()) for record in records
-    }
+    texts = {run: json.dumps(expanded(values, data["shared"])) for run, values in data["records"].items()}
+    assert {run: RunRecord.from_json(text, run) for run, text in texts.items()} == {run.run_id: run for run in records}
+
+
+def test_a_field_that_records_got_later_changes_no_page_of_before():
+    """Each new field made the committed page another one, of the same 357 runs."""
+    (values,) = packed(page_of([finished()]), "data")["records"].values()
+    assert "forgetting" not in values and "reasons" in values
+    with_reason = with_section(finished(), "params", changed=3)
+    shared = packed(page_of([with_reason]), "data")["shared"]
+    assert [section["changed"] for section in shared if "changed" in section] == [3]
 
 
 def test_what_records_share_is_in_the_page_once():
