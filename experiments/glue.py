@@ -48,6 +48,7 @@ class GlueTask(Task):
     hub_id: str
     revision: str
     metrics: Sequence[str] = ()
+    cluster: str | None = None  # a text column: rows with the same text in it are resampled together
     peft_task_type: str = "SEQ_CLS"
     higher_is_better: bool = True
 
@@ -57,6 +58,8 @@ class GlueTask(Task):
                 f"task={self.name}: one or two columns and at least one label are needed, "
                 f"got task.columns={list(self.columns)} and task.labels={self.labels}"
             )
+        if self.cluster is not None and self.cluster not in self.columns:
+            raise ValueError(f"task.cluster={self.cluster}: task={self.name} reads {', '.join(self.columns)}, name one")
         self._metrics()
 
     def _metrics(self) -> tuple[str, ...]:
@@ -91,7 +94,9 @@ class GlueTask(Task):
             def make() -> tuple[dict[str, list[Any]], RowCount]:
                 rows = self._checked(read_rows(plan, self.name, name, data, self.hub_id), name)
                 kept, count = capped(rows, RowCount(len(rows)), most, use, self.name)
-                return encode_texts(kept, self.columns, tokenizer, data.max_length, self.labels == 1), count
+                return encode_texts(
+                    kept, self.columns, tokenizer, data.max_length, self.labels == 1, self.cluster
+                ), count
 
             return cached(self, plan, data, use, tokenizer, make, cache)
 
@@ -120,7 +125,7 @@ class GlueTask(Task):
         """Train with transformers.Trainer; the epoch's score is the primary metric on the evaluation split."""
         from experiments.classification import train_classifier
 
-        rows = context.data.train.remove_columns(["idx"])
+        rows = context.data.train.remove_columns(["idx", *(["cluster"] if self.cluster else [])])
         return train_classifier(model, context, rows, lambda: self.epoch_score(model, context))
 
     def predict(self, model: "nn.Module", context: TrainingContext) -> list[dict[str, Any]]:
@@ -131,10 +136,13 @@ class GlueTask(Task):
         size, precision = settings.per_device_eval_batch_size, settings.precision
         outputs = logits(model, context.backbone.tokenizer, rows, size, precision)
         predictions = [row[0] for row in outputs] if self.labels == 1 else [row.index(max(row)) for row in outputs]
-        return [
+        made = [
             {"idx": idx, "reference": reference, "prediction": prediction, "logits": row}
             for idx, reference, prediction, row in zip(rows["idx"], rows["labels"], predictions, outputs, strict=True)
         ]
+        if self.cluster is None:
+            return made
+        return [row | {"cluster": cluster} for row, cluster in zip(made, rows["cluster"], strict=True)]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
         """Return this task's metrics. Pure: works on a predictions file."""

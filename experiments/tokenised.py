@@ -103,14 +103,29 @@ def code_sha256(task_file: str | None) -> str:
 
 
 def encode_texts(
-    rows: Sequence[Row], columns: Sequence[str], tokenizer: Any, max_length: int, regression: bool
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    tokenizer: Any,
+    max_length: int,
+    regression: bool,
+    cluster: str | None = None,
 ) -> Columns:
-    """Return input_ids, attention_mask (and token_type_ids), labels and idx; texts are cut at `max_length` tokens."""
+    """Return input_ids, attention_mask (and token_type_ids), labels and idx; texts are cut at `max_length` tokens.
+
+    With `cluster`, a text column, also `cluster`: a short name that rows with the same text in it share.
+    """
     texts = [[row[column] for row in rows] for column in columns]
     encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
     encoded["labels"] = [float(row["label"]) if regression else int(row["label"]) for row in rows]
     encoded["idx"] = identities(rows)
+    if cluster is not None:
+        encoded["cluster"] = [cluster_name(row[cluster]) for row in rows]
     return encoded
+
+
+def cluster_name(text: str) -> str:
+    """Return 12 hexadecimal digits that name a text in predictions."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def refuse_unknown(what: str, columns: Mapping[str, Sequence[Sequence[int]]], tokenizer: Any) -> None:

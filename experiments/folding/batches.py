@@ -1,7 +1,7 @@
 """From chains to batches: crops, padding, and how often a training step recycles. Everything drawn is seeded."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from transformers.models.esm.openfold_utils import residue_constants as constant
 
 from experiments.folding.target import Target
 
+NO_CLUSTERS: Mapping[str, int] = {}
 UNKNOWN = constants.restype_order_with_x["X"]
 
 
@@ -23,6 +24,7 @@ class TargetRows(Sequence[Target]):
     """Chains as rows of a data set; `rows["input_ids"]` is the column that samplers and some methods read.
 
     `refused` and `remarks` are (file or target, sentence): what the source could not read, or read otherwise.
+    `clusters` number the family of a target of that name, where families are known.
     """
 
     column_names = ("input_ids",)
@@ -32,7 +34,9 @@ class TargetRows(Sequence[Target]):
         targets: Sequence[Target],
         refused: Sequence[tuple[str, str]] = (),
         remarks: Sequence[tuple[str, str]] = (),
+        clusters: Mapping[str, int] = NO_CLUSTERS,
     ) -> None:
+        self.clusters = clusters
         self.targets, self.refused, self.remarks = list(targets), tuple(refused), tuple(remarks)
 
     def __len__(self) -> int:

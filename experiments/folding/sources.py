@@ -39,20 +39,20 @@ def read(name: str, plan: DataPlan, data: DataSettings, identity: float, share: 
     """
     from experiments.folding.batches import TargetRows
 
-    planned = Planned((), (), ())
+    planned, clusters = Planned((), (), ()), dict[str, int]()
     if plan.source == "embedded":
         sides = {use: [Target(*row) for row in fold_rows(split)] for use, split in SPLITS.items()}
     else:
         planned = plan_targets(data.root or "")
         split = split_targets(planned, identity, share)
-        sides = {"train": list(split.train), "evaluation": list(split.validation)}
+        sides, clusters = {"train": list(split.train), "evaluation": list(split.validation)}, split.clusters
     most = {"train": data.max_train_samples, "evaluation": data.max_eval_samples}
     rows: dict[str, TargetRows] = {}
     counts: dict[str, RowCount] = {}
     for use, targets in sides.items():
         count = _with_lost(len(targets), planned, SPLITS[use])
         kept, counts[use] = capped(targets, count, most[use], use, name)
-        rows[use] = TargetRows(kept, planned.refused, planned.remarks)
+        rows[use] = TargetRows(kept, planned.refused, planned.remarks, clusters)
     return DataSplits(rows["train"], rows["evaluation"], counts)
 
 

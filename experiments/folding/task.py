@@ -181,7 +181,9 @@ class FoldingTask(Task):
         for target, made in zip(data.evaluation.targets, folded, strict=True):
             losses = {LOSS + name: value for name, value in made.losses.items()}
             losses[LOSS + "total"] = sum(weight * made.losses[name] for name, weight in self.losses.items())
-            rows.append(prediction_row(target, made.positions, made.confidence) | losses)
+            family = data.evaluation.clusters.get(target.name)
+            row = prediction_row(target, made.positions, made.confidence) | losses
+            rows.append(row if family is None else row | {"cluster": family})
         return rows
 
 

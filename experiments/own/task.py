@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from experiments.own.metrics import check_metrics, metrics_sha256, score_rows, try_metrics
@@ -26,7 +27,8 @@ from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_classifier
 from lorta.models.locate import ModelFiles
 from lorta.records.row_counts import HOLDOUT, RowCount
-from lorta.records.sections import Score
+from lorta.records.sections import Score, Spread
+from lorta.records.spread import spread_of_classes, spread_of_numbers
 from lorta.training.context import DataSplits, TrainingContext
 
 if TYPE_CHECKING:
@@ -175,6 +177,14 @@ class OwnTask(Task):
         evaluation = split(1, "evaluation", data.max_eval_samples)
         return DataSplits(train.rows, evaluation.rows, {"train": train.count, "evaluation": evaluation.count})
 
+    def start_head(self, backbone: Backbone, data: DataSplits) -> str | None:
+        """Let the head of numbers answer with the mean of the training labels at first."""
+        if self.kind == "classes":
+            return None
+        from experiments.classification import start_at
+
+        return start_at(backbone, mean(data.train["labels"]))
+
     def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with transformers.Trainer; the epoch's score is the primary metric on the scored rows."""
         from experiments.classification import train_classifier
@@ -201,6 +211,11 @@ class OwnTask(Task):
         """Return this task's metrics. Pure: works on a predictions file."""
         columns = ([row[name] for row in predictions] for name in ("prediction", "reference"))
         return score_rows(self.kind, self.metrics, *columns)
+
+    def spread(self, predictions: Sequence[Mapping[str, Any]]) -> Spread:
+        """Return the spread of predicted and labelled numbers, or the counts of classes."""
+        of = spread_of_numbers if self.kind == "numbers" else spread_of_classes
+        return of(*([row[name] for row in predictions] for name in ("prediction", "reference")))
 
 
 def _answer(outputs: Sequence[float]) -> Any:

@@ -25,6 +25,7 @@ class Question:
     options: tuple[str, ...] = ()  # continuations of `prompt`, one of which is to be chosen
     names: tuple[str, ...] = ()  # what a written answer calls the options
     correct: tuple[int, ...] = ()  # the places of right options
+    cluster: str | None = None  # what it has in common with other questions
 
 
 class Format(Protocol):

@@ -1,7 +1,7 @@
 """Where a question task's rows come from: embedded, JSON lines below `data.root`, or one Parquet file of the hub."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,11 @@ class RowSource:
         return parquet.read_table(download(self._hub_file())).to_pylist()
 
     def questions(
-        self, source: Source, data: DataSettings, task: str, use: str
+        self, source: Source, data: DataSettings, task: str, use: str, cluster: str | None = None
     ) -> tuple[list[tuple[Any, Question]], RowCount]:
         """Return (idx, question) of the rows within the cap of the split that `use` names, and their count.
+
+        `cluster` is a column; questions with the same value in it belong together, one without any to none.
 
         Raises ValueError naming the row of another form.
         """
@@ -81,7 +83,8 @@ class RowSource:
         kept, count = capped(numbered, RowCount(len(rows)), most, use, task)
         for number, (idx, row) in kept:
             try:
-                collected.append((idx, form.question(row)))
+                shared = None if cluster is None else row.get(cluster)
+                collected.append((idx, replace(form.question(row), cluster=None if shared is None else str(shared))))
             except ValueError as error:
                 raise ValueError(f"task={task}, {self.split} row {number}: {error}") from error
         return collected, count

@@ -51,6 +51,7 @@ class QuestionTask(Task):
     normalise: Literal["mean", "sum"] = "mean"
     mark: str = "####"
     score_backbone: bool = False  # the backbone answers the same questions before an adapter is attached
+    cluster: str | None = None  # a text column: questions with the same text in it are resampled together
     peft_task_type: str = "CAUSAL_LM"
     higher_is_better: bool = True
 
@@ -85,7 +86,8 @@ class QuestionTask(Task):
 
         most, counts = data.max_length, dict[str, RowCount]()
         learnt, counts["train"] = self._uses()["train"].questions(plan.source, data, self.name, "train")
-        asked, counts["evaluation"] = self._uses()["evaluation"].questions(plan.source, data, self.name, "evaluation")
+        scored = self._uses()["evaluation"]
+        asked, counts["evaluation"] = scored.questions(plan.source, data, self.name, "evaluation", self.cluster)
         rows, cut = training_rows(tokenizer, [question for _, question in learnt], most, self.loss_on)
         train = Dataset.from_list(rows)
         evaluation = [evaluation_row(tokenizer, idx, question, most) for idx, question in asked]

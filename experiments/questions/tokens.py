@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.questions.formats import Question
+from experiments.tokenised import cluster_name
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,6 @@ def evaluation_row(tokenizer: Any, idx: int, question: Question, max_length: int
     told: dict[str, Any] = {"idx": idx, "references": list(question.references)}
     if question.options:
         told |= {"names": list(question.names), "correct": list(question.correct)}
+    told |= {} if question.cluster is None else {"cluster": cluster_name(question.cluster)}
     told["cut"] = alone.cut or any(option.cut for option in options)
     return EvaluationRow(alone.prompt, [(option.prompt, option.continuation) for option in options], told)

@@ -29,6 +29,16 @@ def cluster_codes(labels: Sequence[Hashable | None]) -> Array:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
 
 
+def common_clusters(items: Sequence[object]) -> Array | None:
+    """Return the clusters, (items,), of all runs' scores of rows (`item_scores.Items`), None where they are not alike.
+
+    One cluster of all items says nothing of another one: then each item is its own, as without clusters.
+    """
+    named = {getattr(of_run, "clusters", None) for of_run in items}
+    (clusters,) = named if len(named) == 1 else (None,)
+    return np.array(clusters, dtype=np.intp) if clusters and len(set(clusters)) > 1 else None
+
+
 def cluster_sums(values: Array, codes: Array | None) -> Array:
     """Return the sums of (..., items) over clusters, (..., clusters), or the values themselves without codes."""
     if codes is None:

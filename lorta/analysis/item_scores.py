@@ -20,7 +20,8 @@ from lorta.records.record import RunRecord, Score
 from lorta.records.store import Store, write_atomically
 from lorta.records.suites import seal
 
-ASIDE = ("idx", "logits")  # of a row of predictions: left out when rows are compared, if the score does not need them
+# of a row of predictions: left out when rows are compared, if the score does not need them
+ASIDE = ("idx", "logits", "cluster")
 MOST_DISTINCT = 5_000  # each kind of row costs one score of all others
 DECIMALS = 4
 KEPT_NAME = "items.json"  # in a run's folder
@@ -29,29 +30,55 @@ Scorer = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Score]]
 ItemScores = Mapping[str, tuple[float, ...]]  # run_id -> scores of its rows, in the order of the predictions
 
 
+class Items(tuple[float, ...]):
+    """The scores of a run's rows, and the number of each row's cluster, None where rows have no clusters."""
+
+    clusters: tuple[int, ...] | None
+
+    def __new__(cls, scores: Iterable[float], clusters: tuple[int, ...] | None = None) -> "Items":
+        """Take both in the order of the predictions."""
+        items = super().__new__(cls, scores)
+        items.clusters = clusters
+        return items
+
+
 @dataclass(frozen=True)
 class Line:
-    """One run of an item file; `predictions_sha256` ties it to the record's predictions."""
+    """One run of an item file; `predictions_sha256` ties it to the record's predictions.
+
+    `clusters` are the numbers of the rows' clusters: rows of one passage, conversation or family belong together.
+    """
 
     run_id: str
     predictions_sha256: str
     metric: str
     items: tuple[float, ...]
+    clusters: tuple[int, ...] | None = None
+
+    @property
+    def scores(self) -> Items:
+        """The scores with their clusters."""
+        return Items(self.items, self.clusters)
 
     def to_json(self) -> str:
-        """Return one line of JSON; scores of 0 and 1 are a string of digits."""
+        """Return one line of JSON; scores of 0 and 1 are a string of digits, clusters are left out without any."""
         binary = all(item in (0.0, 1.0) for item in self.items)
         items: Any = "".join(str(int(item)) for item in self.items) if binary else list(self.items)
-        return json.dumps({**vars(self), "items": items})
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return json.dumps({**values, "items": items})
 
     @classmethod
     def from_json(cls, text: str) -> "Line":
         """Read a line. Raises ValueError for anything else."""
         try:
             values = json.loads(text)
-            return cls(**{**values, "items": tuple(map(float, values["items"]))})
+            clusters = values.get("clusters")
+            read = {"items": tuple(map(float, values["items"])), "clusters": clusters and tuple(map(int, clusters))}
+            return cls(**{**values, **read})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"it needs exactly run_id, predictions_sha256, metric and items: {error}") from error
+            raise ValueError(
+                f"it needs exactly run_id, predictions_sha256, metric, items (and clusters): {error}"
+            ) from error
 
 
 def item_scores(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
@@ -95,8 +122,18 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
         rows, metric, scorer = store.read_rows(record.run_id, file), record.task.metric_primary, _scorer(record)
         items = item_scores(scorer, metric, rows) if scorer else None
         if items is not None:
-            lines.append(Line(record.run_id, file.sha256, metric, items))
+            lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows)))
     return lines
+
+
+def _clusters(rows: Sequence[Mapping[str, Any]]) -> tuple[int, ...] | None:
+    """Return the number of each row's cluster; a row without one is its own. None where no row has one."""
+    labels = [row.get("cluster") for row in rows]
+    if all(label is None for label in labels):
+        return None
+    from lorta.analysis.clusters import cluster_codes
+
+    return tuple(cluster_codes(labels).tolist())
 
 
 def stored_items(records: Iterable[RunRecord], store: Store) -> ItemScores:
@@ -113,7 +150,7 @@ def stored_items(records: Iterable[RunRecord], store: Store) -> ItemScores:
             continue
         if line is not None:
             keep_line(line, store)
-            kept[line.run_id] = line.items
+            kept[line.run_id] = line.scores
     return kept
 
 
@@ -189,7 +226,7 @@ def write_items(lines: Iterable[Line], path: Path) -> None:
 
 def read_items(path: Path, records: Iterable[RunRecord]) -> ItemScores:
     """Return the item scores of these records, as `read_lines` finds them."""
-    return {line.run_id: line.items for line in read_lines(path, records)}
+    return {line.run_id: line.scores for line in read_lines(path, records)}
 
 
 def read_lines(path: Path, records: Iterable[RunRecord]) -> list[Line]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr
 
+from lorta.analysis.clusters import common_clusters
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.resampling import (
     Array,
@@ -84,7 +85,8 @@ def scores_of_row(table: Table, row: Row, items: ItemScores) -> dict[str, Scores
         of_task = sorted((run for run in row.runs if run.task.name == task), key=lambda run: run.record.seed)
         lines = [items.get(run.record.run_id) for run in of_task]
         even = None not in lines and len({len(line or ()) for line in lines}) == 1
-        scores[task] = Scores(cell.seeds, np.array(cell.values), np.array(lines) * table.scale if even else None)
+        items_of = np.array(lines) * table.scale if even else None
+        scores[task] = Scores(cell.seeds, np.array(cell.values), items_of, clusters=common_clusters(lines))
     return scores
 
 

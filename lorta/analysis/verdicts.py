@@ -24,6 +24,7 @@ from typing import Literal
 
 import numpy as np
 
+from lorta.analysis.clusters import common_clusters
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.published import ALL, Column, Line, counted_parameters, parameter_range
 from lorta.analysis.resampling import (
@@ -167,7 +168,8 @@ def _measured(line: Line, column: Column, runs: Sequence[RunRecord], evidence: E
     primary = all(run.task is not None and run.task.metric_primary == column.metric for run in ordered)
     lines = [evidence.items.get(run.run_id) if primary else None for run in ordered]
     even = None not in lines and len({len(of_run or ()) for of_run in lines}) == 1
-    scores = Scores(tuple(run.seed for run in ordered), np.array(values), np.array(lines) * scale if even else None)
+    items = np.array(lines) * scale if even else None
+    scores = Scores(tuple(run.seed for run in ordered), np.array(values), items, clusters=common_clusters(lines))
     median = line.row.statistic == "median"
     middle = float(np.median(values) if median else np.mean(values))
     spread = evidence.resampler.spread(column.task or "", scores)
