@@ -44,14 +44,51 @@ class Command(NamedTuple):
     run: str = "run"
     declare: str = "declare"
     of_harness: bool = True
+    examples: tuple[str, ...] = ()
 
 
 COMMANDS = {
     "run": Command("Run what is missing of a sweep, and print its table; as python run.py.", "run"),
-    "plan": Command("Show what a sweep would run, and at what cost.", "sweep", "plan", "declare_overrides"),
-    "status": Command("Show how far a sweep, or a whole store, is.", "sweep", "status", "declare_store"),
-    "retry": Command("Run again what failed in a sweep.", "sweep", "retry", "declare_retry"),
-    "collect": Command("Export a sweep's records.", "sweep", "collect", "declare_collect"),
+    "plan": Command(
+        *("Show what a sweep would run, and at what cost.", "sweep", "plan", "declare_overrides"),
+        examples=(
+            "plan",
+            "plan adapter=lora,lorta rank=4,8 task=glue",
+            "plan adapter=lora,lorta budget=10k seed=0,1,2",
+        ),
+    ),
+    "status": Command(
+        *("Show how far a sweep, or a whole store, is.", "sweep", "status", "declare_store"),
+        examples=("status", "status --runs runs", "status adapter=lora,lorta task=glue/rte"),
+    ),
+    "retry": Command(
+        *("Run again what failed in a sweep.", "sweep", "retry", "declare_retry"),
+        examples=("retry adapter=lora,lorta", "retry adapter=lora --kind oom", "retry task=glue --kind nan,timeout"),
+    ),
+    "collect": Command(
+        *("Export a sweep's records.", "sweep", "collect", "declare_collect"),
+        examples=("collect", "collect --runs runs --name mine", "collect --runs runs --results mine"),
+    ),
+    "ls": Command(
+        *("List the runs of a store, the best of each task first.", "runs", "ls", "declare_ls"),
+        examples=("ls", "ls adapter=lo* status=success", "ls task=glue/rte --sort time"),
+    ),
+    "show": Command(
+        *("Show one run: settings, scores, losses, failure.", "runs", "show", "declare_show"),
+        examples=("show ID", "show ID --runs runs", "show ID --runs=runs"),
+    ),
+    "diff": Command(
+        *("Show in which settings and scores two runs differ.", "runs", "diff", "declare_diff"),
+        examples=("diff ID ID", "diff ID ID --runs runs", "diff --runs runs ID ID"),
+    ),
+    "rm": Command(
+        *("Remove runs from a store; it asks first.", "runs", "rm", "declare_rm"),
+        examples=("rm status=failed", "rm adapter=vera seed=2 --yes", "rm id=0123* --runs runs"),
+    ),
+    "list": Command(
+        *("List what can be chosen: adapters, tasks, models, recipes.", "choices"),
+        examples=("list adapters", "list tasks", "list models"),
+    ),
     "restore": Command("Take committed records into a store, so that they count as done.", "restore"),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", "table"),
     "report": Command("Make one HTML page of tables, plots and records.", "report"),
@@ -92,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             print(f"lorta {name}: {error}", file=sys.stderr)
             return 2
-    parsed = _parser(name).parse_args(words)
+    parsed = _parsed(name, words)
     command = COMMANDS[parsed.command]
     try:
         status = getattr(import_module(f"lorta.cli.{command.module}"), command.run)(parsed) or 0
@@ -106,6 +143,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _parsed(name: str | None, words: Sequence[str]) -> argparse.Namespace:
+    """Return the options; overrides may stand before, between and behind them."""
+    parser = _parser(name)
+    parsed, rest = parser.parse_known_args(words)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(overrides) < len(rest) or (rest and not hasattr(parsed, "overrides")):
+        parser.parse_args(words)  # which ends with the usual message
+    if rest:
+        parsed.overrides += overrides
+    return parsed
+
+
 def missing() -> list[str]:
     """Return the packages of the extra `bench` that are not installed."""
     return [package for package, module in BENCH.items() if find_spec(module) is None]
@@ -117,7 +166,14 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lorta {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        of_one = commands.add_parser(name, help=command.help, description=command.help)
+        lines = "".join(f"\n  lorta {example}" for example in command.examples)
+        of_one = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help,
+            epilog=f"examples:{lines}" if lines else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if name == called:
             getattr(import_module(f"lorta.cli.{command.module}"), command.declare)(of_one)
     return parser

@@ -98,6 +98,9 @@ def _hydra(words: list[str]) -> int:
     """Leave Hydra's own flags to Hydra."""
     import hydra
 
+    from lorta.config.compose import first_values
+
+    words = first_values([word for word in words if word not in ("-m", "--multirun")])
     own = ",".join(f"file://{folder}" for folder in own_folders())
     sys.argv[1:] = [*words, *([f"hydra.searchpath=[{own}]"] if own else [])]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda config: None)()

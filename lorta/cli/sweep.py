@@ -24,7 +24,7 @@ MEBIBYTE = 2**20
 
 
 def declare_overrides(parser: argparse.ArgumentParser) -> None:
-    """Take what run.py takes: options come before or after all overrides."""
+    """Take what run.py takes. Several values are a sweep, with -m or without; a recipe's own sweep needs -m."""
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as for run.py: adapter=lora,lorta task=glue")
     parser.add_argument("-m", "--multirun", action="store_true", help="the overrides are a sweep")
     parser.add_argument("--conf", metavar="FOLDER", help="search FOLDER/adapter/NAME.yaml, FOLDER/task/NAME.yaml too")
@@ -66,7 +66,7 @@ def plan(parsed: argparse.Namespace) -> int:
 
     states = {state.run_id: state for state in plan_states(planned, titles(planned.runs))}
     past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
-    costs = {spec.run_id: past.forecast(spec) for spec in planned.runs}
+    costs = {spec.run_id: past.forecast(spec) for spec in planned.runs if spec.run_id not in planned.unsupported}
     for line in _cell_lines(planned, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
@@ -220,7 +220,9 @@ def _collect_beside(records: "Sequence[RunRecord]", store: "Store", results: Pat
 
 def _plan(parsed: argparse.Namespace) -> "Plan | None":
     from lorta.cli.run import plan_or_explain
+    from lorta.config.compose import is_sweep
 
+    parsed.multirun = parsed.multirun or is_sweep(parsed.overrides)
     return plan_or_explain(parsed.overrides, parsed.multirun)
 
 
@@ -260,7 +262,7 @@ def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str
     yield f"{'cell':12s}  {'adapter':20s} rank  {'task':{width}s} {'model':12s}   parameters  runs  done  s each"
     for cell, specs in cells.items():
         adapter, settings = specs[0].settings.adapter, specs[0].settings
-        rank, cost = adapter.get("rank"), costs[specs[0].run_id]
+        rank, cost = adapter.get("rank"), costs.get(specs[0].run_id)
         task = task_title(specs[0])
         done = sum(states[spec.run_id].state == "done" for spec in specs)
         size = "-" if specs[0].run_id in planned.unsupported else _number(specs[0].parameters)

@@ -10,6 +10,7 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,11 +61,15 @@ class Cell:
 
 
 class Problems(list[str]):
-    """Sentences about what forbids a run, each once; `notes` are those that forbid nothing."""
+    """Sentences about what forbids a run, each once; `notes` are those that forbid nothing.
+
+    `replaced` are the groups whose default stands in for a choice that does not exist: no word about that default.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[str] = []
+        self.replaced: set[str] = set()
 
     def note(self, sentence: str) -> None:
         """Append a note that is not there yet."""
@@ -130,6 +135,32 @@ def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, prob
     return values
 
 
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Return whether one of the words has several values."""
+    return any(override.is_sweep_override() for _, override in _parsed(arguments))
+
+
+def first_values(arguments: Sequence[str]) -> list[str]:
+    """Return the words, of a sweep the first of its values: what Hydra's own flags can show of it."""
+    parsed = dict(_parsed(arguments))
+    first: list[str] = []
+    for word in arguments:
+        override = parsed.get(word)
+        if override is None or not override.is_sweep_override() or isinstance(override.value(), Glob):
+            first.append(word)
+        else:
+            first.append(as_word(word.partition("=")[0], _values(override, None)[0]))
+    return first
+
+
+def _parsed(arguments: Sequence[str]) -> Iterator[tuple[str, Override]]:
+    """Yield the words that Hydra's grammar can read."""
+    parser = OverridesParser.create()
+    for word in arguments:
+        with suppress(HydraException):
+            yield word, parser.parse_override(word)
+
+
 def _check_and_expand(
     override: Override, argument: str, multirun: bool, folder: Path, values: Values, problems: Problems
 ) -> None:
@@ -156,8 +187,10 @@ def _check_and_expand(
             problems.add(f"{argument}: matches nothing{hint}")
         if key in groups:
             expanded = _known_choices(key, expanded, groups[key], folder, problems)
-        if expanded:  # without a valid choice the default stands in, so that everything else is still checked
+        if expanded:
             values[key] = expanded
+        else:  # the default stands in, so that everything else is still checked
+            problems.replaced.add(key)
 
 
 def _values(override: Override, options: list[str] | None) -> list[Any]:
@@ -257,7 +290,7 @@ def _existing(plain: Values, base: DictConfig, choices: Mapping[str, Any], probl
             problems.note(f"{key} is now called {present}")
         if present in known:
             existing[present] = values
-        else:
+        elif key.partition(".")[0] not in problems.replaced:
             where = with_choices if key.startswith("adapter.") else ""
             problems.add(f"{key}: no such key{where}{did_you_mean(key, _siblings(key, known))}")
     return existing

@@ -1,5 +1,6 @@
 """Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
-from lorta.config.compose import Cell, Problems, compose_cells, parse_overrides
+from lorta.config.compose import Cell, Problems, Values, compose_cells, parse_overrides
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
@@ -26,6 +27,8 @@ from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget, Question
 from lorta.system.environment import environment_problems, gpus_here
 from lorta.system.processor import has_fast_bf16
+
+LARGE = 200  # cells: from here on, values are checked before their combinations
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,18 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     values = parse_overrides(arguments, multirun, folder, problems)
     launcher = choose_launcher(values, folder, problems)
     grids = sweep_grids(values, multirun, folder, problems)
-    cells = [cell for grid in grids for cell in compose_cells(grid, folder, problems)]
     planner = _Planner(problems)
+    if sum(math.prod(map(len, grid.values())) for grid in grids) > LARGE:
+        for cell in (
+            cell
+            for grid in grids
+            for small in _each_value_once(grid)
+            for cell in compose_cells(small, folder, problems)
+        ):
+            planner.spec(cell)
+        if problems:
+            return Plan(problems=tuple(problems))
+    cells = [cell for grid in grids for cell in compose_cells(grid, folder, problems)]
     specs = [spec for cell in cells if (spec := planner.spec(cell)) is not None]
     if launcher is not None and any(spec.settings.runtime.timeout_s is not None for spec in specs):
         problems.add(
@@ -115,6 +128,12 @@ def _slow_precision(specs: Sequence[RunSpec], launcher: SlurmSettings | None) ->
         "trainer.precision=bf16: this processor has neither AVX512-BF16 nor AMX-BF16, so bf16 saves no time here and "
         "may cost some; trainer.precision=fp32 is as fast"
     ]
+
+
+def _each_value_once(grid: Values) -> list[Values]:
+    """Return small parts of a large grid that have each of its values: what is wrong with a value is known at once."""
+    first = {key: values[:1] for key, values in grid.items()}
+    return [{**first, key: values} for key, values in grid.items()]
 
 
 def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
@@ -182,6 +201,8 @@ class _Planner:
         if settings is None:
             return None
         adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        if "task" in self.problems.replaced:  # nothing can be said of a task that is not there
+            return None
         built: Task | None = self._once("task", settings.task, lambda: _built_task(settings.task))
         model_key = settings.model.model_dump()
         model: ModelFiles | None = self._once("model", model_key, lambda: find_model(settings.model))

@@ -27,6 +27,8 @@ SETTINGS: Any = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "svg.hashsalt": "lorta",  # names of clip paths
+    "pdf.fonttype": 42,  # TrueType: conferences refuse matplotlib's own, Type 3
+    "ps.fonttype": 42,
 }
 PANEL_INCHES = (3.2, 2.6)
 LEGEND_INCHES = 0.17  # a line

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lorta.training.metering import synchronise
 
 WARMUP_STEPS = 3  # not timed: allocation, autotuning
 PROGRESS_EVERY_S = 0.5
+HISTORY_NAME = "history.jsonl"
 
 
 class TrainingDiverged(ArithmeticError):
@@ -70,13 +72,22 @@ class CountingCollator:
 
 
 class Watch(TrainerCallback):
-    """Times steps, stops on NaN, and leaves the run's progress in a small file for whoever watches the sweep."""
+    """Times steps, stops on NaN, and leaves progress and losses in files of the run for whoever watches the sweep."""
 
     def __init__(self, folder: Path, collator: CountingCollator) -> None:
         self.folder, self.collator = folder, collator
         self.step_seconds: list[float] = []
         self.batches = 0  # trained on
         self._begun = self._reported = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin the history that grows while the run trains, after a checkpoint with what was logged before it."""
+        self._write_history([row for row in state.log_history if "loss" in row], "w")
+
+    def _write_history(self, rows: list[dict[str, Any]], mode: str) -> None:
+        """Write for who looks on; the record's history is written at the end, and a full disk is told then."""
+        with suppress(OSError), (self.folder / HISTORY_NAME).open(mode, encoding="utf-8") as stream:
+            stream.writelines(f"{json.dumps(row)}\n" for row in rows)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the step's clock."""
@@ -103,6 +114,8 @@ class Watch(TrainerCallback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise TrainingDiverged(state.global_step, loss)
+        if "loss" in (logs or {}):
+            self._write_history(state.log_history[-1:], "a")
 
     def state_dict(self, model: Any) -> dict[str, Any]:
         """Return the times of the steps and the counts of their batches."""

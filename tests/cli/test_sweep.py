@@ -36,9 +36,8 @@ def sweep(tmp_path):
 def record_of(spec: RunSpec, status: str, **changes):
     """A record of a run in some state; a success has a result."""
     result = finished() if status == "success" else unfinished(status)
-    own = {
-        name: getattr(first_record(spec), name) for name in ("run_id", "cell_id", "config_hash", "config", "adapter")
-    }
+    names = ("run_id", "cell_id", "config_hash", "config", "adapter", "protocol", "batch")
+    own = {name: getattr(first_record(spec), name) for name in names}
     return replace(result, **own, seed=spec.settings.seed, **changes)
 
 

@@ -24,7 +24,7 @@ FOLDERS = ("baselines", "benchmarks", "conf", "docs", "examples", "experiments",
 REPOSITORY_PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./-]*[\w/]")
 PYTHON_NAME = re.compile(r"(?<![\w./])(?:lorta|baselines|experiments)(?:\.\w+)+(?!\w*/)")
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|[<>{}*]|(^|/)(x|a|latest)(\.|/|$)|\.\.\.")
-MADE_LATER = ("docs/_build", "results/reproduced", "results/mt_bench")
+MADE_LATER = ("docs/_build", "results/local", "results/reproduced", "results/mt_bench")
 
 
 def ids(file: Path) -> str:

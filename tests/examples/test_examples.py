@@ -49,8 +49,9 @@ def test_an_exported_lora_gives_the_same_logits(checkout, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
 
 
-def test_one_yaml_file_is_a_method(checkout):
-    text = output(checkout, "bash", "examples/own_adapter.sh")
+def test_one_yaml_file_in_any_folder_is_a_method(checkout, tmp_path):
+    text = output(checkout, "bash", "examples/own_adapter.sh", str(tmp_path))
+    assert not (checkout / "conf" / "adapter" / "own_adapter.yaml").exists()
     parameters = 2 * 4 * 4 * 2 * 96  # rank, layers, matrices, two sides of 96
     assert re.search(rf"own_adapter r=2 +{parameters:,} ", text), text
 

@@ -103,6 +103,14 @@ def test_the_harness_without_bench_is_one_sentence(base, tmp_path, command):
     assert "pip install 'lorta[bench]'" in said
 
 
+def test_own_methods_of_any_folder_are_methods_of_an_installed_lorta(bench, tmp_path):
+    (tmp_path / "mine" / "adapter").mkdir(parents=True)
+    text = (ROOT / "conf" / "adapter" / "lora.yaml").read_text().replace("name: lora\n", "name: my_lora\n")
+    (tmp_path / "mine" / "adapter" / "my_lora.yaml").write_text(text)
+    said = call([program(bench, "lorta"), "plan", "adapter=my_lora,lora", "--conf", "mine", "rank=2"], tmp_path)
+    assert "my_lora" in said and "2 runs: 0 done, 2 missing" in said
+
+
 def test_plan_run_table_and_report_of_an_installed_lorta(bench, tmp_path):
     lorta, before = program(bench, "lorta"), files_of(bench)
     assert "4 runs to do" in call([lorta, "plan", *WORDS], tmp_path)

@@ -28,6 +28,12 @@ def test_formats_are_what_they_are_called(tmp_path, kind, start):
     assert (tmp_path / f"a.{kind}").read_bytes().startswith(start)
 
 
+def test_the_fonts_of_a_pdf_are_true_type(tmp_path):
+    plot([band(["lora"])], tmp_path / "a", ["pdf"])
+    written = (tmp_path / "a.pdf").read_bytes()
+    assert b"/CIDFontType2" in written and b"/Type3" not in written
+
+
 def test_methods_look_the_same_beside_any_others_and_differ_without_colour():
     (alone,), many = looks(["vera"]), looks(["lora", "bitfit", "vera", "lorta"])
     assert alone in many

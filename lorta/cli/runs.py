@@ -1,0 +1,244 @@
+"""`lorta show | ls | diff | rm`: the runs of a store, one or many, without torch."""
+
+import argparse
+import fnmatch
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lorta.records.locks import holder
+from lorta.status.states import RawRecord, glance, glances
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 40  # characters of a sparkline
+SHORT = {  # words of a filter -> where a record has them
+    "adapter": ("adapter", "name"),
+    "rank": ("adapter", "rank"),
+    "task": ("task", "name"),
+    "model": ("config", "model", "name"),
+    "seed": ("seed",),
+    "status": ("status",),
+    "id": ("run_id",),
+}
+
+
+def declare_store(parser: argparse.ArgumentParser) -> None:
+    """Add the store."""
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+
+
+def declare_show(parser: argparse.ArgumentParser) -> None:
+    """Take one run."""
+    parser.add_argument("run", metavar="ID", help="a run's id, or its first characters")
+    declare_store(parser)
+
+
+def declare_diff(parser: argparse.ArgumentParser) -> None:
+    """Take two runs."""
+    parser.add_argument("ids", nargs=2, metavar="ID", help="a run's id, or its first characters")
+    declare_store(parser)
+
+
+def declare_ls(parser: argparse.ArgumentParser) -> None:
+    """Take filters and an order."""
+    _declare_filters(parser, "*")
+    parser.add_argument("--sort", choices=("score", "time", "size", "date"), default="score", help="(default: score)")
+    declare_store(parser)
+
+
+def declare_rm(parser: argparse.ArgumentParser) -> None:
+    """Take filters; without --yes a question is asked."""
+    _declare_filters(parser, "+")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    declare_store(parser)
+
+
+def _declare_filters(parser: argparse.ArgumentParser, count: str) -> None:
+    keys = ", ".join(SHORT)
+    parser.add_argument(
+        "words", nargs=count, metavar="KEY=VALUE", help=f"{keys}, or a key such as trainer.learning_rate; lo* and a,b"
+    )
+
+
+def show(parsed: argparse.Namespace) -> None:
+    """Print one run: settings, scores, losses, and why it failed."""
+    record = _one(parsed.runs, parsed.run)
+    print(f"{record.get('run_id')}  {record.title}: {record.get('status')}, {record.get('created_at')}")
+    print(f"folder    {record.folder}")
+    print(f"settings  {' '.join(record.get('overrides') or ())}")
+    for split, scores in (record.get("metrics") or {}).items():
+        for name, score in scores.items():
+            print(f"score     {split} {name} {_score_text(score)}")
+    params, time, code = (record.get(name) or {} for name in ("params", "time", "code"))
+    if params:
+        print(f"weights   {params['adapter']:,} adapter, {params['head']:,} head, {params['other_trainable']:,} other")
+    if time:
+        print(f"seconds   {time.get('train_s')} training, {time.get('eval_s')} evaluation, {time.get('wall_s')} in all")
+    if code.get("git_sha"):
+        print(f"code      {code['git_sha'][:12]}{' with uncommitted changes' if code.get('git_dirty') else ''}")
+    _print_losses(record.folder)
+    if failure := record.get("failure"):
+        print(f"failure   {failure['kind']} in {failure['phase']}: {failure['type']}: {failure['message']}")
+        if failure.get("traceback_file"):
+            print(f"          {record.folder / failure['traceback_file']}")
+
+
+def _print_losses(folder: Path) -> None:
+    rows = [row for row in _rows(folder / "history.jsonl") if row.get("loss") is not None]
+    if rows:
+        losses = [float(row["loss"]) for row in rows]
+        steps = f"steps {rows[0].get('step')} to {rows[-1].get('step')}"
+        print(f"loss      {sparkline(losses)}  {losses[0]:.4g} to {losses[-1]:.4g}, {steps}")
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines; the last one may still be written."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for line in file.read_text().splitlines():
+            rows.append(json.loads(line))
+    except (OSError, ValueError):
+        return rows
+    return rows
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a line of bars, at most WIDTH, each the mean of its part of the values."""
+    count = min(WIDTH, len(values))
+    bounds = [round(place * len(values) / count) for place in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(bounds)]
+    low, high = min(means), max(means)
+    steps = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * steps)] for value in means)
+
+
+def ls(parsed: argparse.Namespace) -> None:
+    """Print the runs that pass the filters, the best of each task first."""
+    records = sorted(_filtered(parsed.runs, parsed.words), key=lambda record: _place(record, parsed.sort))
+    for record in records:
+        score = _primary(record)
+        words = " ".join(word for word in record.get("overrides") or () if word.startswith("trainer."))
+        size, time = record.get("params", "adapter"), record.get("time", "train_s")
+        print(
+            f"{record.get('run_id')}  {record.get('status'):9s} {_score_text(score):>9s}  "
+            f"{'-' if size is None else f'{size:,}':>11s}  {'-' if time is None else f'{time:.1f} s':>9s}  "
+            f"{record.title}{f' {words}' if words else ''}"
+        )
+    print(f"{len(records)} runs in {parsed.runs}")
+
+
+def _place(record: RawRecord, order: str) -> tuple[Any, ...]:
+    """Return what records are sorted by: within each task, those without the value last."""
+    if order == "date":
+        return (str(record.get("created_at")),)
+    value = record.get("time", "train_s") if order == "time" else record.get("params", "adapter")
+    if order == "score":
+        score, better = (_primary(record) or {}).get("value"), record.get("task", "higher_is_better")
+        value = None if score is None else -score if better else score
+    return str(record.get("task", "name")), value is None, value or 0.0, str(record.get("run_id"))
+
+
+def _primary(record: RawRecord) -> Mapping[str, Any] | None:
+    return record.get("metrics", str(record.get("task", "split_primary")), str(record.get("task", "metric_primary")))
+
+
+def _score_text(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score['value']:.4f}" if score.get("value") is not None else f"none ({score.get('reason')})"
+
+
+def diff(parsed: argparse.Namespace) -> None:
+    """Print the settings, scores, sizes and seconds in which two runs differ."""
+    records = [_one(parsed.runs, name) for name in parsed.ids]
+    texts = [_flat(_compared(record)) for record in records]
+    differing = [key for key in dict.fromkeys([*texts[0], *texts[1]]) if texts[0].get(key) != texts[1].get(key)]
+    if not differing:
+        print("the two runs differ in nothing")
+        return
+    width = max(len(key) for key in differing)
+    print(f"{'':{width}s}  {records[0].get('run_id')}  {records[1].get('run_id')}")
+    for key in differing:
+        first, second = (str(text.get(key, "-")) for text in texts)
+        print(f"{key:{width}s}  {first:12s}  {second}")
+
+
+def _compared(record: RawRecord) -> dict[str, Any]:
+    sections = ("config", "metrics", "params", "time", "hardware")
+    return {"status": record.get("status"), **{name: record.get(name) for name in sections}}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return {key.removeprefix("config."): value for key, value in flat.items()}
+
+
+def rm(parsed: argparse.Namespace) -> int:
+    """Remove the folders of the runs that pass the filters. Runs at work stay, and so do committed records."""
+    records = list(_filtered(parsed.runs, parsed.words))
+    if not records:
+        print(f"no run in {parsed.runs} is so")
+        return 0
+    _refuse_committed(parsed.runs)
+    busy = [record for record in records if holder(record.folder) is not None]
+    records = [record for record in records if record not in busy]
+    for record in records[:20]:
+        print(f"{record.get('run_id')}  {record.get('status'):9s} {record.title}")
+    if busy:
+        print(f"{len(busy)} runs are at work and stay")
+    if not parsed.yes and input(f"remove {len(records)} runs from {parsed.runs}? [y/N] ").strip().lower() != "y":
+        print("nothing was removed")
+        return 1
+    for record in records:
+        shutil.rmtree(record.folder)
+    print(f"{len(records)} runs removed from {parsed.runs}")
+    return 0
+
+
+def _refuse_committed(root: Path) -> None:
+    """Raise ValueError for a store whose files git keeps."""
+    command = ["git", "-C", str(root), "ls-files", "--", "."]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout.strip():
+        raise ValueError(f"{root} holds committed records, which are never removed: name another store with --runs")
+
+
+def _filtered(root: Path, words: Sequence[str]) -> Iterator[RawRecord]:
+    """Yield the runs of a store that pass all filters. Raises ValueError for a word that is none."""
+    if not root.is_dir():
+        raise ValueError(f"there is no store {root}: name it with --runs")
+    filters: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora or status=failed")
+        filters[key] = value.split(",")
+    return (record for record in glances(root) if all(_passes(record, *one) for one in filters.items()))
+
+
+def _passes(record: RawRecord, key: str, patterns: Sequence[str]) -> bool:
+    value = record.get(*SHORT.get(key, ("config", *key.split("."))))
+    text = "null" if value is None else str(value)
+    return any(fnmatch.fnmatch(text, pattern) or _same_number(text, pattern) for pattern in patterns)
+
+
+def _same_number(text: str, pattern: str) -> bool:
+    try:
+        return float(text) == float(pattern)
+    except ValueError:
+        return False
+
+
+def _one(root: Path, name: str) -> RawRecord:
+    """Return the record of a run by the beginning of its id. Raises ValueError when there is none, or several."""
+    folders = sorted(folder for folder in root.glob(f"{name}*") if folder.is_dir()) if name.isalnum() else []
+    records = [record for folder in folders if (record := glance(folder)) is not None]
+    if len(records) != 1:
+        raise ValueError(f"{name}: {len(records) or 'no'} run{'s' * (len(records) != 1)} of {root} begin so: lorta ls")
+    return records[0]

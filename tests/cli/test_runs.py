@@ -1,0 +1,137 @@
+"""`lorta show | ls | diff | rm | list`: what they say of a store, and what they never remove."""
+
+import json
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from lorta.cli.main import COMMANDS, main
+from lorta.cli.runs import sparkline
+from lorta.records.locks import take
+from lorta.records.store import Store
+from tests.example_records import finished, unfinished
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Two tasks, three methods, one failure."""
+    monkeypatch.chdir(tmp_path)
+    store = Store("runs")
+    for name, value in (("lora", 0.7), ("vera", 0.9), ("lorta", 0.8)):
+        store.write(finished(name, value=value, learning_rate=0.01 if name == "vera" else 0.02))
+    store.write(replace(finished("lora", task="cola", value=0.3), overrides=("adapter=lora", "trainer.lr=1")))
+    store.write(unfinished("failed", adapter="vera", task="stsb"))
+    return store
+
+
+def say(capsys, *words: str) -> str:
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_the_best_run_of_each_task_is_first(store, capsys):
+    rows = [line.split() for line in say(capsys, "ls").splitlines()]
+    assert [row[2] for row in rows[:4]] == ["0.3000", "0.9000", "0.8000", "0.7000"]
+    assert rows[4][1] == "failed" and rows[-1] == ["5", "runs", "in", "runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("adapter=lora", 2),
+        ("adapter=lo*", 3),
+        ("adapter=lora,vera task=glue/rte", 2),
+        ("status=failed", 1),
+        ("trainer.learning_rate=1e-2", 1),
+        ("rank=4 seed=0 status=success", 4),
+        ("adapter=dora", 0),
+    ],
+)
+def test_filters_are_names_patterns_and_numbers(store, capsys, words, count):
+    assert f"{count} runs in runs" in say(capsys, "ls", *words.split())
+
+
+def test_one_run_is_shown_whole_by_the_beginning_of_its_id(store, capsys):
+    record = finished("vera", value=0.9, learning_rate=0.01)
+    rows = [{"step": step, "loss": 2.0 - 0.1 * step} for step in range(1, 11)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (store.folder(record.run_id) / "history.jsonl").write_text(text + '{"step": 11, "lo')  # still written
+    shown = say(capsys, "show", record.run_id[:6])
+    assert f"{record.run_id}  vera r=4 glue/rte seed 0: success" in shown
+    assert "validation accuracy 0.9000" in shown and "1,000 adapter" in shown
+    assert f"loss      {sparkline([row['loss'] for row in rows])}  1.9 to 1, steps 1 to 10" in shown
+    failed = unfinished("failed", adapter="vera", task="stsb")
+    assert "failure   oom in " in say(capsys, "show", failed.run_id)
+
+
+def test_a_sparkline_falls_with_its_values():
+    assert sparkline([3.0, 2.0, 1.0]) == "█▅▁" or sparkline([3.0, 2.0, 1.0]) == "█▄▁"
+    assert sparkline([1.0, 1.0]) == "▁▁"
+    assert len(sparkline([float(n) for n in range(1000)])) == 40
+
+
+def test_two_runs_differ_in_what_is_listed(store, capsys):
+    ids = [finished(name, value=v, learning_rate=r).run_id for name, v, r in (("lora", 0.7, 0.02), ("vera", 0.9, 0.01))]
+    shown = say(capsys, "diff", *ids)
+    differing = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[1:]}
+    assert differing["adapter.name"] == ["lora", "vera"]
+    assert differing["trainer.learning_rate"] == ["0.02", "0.01"]
+    assert differing["metrics.validation.accuracy.value"] == ["0.7", "0.9"]
+    assert "adapter.rank" not in differing
+    assert "differ in nothing" in say(capsys, "diff", ids[0], ids[0])
+
+
+@pytest.mark.parametrize(("word", "sentence"), [("abc", "no runs of runs begin so"), ("", "begin so")])
+def test_an_id_that_is_none_is_one_sentence(store, capsys, word, sentence):
+    assert main(["show", word]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_rm_asks_and_removes_what_passes(store, capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    assert main(["rm", "status=failed"]) == 1
+    assert len(store.records()) == 5
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert main(["rm", "status=failed"]) == 0
+    assert {record.status for record in store.records()} == {"success"}
+    assert main(["rm", "adapter=lora", "task=glue/rte", "--yes"]) == 0
+    assert len(store.records()) == 3
+    assert main(["rm", "nonsense"]) == 2 and len(store.records()) == 3
+    assert "a filter is KEY=VALUE" in capsys.readouterr().err
+
+
+def test_rm_leaves_runs_at_work_and_committed_records(store, capsys):
+    record = finished("lora", value=0.7, learning_rate=0.02)
+    with take(store.folder(record.run_id)):
+        assert "1 runs are at work and stay" in say(capsys, "rm", "task=glue/rte", "--yes")
+    assert record.run_id in {record.run_id for record in store.records()}
+    for words in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *words], cwd=store.root, check=True)
+    assert main(["rm", "adapter=*", "--yes"]) == 2
+    assert "committed records, which are never removed" in capsys.readouterr().err
+    assert len(store.records()) == 3
+
+
+def test_every_choice_is_listed_with_the_first_line_of_its_file(capsys):
+    assert "adapter=lora " in say(capsys, "list", "adapters")
+    shown = say(capsys, "list", "tasks")
+    assert "task=classification" in shown and "Your own texts with classes" in shown
+    assert "model=minilm" in say(capsys, "list", "models") and "experiment=" in say(capsys, "list", "recipes")
+
+
+EXAMPLES = [example for command in COMMANDS.values() for example in command.examples if not example.startswith("retry")]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_each_help_run(example, store, capsys):
+    run_id = finished("lora", value=0.7, learning_rate=0.02).run_id
+    asks = ["--yes"] if example.startswith("rm") else []
+    assert main([*example.replace("ID", run_id).split(), *asks]) == 0
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.examples])
+def test_each_help_has_three_examples(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "-h"])
+    assert capsys.readouterr().out.count(f"\n  lorta {name}") == 3

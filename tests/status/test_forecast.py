@@ -1,0 +1,72 @@
+"""The forecast follows epochs, rows and length: within a factor of 1.5 on committed runs of another size."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
+from lorta.records.store import read_export
+from lorta.status.forecast import Past, Work, keys_of_record, work_of_record, work_of_spec
+from lorta.status.states import RawRecord
+
+RECORDS = Path(__file__).parents[2] / "results" / "records"
+
+
+def glances(name: str) -> list[RawRecord]:
+    return [RawRecord(Path(name), json.loads(record.to_json())) for record in read_export(RECORDS / name)]
+
+
+def test_twelve_committed_runs_are_forecast_from_shorter_ones():
+    """800 rows for 4 epochs tell 1,500 rows for 4 epochs, of the same methods, tasks and machine."""
+    past = Past(glances("minilm_budgets.jsonl.gz"))
+    ratios = []
+    for record in glances("minilm_glue.jsonl"):
+        forecast = past.expected(keys_of_record(record), work_of_record(record))
+        if record.get("status") == "success" and forecast is not None and "adapter" in forecast.kind:
+            ratios.append(forecast.seconds / record.get("time", "wall_s"))
+    ratios = ratios[:12]
+    assert len(ratios) == 12
+    assert max(ratios) < 1.5 and min(ratios) > 1 / 1.5, ratios
+
+
+WORK = Work(epochs=1.0, steps=None, batch=8, rows=100, scored=50, longest=64)
+DONE = {
+    "status": "success",
+    "cell_id": "c",
+    "config": {"data": {"max_length": 64}},
+    "protocol": {"epochs": 1.0, "max_steps": None},
+    "batch": {"effective": 8},
+    "task": {"split_primary": "evaluation", "splits": {"train": {"rows": 100}, "evaluation": {"rows": 50}}},
+    "throughput": {"train_tokens_per_s": 320.0, "train_samples_per_s": 10.0},
+    "time": {"wall_s": 20.0, "train_s": 10.0, "eval_s": 4.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "seconds"),
+    [
+        ({}, 20.0),
+        ({"epochs": 3.0}, 40.0),
+        ({"rows": 200}, 30.0),
+        ({"rows": None}, 20.0),
+        ({"steps": 25}, 30.0),
+        ({"scored": 100}, 24.0),
+        ({"longest": 16}, 13.0),  # rows of 32 tokens: half of 14 s
+        ({"longest": 512}, 20.0),  # they were not cut before
+    ],
+)
+def test_seconds_follow_the_work(change, seconds):
+    past = Past([RawRecord(Path("c"), DONE)])
+    forecast = past.expected([("cell", "c"), (), (), ()], replace(WORK, **change))
+    assert forecast is not None and forecast.seconds == pytest.approx(seconds)
+
+
+def test_a_plan_knows_its_epochs_steps_and_rows():
+    (spec,) = make_plan(["trainer.num_train_epochs=300", "data.max_train_samples=50"], False, CONF).specs
+    work = work_of_spec(spec)
+    assert (work.epochs, work.steps, work.batch, work.rows, work.longest) == (300.0, None, 32, 50, 128)
+    (spec,) = make_plan(["trainer=smoke"], False, CONF).specs
+    assert work_of_spec(spec).trained == 4 * 32
