@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,7 +113,7 @@ class OwnTask(Task):
             columns = train.columns
             scored = read_table(files.evaluation, self.kind, columns.texts, columns.label)
             return train, scored, files.unread
-        held = _held_out(len(train.rows), share or 0.0, self.name)
+        held = _held_out(train.labels if self.kind == "classes" else [0] * len(train.rows), share or 0.0, self.name)
         if not 0 < len(held) < len(train.rows):
             raise ValueError(f"data.holdout={share}: of {len(train.rows)} rows of {train.file} it takes {len(held)}")
         kept = [number for number in range(len(train.rows)) if number not in held]
@@ -226,11 +227,19 @@ def _texts(row: Mapping[str, Any]) -> tuple[Any, Any]:
     return row["text0"], row.get("text1")
 
 
-def _held_out(rows: int, share: float, name: str) -> set[int]:
-    """Return which rows of a single file are scored: drawn once for a task's name, whatever the run's seed."""
-    order = list(range(rows))
+def _held_out(classes: Sequence[Any], share: float, name: str) -> set[int]:
+    """Return which rows of a single file are scored: the same share of each class, as far as whole rows allow.
+
+    They are drawn once for a task's name, whatever the run's seed.
+    """
+    order = list(range(len(classes)))
     random.Random(f"lorta hold-out {name}").shuffle(order)
-    return set(order[: round(rows * share)])
+    sizes, seen = Counter(classes), Counter[Any]()
+    place: dict[int, float] = {}  # of a row among the shuffled ones of its class, 0 to 1
+    for row in order:
+        place[row] = (seen[classes[row]] + 0.5) / sizes[classes[row]]
+        seen[classes[row]] += 1
+    return set(sorted(order, key=place.__getitem__)[: round(len(classes) * share)])
 
 
 def _counts(train: Table, scored: Table) -> dict[str, RowCount]:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,16 @@ def test_a_part_of_a_single_file_is_held_out_whatever_the_seed(tmp_path):
     assert (len(texts[0]), len(texts[1])) == (6, 2) and sorted(texts[0] + texts[1]) == [row["text"] for row in ROWS]
     assert specs[0].cell_id == specs[1].cell_id
     assert planned(*words[:2], "data.holdout=0.375").specs[0].cell_id != specs[0].cell_id
+
+
+def test_each_class_has_its_share_of_the_scored_rows(tmp_path):
+    labels = ["often"] * 80 + ["seldom"] * 20
+    write(tmp_path / "all.csv", [{"text": f"row {number}", "label": label} for number, label in enumerate(labels)])
+    words = ["task=classification", f"data.root={tmp_path}", "data.holdout=0.1", "task.name=a,b"]
+    for spec in make_plan([MODEL, *words], True, CONF).specs:
+        scored = spec.task._tables(spec.settings.data)[1]
+        assert Counter(scored.labels) == {"often": 8, "seldom": 2}
+        assert scored.rows[0]["text0"] != "row 0" or scored.rows[1]["text0"] != "row 1"  # drawn, not the first
 
 
 def test_a_fraction_is_for_own_files_only():
