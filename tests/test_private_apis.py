@@ -15,6 +15,7 @@ from trl import DPOTrainer, SFTTrainer
 
 from lorta.peft_extension.compatibility import NAMES, PARAMETERS
 
+EXTRA_LOSSES = "baselines/peft_methods/extra_losses.py"
 ROOT = Path(__file__).parents[1]
 FILES = [file for folder in ("lorta", "baselines", "experiments") for file in (ROOT / folder).rglob("*.py")]
 BASES = (BaseTuner, BaseTunerLayer, Trainer, DPOTrainer, SFTTrainer, torch.nn.Module)
@@ -50,14 +51,24 @@ CALLED = [
     ),
     ("omegaconf", "omegaconf:Node._value", "lorta/config/compose.py", "self"),
     ("peft", "peft.tuners._buffer_dict:BufferDict", "baselines/sara/tuner.py", "buffers persistent"),
-    ("peft", "peft.tuners.boft.layer:_FBD_CUDA", "baselines/boft.py", None),
-    ("peft", "peft.tuners.boft.layer:get_fbd_cuda", "baselines/boft.py", ""),
-    ("peft", "peft.tuners.lora:LoraModel._get_kasa_loss", "baselines/extra_losses.py", "self adapter_names"),
-    ("peft", "peft.tuners.lora:LoraModel._get_monteclora_loss", "baselines/extra_losses.py", "self adapter_names"),
+    ("peft", "peft.tuners.boft.layer:_FBD_CUDA", "baselines/peft_methods/boft.py", None),
+    ("peft", "peft.tuners.boft.layer:get_fbd_cuda", "baselines/peft_methods/boft.py", ""),
+    (
+        "peft",
+        "peft.tuners.lora:LoraModel._get_kasa_loss",
+        EXTRA_LOSSES,
+        "self adapter_names",
+    ),
+    (
+        "peft",
+        "peft.tuners.lora:LoraModel._get_monteclora_loss",
+        EXTRA_LOSSES,
+        "self adapter_names",
+    ),
     (
         "peft",
         "peft.tuners.pvera.layer:PveraLayer._reparametrize",
-        "baselines/extra_losses.py",
+        EXTRA_LOSSES,
         "self mu logvar adapter_name",
     ),
     (
@@ -70,7 +81,7 @@ CALLED = [
     (
         "peft",
         "peft.tuners.tuners_utils:BaseTuner._unload_and_optionally_merge",
-        "baselines/cara.py",
+        "baselines/tensor/cara.py",
         "self merge progressbar safe_merge adapter_names",
     ),
     (
@@ -90,7 +101,7 @@ CALLED = [
     (
         "torch",
         "torch.nn:Module._load_from_state_dict",
-        "baselines/frozen_spectrum.py",
+        "baselines/linear/frozen_spectrum.py",
         "self state_dict prefix local_metadata strict missing_keys unexpected_keys error_msgs",
     ),
     (
@@ -142,13 +153,13 @@ CALLED = [
     (
         "transformers",
         "transformers.models.roberta.modeling_roberta:RobertaEmbeddings.forward",
-        "baselines/prompt_tuning.py",
+        "baselines/peft_methods/prompt_tuning.py",
         "self input_ids token_type_ids position_ids inputs_embeds past_key_values_length",
     ),
     (
         "transformers",
         "transformers.models.bert.modeling_bert:BertEmbeddings.forward",
-        "baselines/prompt_tuning.py",
+        "baselines/peft_methods/prompt_tuning.py",
         "self input_ids token_type_ids position_ids inputs_embeds past_key_values_length",
     ),
     (
@@ -165,9 +176,9 @@ CALLED += [
 ]
 # library, module, text that its source must have, file that relies on it: attributes that only instances have
 WRITTEN = [
-    ("peft", "peft.peft_model", "self._adapters_disabled = True", "baselines/prompt_tuning.py"),
+    ("peft", "peft.peft_model", "self._adapters_disabled = True", "baselines/peft_methods/prompt_tuning.py"),
     ("peft", "peft.peft_model", "base_model._enable_peft_forward_hooks(", "lorta/peft_extension/registry.py"),
-    ("peft", "peft.tuners.boft.layer", "global _FBD_CUDA", "baselines/boft.py"),
+    ("peft", "peft.tuners.boft.layer", "global _FBD_CUDA", "baselines/peft_methods/boft.py"),
     ("transformers", "transformers.training_args", "self._n_gpu", "lorta/training/trainer.py"),
     ("transformers", "transformers.trainer", "self._tr_loss = ", "lorta/training/checkpoint.py"),
     ("transformers", "transformers.trainer", "self._globalstep_last_logged = ", "lorta/training/checkpoint.py"),
@@ -212,8 +223,10 @@ def test_a_private_attribute_is_still_set(library, module, text, file):
 
 
 def test_a_name_that_is_gone_and_a_changed_signature_are_said_in_a_sentence():
-    gone = problem("peft", "peft.tuners.lora:LoraModel._get_no_loss", "baselines/extra_losses.py", "self")
-    assert gone and gone.endswith("LoraModel._get_no_loss, which baselines/extra_losses.py relies on, is gone.")
+    gone = problem("peft", "peft.tuners.lora:LoraModel._get_no_loss", EXTRA_LOSSES, "self")
+    assert gone and gone.endswith(
+        "LoraModel._get_no_loss, which baselines/peft_methods/extra_losses.py relies on, is gone."
+    )
     changed = problem("omegaconf", "omegaconf:Node._value", "lorta/config/compose.py", "self key")
     assert changed and changed.endswith("takes (self) instead of (self key).")
 

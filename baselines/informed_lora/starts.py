@@ -6,7 +6,7 @@ Each returns down (r, inputs) and up (outputs, r); with the scaling s the method
 import torch
 from torch import Tensor
 
-from baselines.singular_frames import singular_frames
+from baselines.linear.singular_frames import singular_frames
 
 DAMPING = 0.01  # of CorDA's covariance, doubled until it can be inverted; PEFT 0.21.2, `peft/tuners/lora/corda.py`
 LARGEST_ERROR = 0.05  # of the inverse

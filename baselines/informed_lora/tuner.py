@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from baselines.informed_lora import starts
 from baselines.informed_lora.statistics import input_moments, mean_gradients
-from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
+from baselines.linear.tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.training_rows import DataDrivenStart
 from lorta.peft_extension.registry import register_tuner
 

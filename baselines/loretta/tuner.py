@@ -19,7 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.linear_tuner import LinearTuner
+from baselines.linear.tuner import LinearTuner
 from baselines.loretta.shapes import shape_key, tensor_shape
 from baselines.loretta.tensor_train import TensorTrainLinear
 from lorta.peft_extension.config import ExternalConfig

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
+from baselines.linear.tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.quanta.axes import axes_of
 from lorta.peft_extension.registry import register_tuner
 

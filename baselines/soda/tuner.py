@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
+from baselines.linear.tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.soda.factors import rotation_sizes
 from baselines.soda.rotation import ROTATIONS, Rotation
 from lorta.peft_extension.registry import register_tuner

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.linear_tuner import BranchLayer, LinearTuner, LinearTunerConfig
+from baselines.linear.tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.loretta.shapes import core_shapes
 from baselines.loretta.tensor_train import contract
 from baselines.tt_lora.modes import modes

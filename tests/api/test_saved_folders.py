@@ -5,7 +5,7 @@ import torch
 import yaml
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
-from baselines.prompt_tuning import read_behind_prompt
+from baselines.peft_methods.prompt_tuning import read_behind_prompt
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.geometry import Geometry
@@ -22,7 +22,7 @@ SHAPE = {
     "pos_att_type": ["c2p", "p2c"],
 }
 NAMES = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
-HOOKS = ("baselines.prompt_tuning.", "baselines.boft.", "baselines.loretta.tensor_train.compress_head")
+HOOKS = ("baselines.peft_methods.prompt_tuning.", "baselines.peft_methods.boft.", "baselines.loretta.tensor_train.compress_head")
 
 
 def settings(name: str) -> dict:
@@ -56,7 +56,7 @@ def test_a_prompt_says_what_plain_peft_gets_wrong_and_that_is_right(saved):
     folder, expected = saved
     said = (folder / "README.md").read_text()
     assert "## Loading" in said
-    assert "call `baselines.prompt_tuning.read_behind_prompt(model)`" in said
+    assert "call `baselines.peft_methods.prompt_tuning.read_behind_prompt(model)`" in said
     plain = PeftModel.from_pretrained(deberta(), folder).eval()
     assert (logits(plain) - expected).abs().max() > 1e-4  # in silence
     read_behind_prompt(plain)

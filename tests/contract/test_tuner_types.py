@@ -68,7 +68,7 @@ def test_the_card_says_what_to_import_and_once(name, tmp_path):
     for _ in range(2):
         model.save_pretrained(tmp_path)
     text = (tmp_path / "README.md").read_text()
-    module = {"lorta": "lorta.tuner", "melora": "baselines.melora"}[name]
+    module = {"lorta": "lorta.tuner", "melora": "baselines.linear.melora"}[name]
     assert text.count(f"import {module}\n") == 1
     assert text.count("KeyError") == 1
     assert ("lorta export" in text) == (name == "lorta")
@@ -80,5 +80,5 @@ def test_adapters_of_several_names_share_one_card(tmp_path):
     model = attach("melora")
     model.add_adapter("second", config("melora"))
     model.save_pretrained(tmp_path)
-    assert (tmp_path / "README.md").read_text().count("import baselines.melora") == 1
+    assert (tmp_path / "README.md").read_text().count("import baselines.linear.melora") == 1
     assert not (Path(tmp_path) / "second" / "README.md").exists()

@@ -1,0 +1,1 @@
+"""Methods of our own with an update for each matrix: one tuner, and a file a method."""

@@ -1,0 +1,1 @@
+"""Methods whose updates of many matrices are one tensor: shared factors, places in the tensor, a file a method."""
