@@ -22,7 +22,11 @@ SHAPE = {
     "pos_att_type": ["c2p", "p2c"],
 }
 NAMES = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
-HOOKS = ("baselines.peft_methods.prompt_tuning.", "baselines.peft_methods.boft.", "baselines.loretta.tensor_train.compress_head")
+HOOKS = (
+    "baselines.peft_methods.prompt_tuning.",
+    "baselines.peft_methods.boft.",
+    "baselines.loretta.tensor_train.compress_head",
+)
 
 
 def settings(name: str) -> dict:
