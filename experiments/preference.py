@@ -78,7 +78,7 @@ class PreferenceTrainer(OwnDataOrder, DPOTrainer):
         """Return TRL's loss. Raises ValueError where training does not begin as the reference, although it should."""
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not self._start_is_checked and self.state.global_step == 0:
-            self._check_start(float(result[0] if return_outputs else result), model)
+            self._check_start(float((result[0] if return_outputs else result).detach()), model)
         self._start_is_checked = True
         return result
 

@@ -52,6 +52,7 @@ def convert(file: Path, folder: Path) -> None:
             f"transformers {version('transformers')} cannot read it (architecture {card['architecture']}): {error}"
         ) from error
     alone.unlink()
+    tokenizer.model_max_length = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / CARD).write_text(json.dumps(card, indent=1))

@@ -44,7 +44,7 @@ def find_model(settings: ModelSettings) -> ModelFiles:
         )
     if settings.path is None and settings.hub_id is None:
         raise ValueError(f"model={settings.name}: set model.path=FOLDER or model.hub_id=ORGANISATION/NAME")
-    place = _place(settings.path) if settings.path else None
+    place = find_place(settings.path) if settings.path else None
     if place is not None:
         return _local_files(place, settings) if place.is_dir() else _gguf_files(place, settings)
     if settings.path is not None and is_gguf(settings.path):  # the hub has other weights
@@ -64,7 +64,7 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
     return most - config.get("pad_token_id", 1) - 1 if numbered_behind_padding else most
 
 
-def _place(path: str) -> Path | None:
+def find_place(path: str) -> Path | None:
     """Return the folder or GGUF file that a path or `package:NAME/PLACE` names, or None when there is none."""
     if not path.startswith("package:"):
         places = [Path(path).expanduser()]

@@ -58,6 +58,7 @@ def test_the_weights_are_the_files_in_plain_layers_that_nothing_calls_quantised(
     assert model.lm_head.weight is model.get_input_embeddings().weight
     assert type(model.model.layers[0].self_attn.q_proj) is torch.nn.Linear
     assert (tokenizer.chat_template, tokenizer.eos_token, tokenizer.pad_token_id) == (CHATML, "<|im_end|>", 2)
+    assert tokenizer.model_max_length == 512  # transformers reads none, and truncates nothing
     assert tokenizer.decode(tokenizer("the cat,\n2")["input_ids"]) == "the cat,\n2"
     model.save_pretrained(tmp_path / "saved")  # transformers refuses that for what it calls quantised
     assert {weight.dtype for weight in load_causal_lm(files, "bf16").model.parameters()} == {torch.bfloat16}
