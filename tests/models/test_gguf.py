@@ -33,7 +33,7 @@ def settings(path, **changes) -> ModelSettings:
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache; conversion happens in this process."""
     monkeypatch.setattr(gguf, "cache_root", lambda sha256: tmp_path / "assets" / sha256)
-    monkeypatch.setattr(gguf.subprocess, "run", in_this_process)
+    monkeypatch.setattr(gguf, "subprocess", SimpleNamespace(run=in_this_process, PIPE=subprocess.PIPE))
     return tmp_path / "assets"
 
 
