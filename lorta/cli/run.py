@@ -15,7 +15,7 @@ from lorta.planning.planner import Plan, make_plan
 from lorta.planning.requests import budget_sentences, waiting_sentences, with_requests
 from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
-from lorta.records.store import UNREADABLE, Store, StoreUnwritable
+from lorta.records.store import CHECKPOINT, UNREADABLE, Store, StoreUnwritable, remove
 from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
@@ -124,6 +124,9 @@ def run_rounds(plan: Plan, again: Callable[[], Plan | None], console: Console, p
         if planned is None:
             return 2
         plan = planned
+    if not plan.waiting:
+        for trial in plan.trials:  # nobody goes on from them
+            remove(trial.folder / CHECKPOINT)
     status = run_plan(plan, console, parallel, tried) if plan.specs else 1
     for sentence in waiting_sentences(plan):
         console.print(sentence, markup=False)
@@ -138,7 +141,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     todo = [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]
     if todo or (plan.trials and not tried):
         count = len(plan.trials)
-        console.print(f"{count} trials of learning rates: {len(todo)} to do, {count - len(todo)} done")
+        console.print(f"{count} trials of learning rates so far: {len(todo)} to do, {count - len(todo)} done")
     if todo:
         return todo
     if not adds_to(plan.specs):

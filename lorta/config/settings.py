@@ -5,6 +5,7 @@ A key with a default is left out of a run's identity at that default: keys that 
 
 import re
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -69,6 +70,7 @@ class TrainerSettings(Settings):
     group_by_length: bool
     selection: Literal["last", "best"]
     cpu_threads: Positive
+    stop_after: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of the steps, under the whole schedule
 
 
 class DataSettings(Settings):
@@ -130,11 +132,21 @@ class TuneSettings(Settings):
     factors: list[Annotated[float, Field(gt=0.0, allow_inf_nan=False)]]  # of the rate that the cell has
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]]
     holdout: Positive | None
+    rungs: list[Annotated[float, Field(gt=0.0, le=1.0)]] = []  # shares of the steps, after each of which half is left
+    extensions: Annotated[int, Field(ge=0, le=20)] = 0  # rates that may be added past an edge of the grid
 
     @model_validator(mode="after")
     def _complete(self) -> "TuneSettings":
-        if self.search and not (len(set(self.factors)) > 1 and self.seeds and self.holdout):
-            raise PydanticCustomError("tune", "a search needs two factors or more, seeds and rows to hold out")
+        if not self.search:
+            return self
+        if not (len(set(self.factors)) > 1 and self.holdout):
+            raise PydanticCustomError("tune", "a search needs two factors or more, and rows to hold out")
+        if len(set(self.seeds)) < 2:
+            raise PydanticCustomError("tune", "a search needs two seeds or more: a rate may collapse on one of them")
+        if not self.rungs or any(later <= earlier for earlier, later in pairwise(self.rungs)):
+            raise PydanticCustomError(
+                "tune", "a search needs rungs that rise, such as [0.25,0.5], or [1.0] for whole runs"
+            )
         return self
 
 

@@ -1,15 +1,19 @@
-"""tune=lr: a grid of trials for every cell on rows held out of its training data, and the rate that they choose.
+"""tune=lr: trials of every cell on rows held out of its training data, and the rate that they choose.
 
-A trial is an ordinary run (`data.holdout` is in its cell), and so is the run with the chosen rate. Nothing else is
-kept: who plans again reads the trials' records, and a command that was killed goes on where it was. No torch.
+Successive halving (Jamieson and Talwalkar 2016): all rates of the grid train for a share of the steps, a rung; the
+better half goes on from its checkpoints to the next rung; the best of the last rung is chosen. Where the best of the
+first rung, or the choice, is the lowest or the highest rate, one beyond it is tried, a bounded number of times. So each
+cell has the same budget of steps. A trial is an ordinary run (`data.holdout` and `trainer.stop_after` are in its cell),
+and so is the run with the chosen rate. Nothing else is kept: who plans again reads the trials' records, and a command
+that was killed goes on where it was. No torch.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from lorta.config.settings import RunSettings
+from lorta.config.settings import RunSettings, TuneSettings
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
 from lorta.records.sections import Tuning
@@ -18,55 +22,209 @@ from lorta.records.store import Store
 DIGITS = 6  # of a rate: 0.01 * 0.25 and 0.0025 are one run
 
 
+class Outcome(NamedTuple):
+    """What the trials of one rate say at one rung: the mean score, None where one diverged or is undefined."""
+
+    score: float | None
+    collapsed: bool
+
+
+class Progress(NamedTuple):
+    """The trials that a search needs so far, and its choice, or why there is none yet."""
+
+    trials: tuple[RunSpec, ...]
+    result: Tuning | str
+
+
+@dataclass
+class Results:
+    """The records of trials, read once, by the signature of the trial; a trial may have an older name in its store."""
+
+    _named: dict[str, RunSpec] = field(default_factory=dict[str, RunSpec])
+    _records: dict[str, RunRecord | None] = field(default_factory=dict[str, RunRecord | None])
+
+    def knows(self, trial: RunSpec) -> bool:
+        """Return whether the trial was looked up."""
+        return trial.signature in self._named
+
+    def add(self, trials: Iterable[RunSpec]) -> None:
+        """Look up trials, named as in their store."""
+        for trial in trials:
+            if not self.knows(trial):
+                self._named[trial.signature] = trial
+                self._records[trial.signature] = Store(trial.settings.runtime.runs).last(trial.run_id)
+
+    def named(self, trial: RunSpec) -> RunSpec:
+        """Return the trial with its name in the store."""
+        return self._named.get(trial.signature, trial)
+
+    def record(self, trial: RunSpec) -> RunRecord | None:
+        """Return the trial's record, None where it has no result yet."""
+        record = self._records.get(trial.signature)
+        return record if has_ended_for_search(record) else None
+
+
 @dataclass(frozen=True)
 class Search:
-    """The trials of one cell, by rate, rising; each with one run a seed. `key` is the rate that is searched."""
+    """The search of one cell. `key` is the rate that is searched, `grid` its rates to begin with, rising."""
 
     spec: RunSpec  # of the cell, with the rate that the grid is laid around
     key: str
-    trials: Mapping[float, tuple[RunSpec, ...]]
+    grid: tuple[float, ...]
+    tune: TuneSettings
 
-    @property
-    def runs(self) -> tuple[RunSpec, ...]:
-        """All trials."""
-        return tuple(spec for specs in self.trials.values() for spec in specs)
+    def progress(self, results: Results) -> Progress:
+        """Return the trials that are needed so far, and the choice or a sentence why there is none yet."""
+        return _Steps(self, results).run()
 
-    def under(self, named: Mapping[str, RunSpec]) -> "Search":
-        """Return the search with its trials as they are named in the store, by signature."""
-        trials = {rate: tuple(named[trial.signature] for trial in runs) for rate, runs in self.trials.items()}
-        return replace(self, trials=trials)
+    def trials(self, rate: float, rung: int, results: Results) -> tuple[RunSpec, ...]:
+        """Return the trials of a rate that stop at a rung, one a seed; they go on from those of the rung before."""
+        share = self.tune.rungs[rung]
+        data = {"holdout": self.tune.holdout, "max_eval_samples": None}
+        stop = None if share == 1.0 else share
+        bare = replace(self.spec, questions=())  # which trials do not answer
+        runs = [_with(bare, {self.key: rate, "stop_after": stop}, seed, data) for seed in self.tune.seeds]
+        if rung == 0:
+            return tuple(runs)
+        before = [results.named(trial).run_id for trial in self.trials(rate, rung - 1, results)]
+        return tuple(replace(run, continues=earlier) for run, earlier in zip(runs, before, strict=True))
 
-    def result(self) -> Tuning | str:
-        """Return the choice, from the records of the trials, or a sentence why there is none yet."""
-        records = {spec.run_id: Store(spec.settings.runtime.runs).last(spec.run_id) for spec in self.runs}
-        if open_ones := sum(not has_ended_for_search(record) for record in records.values()):
-            return f"{open_ones} of {len(records)} learning-rate trials have no result yet"
-        scores = [_score([records[spec.run_id] for spec in specs]) for specs in self.trials.values()]
-        scored = {rate: score for rate, score in zip(self.trials, scores, strict=True) if score is not None}
-        if not scored:
-            return "no learning-rate trial has a score"
-        return self._tuning(scores, self._best(scored, records))
+    def beyond(self, rates: Sequence[float], edge: float) -> float:
+        """Return the next rate past the lowest or the highest one, as far from it as its neighbour."""
+        ordered = sorted(rates)
+        low, high = ordered[0], ordered[-1]
+        ratio = low / ordered[1] if edge == low else high / ordered[-2]
+        return rounded(edge * ratio)
 
-    def _best(self, scored: Mapping[float, float], records: Mapping[str, RunRecord | None]) -> float:
-        """Return the rate of the best score; of equal ones that nearest to where the grid was laid, then the lower."""
-        task = next(record.task for record in records.values() if record is not None and record.task is not None)
-        sign = 1 if task.higher_is_better else -1
-        start = _rate(self.spec, self.key)
-        return min(scored, key=lambda rate: (-sign * scored[rate], round(abs(math.log(rate / start)), DIGITS), rate))
+    def most_shares(self) -> float:
+        """Return how many whole runs of one seed the steps of a search are at most, rates beyond the grid included."""
+        steps, before = self.tune.extensions * self.tune.rungs[-1], 0.0
+        for rung, share in enumerate(self.tune.rungs):
+            steps, before = steps + (share - before) * survivors(len(self.grid), rung), share
+        return steps
 
-    def _tuning(self, scores: Sequence[float | None], chosen: float) -> Tuning:
-        grid, settings = tuple(self.trials), self.spec.settings
-        assert settings.tune is not None and settings.tune.holdout is not None
+
+class _Waiting(Exception):
+    """A trial has no result yet."""
+
+
+class _Steps:
+    """One walk through a search, as far as results go."""
+
+    def __init__(self, of: Search, results: Results) -> None:
+        self.of, self.results, self.rungs = of, results, of.tune.rungs
+        self.extensions = of.tune.extensions
+        self.needed: dict[str, RunSpec] = {}
+        self.outcomes: dict[float, Outcome] = {}  # of each rate at the highest rung that it came to
+        self.reached: dict[float, int] = {}
+        self.record: RunRecord | None = None  # of any trial, for the task and its rows
+
+    def run(self) -> Progress:
+        try:
+            chosen = self._chosen()
+        except _Waiting:
+            known = [self.results.record(trial) for trial in self.needed.values()]
+            left = sum(record is None for record in known)
+            return self._progress(f"{left} of {len(known)} learning-rate trials have no result yet")
+        return self._progress("no learning-rate trial has a score" if chosen is None else self._tuning(chosen))
+
+    def _progress(self, result: Tuning | str) -> Progress:
+        return Progress(tuple(self.needed.values()), result)
+
+    def _chosen(self) -> float | None:
+        """Return the chosen rate, None where no trial has a score. Raises _Waiting."""
+        first = list(self.of.grid)
+        self._go_to(first, 0)
+        self._past_the_edge(first, 0)
+        left = self._ordered(first)
+        for rung in range(1, len(self.rungs)):
+            left = left[: survivors(len(self.of.grid), rung)]
+            if len(left) < 2:
+                break
+            self._go_to(left, rung)
+            left = self._ordered(left)
+        if not left:
+            return None
+        last = max(self.reached[rate] for rate in left)
+        if last > 0:
+            left = self._past_the_edge(left, last)
+        return left[0]
+
+    def _go_to(self, rates: Sequence[float], rung: int) -> None:
+        """Take the outcomes of these rates at a rung; all of their trials are asked for at once."""
+        runs = {rate: self.of.trials(rate, rung, self.results) for rate in rates}
+        self.needed |= {trial.signature: trial for trials in runs.values() for trial in trials}
+        records = {rate: [self.results.record(trial) for trial in trials] for rate, trials in runs.items()}
+        for rate, of_rate in records.items():
+            known = [record for record in of_rate if record is not None]
+            if len(known) < len(of_rate):
+                raise _Waiting
+            self.record = next((record for record in known if record.status == "success"), self.record or known[0])
+            self.outcomes[rate] = Outcome(_score(known), any(record.collapsed for record in known))
+            self.reached[rate] = rung
+
+    def _past_the_edge(self, rates: list[float], rung: int) -> list[float]:
+        """Add rates beyond the best one to `rates` while it is the lowest or highest tried; return them in order."""
+        while self.extensions and (ordered := self._ordered(rates)):
+            best, tried = ordered[0], self.outcomes
+            if best not in (min(tried), max(tried)):
+                break
+            self.extensions -= 1
+            rates.append(self.of.beyond(list(tried), best))
+            self._go_to(rates[-1:], rung)
+        return self._ordered(rates)
+
+    def _ordered(self, rates: Iterable[float]) -> list[float]:
+        """Return the rates that have a score, best first: collapsed ones last, of equal ones that nearest to the start.
+
+        A collapsed rate is therefore chosen only where all are, which the choice says.
+        """
+        assert self.record is not None and self.record.task is not None
+        sign = 1 if self.record.task.higher_is_better else -1
+        start = _rate(self.of.spec, self.of.key)
+
+        def key(rate: float) -> tuple[bool, float, float, float]:
+            outcome = self.outcomes[rate]
+            return outcome.collapsed, -sign * (outcome.score or 0.0), round(abs(math.log(rate / start)), DIGITS), rate
+
+        return sorted((rate for rate in rates if self.outcomes[rate].score is not None), key=key)
+
+    def _tuning(self, chosen: float) -> Tuning:
+        tune, grid = self.of.tune, tuple(sorted(self.outcomes))
+        shares = [self.rungs[self.reached[rate]] for rate in grid]
+        steps = steps_of(self.record)
+        assert tune.holdout is not None
         return Tuning(
-            key=self.key,
+            key=self.of.key,
             grid=grid,
-            scores=tuple(scores),
+            scores=tuple(self.outcomes[rate].score for rate in grid),
             chosen=chosen,
             on_edge=chosen in (grid[0], grid[-1]),
-            hold_out=settings.tune.holdout,
-            seeds=tuple(settings.tune.seeds),
-            trials=tuple(spec.run_id for spec in self.runs),
+            hold_out=tune.holdout,
+            seeds=tuple(tune.seeds),
+            trials=tuple(self.results.named(trial).run_id for trial in self.needed.values()),
+            stopped_after=tuple(shares),
+            steps=None if steps is None else round(sum(shares) * steps * len(tune.seeds)),
+            most_steps=None if steps is None else round(self.of.most_shares() * steps * len(tune.seeds)),
+            collapsed=tuple(self.outcomes[rate].collapsed for rate in grid),
         )
+
+
+def survivors(rates: int, rung: int) -> int:
+    """Return how many of the grid's rates train to a rung; rates beyond the grid leave no more."""
+    return math.ceil(rates / 2**rung)
+
+
+def steps_of(record: RunRecord | None) -> int | None:
+    """Return the optimizer steps of a whole run like a trial's, None where its record does not tell."""
+    if record is None or record.protocol is None:
+        return None
+    if record.protocol.max_steps is not None:
+        return record.protocol.max_steps
+    train = record.task.splits.get("train") if record.task else None
+    if train is None or not train.rows or record.batch is None:
+        return None
+    return math.ceil(record.protocol.epochs * math.ceil(train.rows / record.batch.effective))
 
 
 def searching(spec: RunSpec) -> bool:
@@ -86,35 +244,51 @@ def check_rate(settings: RunSettings, overrides: Sequence[str]) -> None:
         raise ValueError(f"tune=lr and {key} contradict: the trials choose the learning rate, so leave one of them out")
 
 
+def check_seeds(specs: Sequence[RunSpec]) -> list[str]:
+    """Return a sentence where trials would have a seed of the runs that their rate is chosen for."""
+    shared: set[int] = set()
+    for spec in specs:
+        tune, rule, first = spec.settings.tune, spec.settings.seeds, spec.settings.seed
+        if tune is not None and searching(spec):
+            most = rule.most if rule is not None and rule.until and rule.most else 1
+            shared |= set(tune.seeds) & set(range(first, first + most))
+    if not shared:
+        return []
+    listed = ", ".join(map(str, sorted(shared)))
+    return [f"tune.seeds: {listed} would also be a seed of the runs themselves; give the trials seeds of their own"]
+
+
 def search(spec: RunSpec) -> Search:
-    """Return the trials of a cell, the same for all of its seeds."""
+    """Return the search of a cell, the same for all of its seeds."""
     tune, key = spec.settings.tune, searched_key(spec.settings)
     assert tune is not None
     start = _rate(spec, key)
-    rates = sorted({float(f"{start * factor:.{DIGITS}g}") for factor in tune.factors})
-    held_out = {"holdout": tune.holdout, "max_eval_samples": None}
-    bare = replace(spec, questions=())  # which trials do not answer
-    trials = {rate: tuple(_with(bare, key, rate, seed, held_out) for seed in tune.seeds) for rate in rates}
-    return Search(spec, key, trials)
+    return Search(spec, key, tuple(sorted({rounded(start * factor) for factor in tune.factors})), tune)
 
 
 def tuned(spec: RunSpec, tuning: Tuning) -> RunSpec:
     """Return the run with the chosen rate, as if that had been typed."""
-    return replace(_with(spec, tuning.key, tuning.chosen, spec.settings.seed, {}), tuned=tuning)
+    return replace(_with(spec, {tuning.key: tuning.chosen}, spec.settings.seed, {}), tuned=tuning)
+
+
+def rounded(rate: float) -> float:
+    """Return a rate with the digits that tell rates apart."""
+    return float(f"{rate:.{DIGITS}g}")
 
 
 def _rate(spec: RunSpec, key: str) -> float:
     return float(getattr(spec.settings.trainer, key))
 
 
-def _with(spec: RunSpec, key: str, rate: float, seed: int, data: Mapping[str, Any]) -> RunSpec:
+def _with(spec: RunSpec, trainer: Mapping[str, Any], seed: int, data: Mapping[str, Any]) -> RunSpec:
     settings = spec.settings
     changed = {
-        "trainer": settings.trainer.model_copy(update={key: rate}),
+        "trainer": settings.trainer.model_copy(update=dict(trainer)),
         "data": settings.data.model_copy(update=dict(data)),
         "seed": seed,
     }
-    words = {f"trainer.{key}": rate, "seed": seed, **{f"data.{name}": value for name, value in data.items()}}
+    words = {f"trainer.{name}": value for name, value in trainer.items() if (name, value) != ("stop_after", None)}
+    words |= {"seed": seed, **{f"data.{name}": value for name, value in data.items()}}
     typed = [word for word in spec.overrides if word.partition("=")[0] not in {*words, "tune"}]
     typed = [word for word in typed if not word.startswith("tune.")]
     added = [f"{name}={'null' if value is None else value}" for name, value in words.items()]
@@ -129,8 +303,8 @@ def has_ended_for_search(record: RunRecord | None) -> bool:
     return record.status == "success" or diverged
 
 
-def _score(records: Sequence[RunRecord | None]) -> float | None:
+def _score(records: Sequence[RunRecord]) -> float | None:
     """Return the mean over the trials of a rate, None where one of them diverged or its metric is undefined."""
-    scores = [record.primary_score for record in records if record is not None]
+    scores = [record.primary_score for record in records]
     values = [score.value for score in scores if score is not None and score.value is not None]
     return sum(values) / len(values) if len(values) == len(records) else None

@@ -19,7 +19,7 @@ from lorta.config.settings import RunSettings, setting_problems
 from lorta.geometry import Geometry
 from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
-from lorta.planning.lr_search import check_rate, search, searching, tuned
+from lorta.planning.lr_search import Results, check_rate, check_seeds, search, searching, tuned
 from lorta.planning.questions import stated
 from lorta.planning.seeds import bounds, up_to
 from lorta.planning.spec import RunSpec
@@ -86,6 +86,8 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
     unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
     questions = _stated(unique, problems)
+    for sentence in check_seeds(unique):
+        problems.add(sentence)
     if problems:  # of an adapter's formula, or of what is asked
         return Plan(problems=tuple(problems))
     unique = tuple(replace(spec, questions=questions) for spec in unique)
@@ -151,20 +153,24 @@ def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def _tuned(plan: Plan) -> Plan:
-    """Return the plan with the trials of its cells, and with the chosen rates where all trials of a cell have ended."""
+    """Return the plan with the trials that its cells need so far, and the rates of those whose search has ended."""
     cells = {spec.cell_id: spec for spec in reversed(plan.specs) if spec.run_id not in plan.unsupported}
-    searches = {cell: search(spec) for cell, spec in reversed(cells.items())}
-    trials = named_as_before(_unique([trial for of_cell in searches.values() for trial in of_cell.runs]))
-    named = {trial.signature: trial for trial in trials}
-    results = {cell: of_cell.under(named).result() for cell, of_cell in searches.items()}
+    searches, results = {cell: search(spec) for cell, spec in reversed(cells.items())}, Results()
+    while True:
+        progress = {cell: of_cell.progress(results) for cell, of_cell in searches.items()}
+        needed = _unique([trial for of in progress.values() for trial in of.trials])
+        if all(results.knows(trial) for trial in needed):
+            break
+        results.add(named_as_before(needed))
     specs: list[RunSpec] = []
     waiting: list[tuple[RunSpec, str]] = []
     for spec in plan.specs:
-        result = results.get(spec.cell_id)
+        result = progress[spec.cell_id].result if spec.cell_id in progress else None
         if isinstance(result, str):
             waiting.append((spec, result))
         else:
             specs.append(spec if result is None else tuned(spec, result))
+    trials = tuple(results.named(trial) for trial in needed)
     return replace(plan, specs=named_as_before(specs), trials=trials, waiting=tuple(waiting))
 
 

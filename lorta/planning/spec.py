@@ -43,6 +43,7 @@ class RunSpec:
         tuned: how the learning rate was chosen, if it was searched.
         budgets: what this size was requested as, one for each `budget` that led to it.
         questions: what the study asks that the run is part of.
+        continues: the run whose checkpoint this one goes on from, if it is there; what comes out is the same without.
         earlier_id: name of the same run, finished when identities were made otherwise.
     """
 
@@ -57,6 +58,7 @@ class RunSpec:
     tuned: Tuning | None = None
     budgets: tuple[Budget, ...] = ()
     questions: tuple[Question, ...] = ()
+    continues: str | None = None
     earlier_id: str | None = None
 
     @property

@@ -133,6 +133,13 @@ class Tuning:
     hold_out: int  # rows
     seeds: tuple[int, ...]  # of the trials
     trials: tuple[str, ...]  # their signatures: what the search cost
+    # None in older records, whose trials were whole runs
+    stopped_after: tuple[float, ...] | None = field(
+        default=None, metadata={"added": True}
+    )  # by rate: share of the steps
+    steps: int | None = field(default=None, metadata={"added": True})  # optimizer steps of all trials together
+    most_steps: int | None = field(default=None, metadata={"added": True})  # that every search like this one may take
+    collapsed: tuple[bool, ...] | None = field(default=None, metadata={"added": True})  # by rate: on one seed or more
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,9 @@ class Store:
         """Return the folder of a run, and the record of its attempt before if there is one that can be read."""
         return self.folder(run_id), self.last(run_id)
 
-    def finish(self, record: RunRecord, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> RunRecord:
+    def finish(
+        self, record: RunRecord, rows: Mapping[str, Sequence[Mapping[str, Any]]], keep_checkpoint: bool = False
+    ) -> RunRecord:
         """Write an attempt's final record after its side files, and remove what only a run at work needs.
 
         `rows` are those of NAME.jsonl, in the record as NAME_file. Returns the record as written.
@@ -77,7 +79,7 @@ class Store:
         share(folder / ADAPTER)
         (folder / PROGRESS_NAME).unlink(missing_ok=True)
         self.write(record)
-        if record.status == "success":
+        if record.status == "success" and not keep_checkpoint:
             remove(folder / CHECKPOINT)
         return record
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lorta.analysis.summary import Row, Table
 from lorta.planning.requests import sentence
-from lorta.records.record import RunRecord
+from lorta.records.record import RunRecord, Tuning
 
 
 def size_note(row: Row) -> str | None:
@@ -14,12 +14,14 @@ def size_note(row: Row) -> str | None:
 
 
 def edge_note(row: Row, task: str) -> str | None:
-    """Return a note if the chosen learning rate of a task is the end of its grid, else None."""
+    """Return a note if the learning rate of a task is the end of its grid, or all rates collapsed, else None."""
     searches = dict.fromkeys(run.record.tuning for run in row.runs if run.task.name == task)
     edges = [(tuning.chosen, tuning.grid[0]) for tuning in searches if tuning and tuning.on_edge]
     notes = [
         f"its learning rate {chosen:g} is the {'lowest' if chosen == low else 'highest'} tried" for chosen, low in edges
     ]
+    if any(tuning and tuning.collapsed and all(tuning.collapsed) for tuning in searches):
+        notes.append("every rate of its search collapsed to (nearly) one answer")
     return f"{row.label}, {task}: {'; '.join(notes)}" if notes else None
 
 
@@ -44,8 +46,30 @@ def search_sentence(table: Table) -> str:
     edges = sum(tuning.on_edge for tuning in searches)
     return (
         f"Learning-rate search for {scope} combinations of adapter, size and task: {_either(trials)} trials each, "
-        f"scored on {_either(rows)} rows held out from the training data. {edges} of {len(searches)} chosen learning "
-        "rates are the lowest or the highest tried."
+        f"scored on {_either(rows)} rows held out from the training data.{_steps(searches)} {edges} of {len(searches)} "
+        f"chosen learning rates are the lowest or the highest tried.{_all_collapsed(searches)}"
+    )
+
+
+def _steps(searches: Sequence[Tuning]) -> str:
+    """Return what the searches could spend and spent, empty where it is not known."""
+    spent = sorted({tuning.steps for tuning in searches if tuning.steps is not None})
+    most = sorted({tuning.most_steps for tuning in searches if tuning.most_steps is not None})
+    if not spent or not most:
+        return ""
+    used = f"{spent[0]:,}" if len(spent) == 1 else f"{spent[0]:,} to {spent[-1]:,}"
+    return (
+        f" Every search had a budget of {' or '.join(f'{steps:,}' for steps in most)} optimizer steps and used {used}."
+    )
+
+
+def _all_collapsed(searches: Sequence[Tuning]) -> str:
+    """Return of how many searches every trial collapsed, empty where there is none."""
+    count = sum(bool(tuning.collapsed and all(tuning.collapsed)) for tuning in searches)
+    if not count:
+        return ""
+    return (
+        f" In {count} of {len(searches)} searches every rate collapsed to (nearly) one answer: they chose nothing good."
     )
 
 
@@ -67,6 +91,8 @@ def asked_columns(records: Sequence[RunRecord]) -> Mapping[str, Callable[[RunRec
         columns["tuning_scores"] = lambda record: _listed(record.tuning and record.tuning.scores)
         columns["tuning_trials"] = lambda record: str(len(record.tuning.trials)) if record.tuning else ""
         columns["tuning_on_edge"] = lambda record: str(record.tuning.on_edge) if record.tuning else ""
+    if any(record.tuning and record.tuning.steps for record in records):
+        columns["tuning_steps"] = lambda record: str(record.tuning.steps or "") if record.tuning else ""
     return columns
 
 

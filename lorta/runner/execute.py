@@ -44,6 +44,7 @@ from lorta.training.recovery import (
     held_bytes,
     limited_memory,
     settings_of_checkpoint,
+    take_over,
     whole_checkpoint,
 )
 
@@ -62,6 +63,8 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     store = Store(spec.settings.runtime.runs)
     folder, previous = store.open(spec.run_id)
     record = describe.first_record(spec, attempt=1 + (previous.attempt if previous else 0))
+    if spec.continues is not None:
+        take_over(store.folder(spec.continues) / CHECKPOINT, folder / CHECKPOINT)
     asked, mebibytes = spec.settings.trainer, spec.settings.runtime.memory_limit_mib
     beside = _memory_at_start() if mebibytes is not None else None
     trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder / CHECKPOINT))
@@ -77,10 +80,18 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
 def _finished(run: "_Run", store: Store) -> RunRecord:
     try:
         with run.watch.phase("save"):
-            return store.finish(run.record, run.rows)
+            return _finish(run.spec, store, run)
     except OSError as error:  # in this run's folder
         require_store(error, store)
         return store.finish(_failed(run, error), {})
+
+
+def _finish(spec: RunSpec, store: Store, run: "_Run") -> RunRecord:
+    """Write the final record; the checkpoint of a run that stops early is kept for the one that goes on from it."""
+    record = store.finish(run.record, run.rows, keep_checkpoint=spec.settings.trainer.stop_after is not None)
+    if spec.continues is not None and record.status == "success":
+        remove(store.folder(spec.continues) / CHECKPOINT)
+    return record
 
 
 def _memory_at_start() -> int:
@@ -291,7 +302,13 @@ class _Run:
             self.record = replace(self.record, reasons={**self.record.reasons, "resumed_from_step": because})
             return None
         runtime, card = self.settings.runtime, checkpoint_card(self.settings.trainer)
-        checkpoints = Checkpoints(self.folder / CHECKPOINT, card, runtime.checkpoint_steps, runtime.checkpoint_s)
+        checkpoints = Checkpoints(
+            self.folder / CHECKPOINT,
+            card,
+            runtime.checkpoint_steps,
+            runtime.checkpoint_s,
+            self.settings.trainer.stop_after,
+        )
         reasons = self.record.reasons | ({"resumed_from_step": checkpoints.refused} if checkpoints.refused else {})
         self.record = replace(self.record, resumed_from_step=checkpoints.step, reasons=reasons)
         return checkpoints

@@ -20,6 +20,7 @@ from lorta.training.metering import synchronise
 WARMUP_STEPS = 3  # not timed: allocation, autotuning
 PROGRESS_EVERY_S = 0.5
 HISTORY_NAME = "history.jsonl"
+ROUNDING = 1e-9  # of a share of steps
 
 
 class TrainingDiverged(ArithmeticError):
@@ -129,6 +130,30 @@ class Watch(TrainerCallback):
         """Go on from a checkpoint."""
         self.step_seconds, self.batches = list(state["step_seconds"]), state["batches"]
         self.collator.load_state(state["collator"])
+
+
+def stop_step(share: float, steps: int) -> int:
+    """Return the step that ends a share of so many steps: at least the first."""
+    return max(1, math.ceil(share * steps - ROUNDING))
+
+
+class StopAfter(TrainerCallback):
+    """Ends training after a share of its steps, under the schedule of all of them."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask to stop when the share is done."""
+        if state.global_step >= stop_step(self.share, state.max_steps):
+            control.should_training_stop = True
+
+    def state_dict(self, model: Any) -> dict[str, Any]:
+        """Return nothing: who goes on may stop elsewhere."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], model: Any) -> None:
+        """Take nothing back."""
 
 
 class BestEpoch(TrainerCallback):

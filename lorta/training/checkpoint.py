@@ -24,6 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainerState
 
 from lorta.records.store import remove, write_atomically
 from lorta.system.preemption import Preempted, preemption_requested
+from lorta.training.callbacks import stop_step
 from lorta.training.recovery import (
     CARD,
     CheckpointUnusable,
@@ -62,12 +63,21 @@ def stateless(callbacks: Sequence[TrainerCallback]) -> list[str]:
 class Checkpoints(TrainerCallback):
     """Keeps the newest checkpoint of a run in `folder`, one every `steps` optimizer steps or `seconds`, None for never.
 
-    `card` are plain values without which a checkpoint is worthless (the code's commit, versions, the batch): one with
-    another card is not used, and `refused` says so. A request to leave makes a checkpoint and raises Preempted.
+    With `stop_after` there is one at the step that ends this share of the steps. `card` are plain values without which
+    a checkpoint is worthless (the code's commit, versions, the batch): one with another card is not used, and `refused`
+    says so. A request to leave makes a checkpoint and raises Preempted.
     """
 
-    def __init__(self, folder: Path, card: Mapping[str, Any], steps: int | None, seconds: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        card: Mapping[str, Any],
+        steps: int | None,
+        seconds: float | None,
+        stop_after: float | None = None,
+    ) -> None:
         self.folder, self.card, self.steps, self.seconds = folder, dict(card), steps, seconds
+        self.stop_after = stop_after
         self.refused: str | None = None
         self.resumed: Path | None = self._usable()
         self._parts: dict[str, Stateful] = {}
@@ -140,7 +150,7 @@ class Checkpoints(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask for a checkpoint when one is due."""
-        control.should_save = self._due(state)
+        control.should_save = float(state.epoch) % 1 == 0 and self._due(state)  # not where a run stops within an epoch
 
     def save(self) -> None:
         """Write a checkpoint, remove the one before, and leave if asked to."""
@@ -188,6 +198,8 @@ class Checkpoints(TrainerCallback):
     def _due(self, state: Any) -> bool:
         if state.global_step >= state.max_steps:  # nothing to go on with; what follows training is done again
             return False
+        if self.stop_after is not None and state.global_step == stop_step(self.stop_after, state.max_steps):
+            return True  # a run that stops later goes on from there
         late = self.seconds is not None and time.monotonic() - self._saved_at >= self.seconds
         return preemption_requested() or late or (self.steps is not None and state.global_step % self.steps == 0)
 
@@ -232,7 +244,17 @@ class Checkpoints(TrainerCallback):
             return self._refuse(newest, f"the checkpoint cannot be read ({_first_line(error)})")
         if changed:
             return self._refuse(newest, f"{', '.join(changed)} changed since")
-        return newest
+        return newest if self._before_the_stop(newest) else self._refuse(newest, "the run stops there")
+
+    def _before_the_stop(self, newest: Path) -> bool:
+        """Return whether a step is left to do: Trainer does one before it asks whether to stop."""
+        if self.stop_after is None:
+            return True
+        try:
+            steps = TrainerState.load_from_json(str(newest / TRAINER_STATE)).max_steps
+        except UNREADABLE:
+            return True  # said when it is loaded
+        return int(newest.name) < stop_step(self.stop_after, steps)
 
     def _refuse(self, newest: Path, because: str) -> None:
         self.refused = _again(newest, because)

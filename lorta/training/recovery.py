@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 from lorta.config.settings import TrainerSettings
 from lorta.records.sections import Batch
-from lorta.records.store import write_atomically
+from lorta.records.store import remove, write_atomically
 from lorta.system import provenance
 
 CARD, CHECKSUMS = "card.json", "checksums.json"  # of a checkpoint; the second is written last
@@ -44,6 +45,23 @@ def damage_of(checkpoint: Path) -> str | None:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} changed after it was written" if wrong else None
+
+
+def take_over(source: Path, folder: Path) -> None:
+    """Copy the newest whole checkpoint of another run into an empty folder of checkpoints; nothing where there is none.
+
+    The caller holds the run of `folder`, which starts from its beginning where the copy fails.
+    """
+    newest = whole_checkpoint(source)
+    if newest is None or newest_checkpoint(folder) is not None:
+        return
+    fresh = folder / f".taken-{newest.name}"
+    remove(fresh)
+    try:
+        shutil.copytree(newest, fresh)
+        fresh.rename(folder / newest.name)
+    except OSError:
+        remove(fresh)
 
 
 def write_checksums(checkpoint: Path) -> None:

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from lorta.config.settings import TrainerSettings
 from lorta.geometry import Architecture
 from lorta.system.preemption import defer_preemption
-from lorta.training.callbacks import WARMUP_STEPS, BestEpoch, CountingCollator, Watch
+from lorta.training.callbacks import WARMUP_STEPS, BestEpoch, CountingCollator, StopAfter, Watch
 from lorta.training.checkpoint import Checkpoints, ResumableTrainer
 from lorta.training.context import TrainingContext
 from lorta.training.cpu_memory import PeakMemory
@@ -186,7 +186,8 @@ def train_model(
     optimizer = torch.optim.AdamW(parameter_groups(model, architecture, settings, context.rate_factors))
     collator = CountingCollator(collate)
     watch, best, memory = Watch(context.folder, collator), BestEpoch(score), PeakMemory()
-    extra = [best] if settings.selection == "best" else []
+    extra: list[Any] = [best] if settings.selection == "best" else []
+    extra += [] if settings.stop_after is None else [StopAfter(settings.stop_after)]
     parts = {
         "model": model,
         "data_collator": collator,

@@ -137,12 +137,14 @@ def test_runs_of_before_count_as_done_and_keep_their_names(tmp_path, capsys):
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_searches_of_before_are_not_searched_again(tmp_path, capsys):
-    earlier_store(tmp_path / "runs")
-    words = ["-m", "adapter=lora", "tune=lr", "task=glue/rte", "trainer=smoke", "seed=0,1", *PROTOCOL_1]
-    assert main([*words, f"runtime.runs={tmp_path}/runs", f"runtime.results={tmp_path}/results"]) == 0
-    shown = capsys.readouterr().out
-    assert "4 trials of learning rates: 0 to do, 4 done" in shown and "2 runs: 0 to do, 2 done" in shown
+def test_whole_trials_of_before_count_in_a_search_of_today(tmp_path):
+    names = {record.run_id for record in earlier_store(tmp_path)}
+    words = ["adapter=lora", "tune=lr", "task=glue/rte", "trainer=smoke", "seed=5", *PROTOCOL_1]
+    words += ["tune.seeds=[0,1000]", "tune.rungs=[1.0]", "tune.extensions=0", f"runtime.runs={tmp_path}"]
+    trials = make_plan(words, False, CONF).trials
+    known = [trial for trial in trials if trial.run_id in names]
+    assert (len(trials), len(known)) == (8, 4)
+    assert {trial.settings.seed for trial in known} == {0}
 
 
 def test_force_runs_under_the_present_name(tmp_path):

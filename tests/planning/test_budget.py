@@ -185,7 +185,7 @@ def test_neither_budgets_nor_searches_need_torch_to_be_planned():
     code = (
         "import sys; from lorta.config.places import CONF; from lorta.planning.planner import make_plan; "
         "plan = make_plan(['adapter=lora,vblora', 'budget=5k', 'tune=lr'], True, CONF); "
-        "sys.exit(len(plan.trials) != 8 or 'torch' in sys.modules or 'peft' in sys.modules)"
+        "sys.exit(len(plan.trials) != 16 or 'torch' in sys.modules or 'peft' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=CONF.parent).returncode == 0
 

@@ -26,9 +26,9 @@ def test_a_signal_while_the_record_is_written_loses_nothing(spec, monkeypatch):
     """The record stayed `running`, and the run was done again."""
     finish = Store.finish
 
-    def asked_to_leave(store, record, rows):
+    def asked_to_leave(store, record, rows, **given):
         os.kill(os.getpid(), signal.SIGTERM)
-        return finish(store, record, rows)
+        return finish(store, record, rows, **given)
 
     monkeypatch.setattr(Store, "finish", asked_to_leave)
     record = attempt(spec, 0)
