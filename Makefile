@@ -1,9 +1,9 @@
 # Every target creates .venv and installs the pinned lock on first use.
 PYTHON ?= python3.11
 BIN := .venv/bin
-NUMBERS := $(addprefix tests/tuner/,test_export.py test_products.py test_tuner_factors.py test_tuner_geometries.py \
-  test_cp_fit.py test_fit.py behaviours) $(addprefix tests/baselines/,tensor/test_tensor_family.py tensor/test_tensor_identities.py \
-  test_soda.py linear/test_surm.py)
+NUMBERS := $(addprefix tests/tuner/,saving/test_export.py saving/test_cp_fit.py saving/test_fit.py test_products.py \
+  test_tuner_factors.py test_tuner_geometries.py behaviours) $(addprefix tests/baselines/,tensor/test_tensor_family.py \
+  tensor/test_tensor_identities.py test_soda.py linear/test_surm.py)
 SWEEP := adapter=head_only,lora,vera,loretta_rep,lorta rank=4,8 task=glue
 DECODER := model=smollm2_135m task=instruct adapter=lora,lorta rank=2,8 trainer.precision=bf16 trainer.max_steps=8 \
   trainer.per_device_train_batch_size=4 trainer.per_device_eval_batch_size=8 data.max_train_samples=32 \

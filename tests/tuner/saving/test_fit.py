@@ -15,7 +15,7 @@ from lorta.geometry import Geometry
 from lorta.tuner import LortaConfig, LortaLinear
 from lorta.tuner.export import export_model
 from lorta.tuner.fit import FitSettings, fit_folder, fit_model
-from tests.tuner.export_backbones import MODELS, build, inputs
+from tests.tuner.saving.export_backbones import MODELS, build, inputs
 
 RECOVERABLE = [(name, "natural") for name in MODELS] + [("roberta", "input"), ("roberta", "output"), ("gpt2", "output")]
 
@@ -195,7 +195,7 @@ def test_help_and_wrong_words_cost_no_torch(words):
 
 
 def test_the_console_script_and_the_module_are_the_same_command():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert project["scripts"]["lorta"] == f"{main.__module__}:{main.__name__}"
     done = subprocess.run([sys.executable, "-m", "lorta", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from lorta.tuner import LortaConfig, LortaLinear
 from lorta.tuner.export import export_folder, export_model
 from lorta.tuner.factors import ORDERS, scaling_factor
-from tests.tuner.export_backbones import AUTO_CLASSES, MODELS, build, inputs
+from tests.tuner.saving.export_backbones import AUTO_CLASSES, MODELS, build, inputs
 
 PLAIN_PEFT = """
 import json, sys
