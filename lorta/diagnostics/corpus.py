@@ -1,7 +1,8 @@
 """Text like that of a backbone's pre-training, as tokens and targets: on it, forgetting is measured.
 
 Embedded backbones have the language that they were pre-trained on, drawn with a seed that pre-training did not have.
-Others have `text/validation.jsonl` (or .jsonl.gz, a column `text`) under data.root, if it is there.
+Others have `text/validation.jsonl` (or .jsonl.gz, a column `text`) under data.root; without it, a decoder has the
+held-out answers of another task there.
 """
 
 import gzip
@@ -22,7 +23,8 @@ IGNORED = -100  # cross_entropy's own mark for "no target here"
 HELD_OUT = -1  # as a seed; the pre-training recipes have 0
 ROWS, LENGTH = {"causal": 16, "masked": 256}, 128  # embedded rows of the masked objective have about 20 tokens
 MASKED_SHARE = 0.15  # of the tokens of other texts: BERT, Devlin et al. 2019, 3.1; all become [MASK]
-LOCAL_FILE = "text/validation.jsonl"
+LOCAL_FILE, COLUMN = "text/validation.jsonl", "text"
+OTHER_ANSWERS = (("instruct/alpaca/validation.jsonl", "output"), ("preference/alpaca_eval/validation.jsonl", "chosen"))
 Objective = Literal["causal", "masked"]
 
 
@@ -54,18 +56,30 @@ def read_base_text(settings: RunSettings, tokenizer: Any, objective: Objective) 
     """Return the text of a run's backbone. Raises NotMeasured where there is none, or none that fits the tokenizer."""
     if settings.model.data == "embedded":
         return _embedded_causal(tokenizer) if objective == "causal" else _embedded_masked(tokenizer)
-    root = settings.data.root
-    places = [Path(root).expanduser() / f"{LOCAL_FILE}{end}" for end in ("", ".gz")] if root else []
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        raise NotMeasured(
-            f"model={settings.model.name}: there is no text similar to its pre-training data; "
-            f"put {LOCAL_FILE} with a column `text` under data.root"
-        )
-    rows = tokenizer(_texts(file), truncation=True, max_length=LENGTH)["input_ids"]
+    name, texts = _local_texts(settings, objective)
+    rows = tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]
     if objective == "causal":
-        return _causal(LOCAL_FILE, rows)
-    return _masked(LOCAL_FILE, rows, tokenizer)
+        if not (rows := [row for row in rows if len(row) > 1]):
+            raise NotMeasured(f"{name}: no text has two tokens")
+        return _causal(name, rows)
+    return _masked(name, rows, tokenizer)
+
+
+def _local_texts(settings: RunSettings, objective: Objective) -> tuple[str, list[str]]:
+    """Return the file below data.root that serves a run, and its texts. Raises NotMeasured where there is none."""
+    sources = [(LOCAL_FILE, COLUMN)]
+    if objective == "causal":
+        own = str((settings.task.get("source") or {}).get("local"))
+        sources += [source for source in OTHER_ANSWERS if not source[0].startswith(f"{own}/")]
+    root = Path(settings.data.root).expanduser() if settings.data.root else None
+    for name, column in sources if root else []:
+        for place in (root / name, root / f"{name}.gz"):
+            if place.is_file():
+                return name, _texts(place, column)
+    raise NotMeasured(
+        f"model={settings.model.name}: there is no text similar to its pre-training data; "
+        f"put {LOCAL_FILE} with a column `text` under data.root"
+    )
 
 
 def _embedded_causal(tokenizer: Any) -> BaseText:
@@ -87,14 +101,14 @@ def _embedded_masked(tokenizer: Any) -> BaseText:
     return BaseText(f"embedded textbook, revision {EMBEDDED_REVISION}", "masked", ids, (ids != PADDING).long(), targets)
 
 
-def _texts(file: Path) -> list[str]:
-    """Return the first texts of a file of JSON lines. Raises NotMeasured for a line without `text`, and for none."""
+def _texts(file: Path, column: str) -> list[str]:
+    """Return the first texts of a file of JSON lines. Raises NotMeasured for a line without `column`, and for none."""
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as stream:
         lines = [line for line in islice(stream, max(ROWS.values())) if line.strip()]
     try:
-        texts = [str(json.loads(line)["text"]) for line in lines]
+        texts = [str(json.loads(line)[column]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:
-        raise NotMeasured(f"{file}: every line needs a JSON object with `text` ({error})") from error
+        raise NotMeasured(f"{file}: every line needs a JSON object with `{column}` ({error})") from error
     if not texts:
         raise NotMeasured(f"{file}: it has no line")
     return texts

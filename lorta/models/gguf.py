@@ -74,10 +74,18 @@ def plain_folder(file: Path, name: str) -> PlainFolder:
 
 
 def cache_root(sha256: str) -> Path:
-    """Return where the folder of a file with this hash, and the claim on making it, are kept."""
+    """Return where the folder of a file with this hash, and the claim on making it, are kept.
+
+    Raises ValueError where the hub's cache cannot be written.
+    """
     from huggingface_hub import cached_assets_path
 
-    return cached_assets_path("lorta", "gguf", f"{sha256}-transformers-{version('transformers')}")
+    try:
+        return cached_assets_path("lorta", "gguf", f"{sha256}-transformers-{version('transformers')}")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no folder for dequantised weights can be made ({error}): set HF_HOME to a folder that can be written"
+        ) from error
 
 
 def _convert(file: Path, root: Path, name: str) -> None:

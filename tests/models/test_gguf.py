@@ -164,6 +164,14 @@ def test_without_the_reader_a_file_is_not_opened(cache, tmp_path, monkeypatch):
         find_model(settings(tmp_path / "small.gguf"))
 
 
+def test_a_cache_that_cannot_be_written_is_said_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="set HF_HOME to a folder that can be written"):
+        find_model(settings(tmp_path / "small.gguf"))
+
+
 def test_planning_imports_neither_torch_nor_the_models_package(tmp_path):
     root = tmp_path / "model"
     root.mkdir()
