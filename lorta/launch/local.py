@@ -97,15 +97,20 @@ def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
     try:
         return _make_pool(specs, workers)
     except OSError as error:
-        what = f"no worker process can be started ({error})"
-        if not SHARED_MEMORY.is_dir() or error.errno in (errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.EROFS):
-            what += ", which takes a writable /dev/shm with some space"
-        raise WorkersUnavailable(error.errno, f"{what}: {WITHOUT_WORKERS}") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: OSError) -> WorkersUnavailable:
+    what = f"no worker process can be started ({error})"
+    if not SHARED_MEMORY.is_dir() or error.errno in (errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.EROFS):
+        what += ", which takes a writable /dev/shm with some space"
+    return WorkersUnavailable(error.errno, f"{what}: {WITHOUT_WORKERS}")
 
 
 def _make_pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
     """Return a pool whose server has begun to load what the runs will."""
     context = multiprocessing.get_context("forkserver")
+    context.RLock()  # the pool makes some when it is given its first run: now nothing has been begun
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
         context.set_forkserver_preload([])
     else:
@@ -191,6 +196,8 @@ class _Dispatcher:
             timeout = spec.settings.runtime.timeout_s
             try:
                 future = self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)
+            except OSError as error:
+                raise _unavailable(error) from error
             except RuntimeError as error:  # pebble's, of a pool whose threads have ended
                 queue.extendleft([spec, *self.running.values()])
                 raise PoolBroken from error

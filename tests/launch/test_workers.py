@@ -66,14 +66,14 @@ def test_a_server_that_ends_again_and_again_is_one_sentence(specs, monkeypatch, 
     assert "stopped: the process that workers are forked from ended 3 times: runtime.workers=0 does the runs" in said
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.EROFS])
 def test_a_missing_or_tiny_dev_shm_names_the_way_without_workers(specs, monkeypatch, capsys, number):
     """Locks between processes are files there."""
 
-    def refuse(specs, workers):
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(local, "_make_pool", refuse)
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
     assert run_plan(Plan(specs=specs), Console(soft_wrap=True), parallel=True) == 1
     said = capsys.readouterr().out
     assert f"no worker process can be started ([Errno {number}]" in said
