@@ -7,9 +7,9 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from peft import PeftModel, get_peft_model
-from tiny_tokenizer import tiny_tokenizer
 
 from lorta.tuner import LortaConfig, LortaModel
+from tests.tuner.in_use.tiny_tokenizer import tiny_tokenizer
 
 TASK = """
 task: tiny_next_words
