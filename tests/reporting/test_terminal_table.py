@@ -65,3 +65,12 @@ def test_names_are_text_and_no_markup():
     assert record.model is not None
     text = printed([replace(record, model=replace(record.model, name="[red]tiny[/red]"))])
     assert "[red]tiny[/red]" in text
+
+
+@pytest.mark.parametrize(("task", "least"), [("rte", "0.0"), ("cola", "-100.0")])
+def test_an_interval_ends_where_the_metric_does(task, least):
+    """An accuracy of 92 had the interval [56, 127]."""
+    high = printed([finished(task=task, value=value, seed=seed) for seed, value in enumerate((0.7, 1.0, 1.0))])
+    assert ", 100.0]" in high
+    low = printed([finished(task=task, value=value, seed=seed) for seed, value in enumerate((-0.99, 0.3, 0.0))])
+    assert f"[{least}, " in low
