@@ -55,8 +55,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def environment_decides_nothing() -> None:
-    """Unset what an earlier test left behind, too: transformers and accelerate write variables of their own."""
+def environment_decides_nothing() -> Iterator[None]:
+    """Unset what an earlier test left behind, too: transformers and accelerate write variables of their own.
+
+    Afterwards as well: the fixtures of the next module are made before this one.
+    """
+    clear_environment()
+    yield
     clear_environment()
 
 
