@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
 from lorta.analysis.statistics import mean, sample_std
+from lorta.config.identity import SEEDS
 from lorta.records.record import RunRecord
 from lorta.records.sections import AdapterSection, ModelSection, Parameters, ProtocolSection, Score, TaskSection, Timing
 
@@ -112,7 +113,11 @@ def summarise(records: Iterable[RunRecord]) -> tuple[Table, ...]:
     Raises ValueError when runs of one task saw different data, because such scores must not stand in one column.
     """
     ordered = sorted(records, key=lambda record: record.run_id)
-    runs = [_run(record) for record in ordered if record.status == "success" and not record.is_trial]
+    runs = [
+        _run(record)
+        for record in ordered
+        if record.status == "success" and not (record.is_trial or record.has_separate_seeds)
+    ]
     tables: list[Table] = []
     for _, comparable in sorted(group(runs, _table_key).items()):
         uneven = any(len({_length(run) for run in of_task}) > 1 for of_task in group(comparable, _task_name).values())
@@ -225,7 +230,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         if isinstance(value, Mapping):
             flat |= _flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
-        elif key != "seed":
+        elif key not in SEEDS:
             flat[prefix + key] = value
     return flat
 

@@ -47,7 +47,7 @@ def validation_problems(records: Iterable[RunRecord], uncommitted: bool = False)
 
 def _problems(record: RunRecord, uncommitted: bool) -> list[str]:
     problems: list[str] = []
-    cell = {key: value for key, value in record.config.items() if key != "seed"}
+    cell = {key: value for key, value in record.config.items() if key not in identity.SEEDS}
     run_hash, cell_hash = (_hash(record, part) for part in (record.config, cell))
     if record.config_hash != run_hash or record.run_id != run_hash[:12]:
         problems.append(

@@ -18,6 +18,8 @@ from lorta.config.instantiate import resolve, trusting, trusts_all
 from lorta.config.settings import DataSettings, ModelSettings, Settings, TrainerSettings
 from lorta.records.canonical import sha256
 
+SEPARATE_SEEDS = ("init_seed", "order_seed", "dropout_seed")  # in a configuration only where they are not the seed
+SEEDS = frozenset({"seed", *SEPARATE_SEEDS})  # what a cell leaves open
 VERSION = 2  # of identities; 1: configurations with class paths, hashed as they were
 NAMES_CODE = frozenset({"_target_", "prepare", "finish", "before_save", "callback"})
 # of an adapter: formulas, and what other keys refer to
@@ -135,7 +137,7 @@ def run_id(config: Mapping[str, Any]) -> str:
 
 def cell_id(config: Mapping[str, Any]) -> str:
     """Return the 12 hexadecimal digits of a configuration whatever its seed."""
-    return sha256(identity({key: value for key, value in config.items() if key != "seed"}))[:12]
+    return sha256(identity({key: value for key, value in config.items() if key not in SEEDS}))[:12]
 
 
 def earlier_runs(root: Path, beside: frozenset[str]) -> dict[str, str]:

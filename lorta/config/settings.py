@@ -42,6 +42,7 @@ def check_holdout(value: object) -> object:
     )
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
 
 
@@ -172,7 +173,10 @@ class RunSettings(Settings):
     budget: Count | None = (
         None  # trained weights without the head; what the rank was solved for, no part of an identity
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Seed
+    init_seed: Seed | None = None  # of head and adapter
+    order_seed: Seed | None = None  # of the order of training rows
+    dropout_seed: Seed | None = None  # of what is drawn in training
     seeds: SeedSettings | None = None  # how many; no part of an identity
     compare: Any = None  # what the study asks (lorta.planning.questions); no part of an identity
     tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity

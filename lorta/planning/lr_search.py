@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from lorta.config.identity import SEPARATE_SEEDS
 from lorta.config.settings import RunSettings, TuneSettings
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
@@ -82,7 +83,7 @@ class Search:
         share = self.tune.rungs[rung]
         data = {"holdout": self.tune.holdout, "max_eval_samples": None}
         stop = None if share == 1.0 else share
-        bare = replace(self.spec, questions=())  # which trials do not answer
+        bare = _as_trial(self.spec)
         runs = [_with(bare, {self.key: rate, "stop_after": stop}, seed, data) for seed in self.tune.seeds]
         if rung == 0:
             return tuple(runs)
@@ -264,6 +265,13 @@ def search(spec: RunSpec) -> Search:
     assert tune is not None
     start = _rate(spec, key)
     return Search(spec, key, tuple(sorted({rounded(start * factor) for factor in tune.factors})), tune)
+
+
+def _as_trial(spec: RunSpec) -> RunSpec:
+    """Return the run without questions, which trials do not answer, and without separate seeds."""
+    settings = spec.settings.model_copy(update=dict.fromkeys(SEPARATE_SEEDS))
+    words = tuple(word for word in spec.overrides if word.partition("=")[0] not in SEPARATE_SEEDS)
+    return replace(spec, questions=(), settings=settings, overrides=words)
 
 
 def tuned(spec: RunSpec, tuning: Tuning) -> RunSpec:

@@ -16,6 +16,12 @@ from lorta.records.canonical import sha256
 from lorta.records.sections import Budget, Question, Tuning
 
 
+def separate_seeds(settings: RunSettings) -> dict[str, int]:
+    """Return the seeds of initialisation, order and dropout that are not the run's seed, by their names."""
+    seeds = {name: getattr(settings, name) for name in identity.SEPARATE_SEEDS}
+    return {name: seed for name, seed in seeds.items() if seed is not None and seed != settings.seed}
+
+
 def config_of(settings: RunSettings, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """Return the groups of settings that an identity is made of, as a record keeps them."""
     return {
@@ -26,6 +32,7 @@ def config_of(settings: RunSettings, fingerprints: Mapping[str, str]) -> dict[st
         "data": settings.data.model_dump(exclude={"root", "source"}),
         "fingerprints": dict(fingerprints),
         "seed": settings.seed,
+        **separate_seeds(settings),
     }
 
 

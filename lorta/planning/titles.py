@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lorta.planning.spec import RunSpec
+from lorta.planning.spec import RunSpec, separate_seeds
 
 IN_TITLE = ("adapter", "rank", "task", "seed", "budget", "experiment", "data.max_eval_samples", "data.holdout")
 
@@ -11,7 +11,7 @@ def title(spec: RunSpec) -> str:
     """Return a run's name for people: adapter, rank, task, seed."""
     adapter = spec.settings.adapter
     rank = f" r={adapter['rank']}" if adapter.get("rank") is not None else ""
-    return f"{adapter['name']}{rank} {task_title(spec)} seed {spec.settings.seed}"
+    return f"{adapter['name']}{rank} {task_title(spec)} seed {spec.settings.seed}{_separate(spec)}"
 
 
 def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
@@ -32,6 +32,11 @@ def swept_values(specs: Sequence[RunSpec]) -> dict[str, str]:
         run_id: " ".join(f"{key.rpartition('.')[2]}={words[key]}" for key in differing if key in words)
         for run_id, words in typed.items()
     }
+
+
+def _separate(spec: RunSpec) -> str:
+    seeds = [f"{name.removesuffix('_seed')} {seed}" for name, seed in separate_seeds(spec.settings).items()]
+    return f" ({', '.join(seeds)})" if seeds else ""
 
 
 def task_title(spec: RunSpec) -> str:

@@ -159,6 +159,19 @@ class RunRecord:
         return isinstance(data.get("holdout"), int) or data.get("hold_out") is not None
 
     @property
+    def seeds(self) -> tuple[int, int, int]:
+        """The seeds of initialisation, data order and dropout: `seed`, but for those that the configuration names."""
+        init, order, dropout = (
+            int(self.config.get(name, self.seed)) for name in ("init_seed", "order_seed", "dropout_seed")
+        )
+        return init, order, dropout
+
+    @property
+    def has_separate_seeds(self) -> bool:
+        """Whether the three seeds differ: such runs show where variance comes from, and are in no table of scores."""
+        return set(self.seeds) != {self.seed}
+
+    @property
     def primary_score(self) -> Score | None:
         """The score that tables show, or None while there is none."""
         if self.task is None or self.metrics is None:

@@ -22,6 +22,7 @@ from lorta.reporting.figures import Band, plot
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
 from lorta.reporting.tables import to_latex, to_markdown
 from lorta.reporting.terminal_table import show
+from lorta.reporting.variance import variance_section
 from lorta.reporting.verdicts import to_verdict_csv, verdict_sentences
 
 Pair = tuple[Table, Analysis]
@@ -82,7 +83,8 @@ def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items:
     tables, analyses = [table for table, _ in pairs], [analysis for _, analysis in pairs]
     questions = stated(records)
     answered = answer_questions(tables, questions, items)
-    markdown = to_markdown(tables, records, analyses, answered)
+    parts = to_markdown(tables, records, analyses, answered), variance_section(records)
+    markdown = "\n".join(part for part in parts if part)
     texts = {
         "md": markdown,
         "csv": to_csv(tables, analyses),

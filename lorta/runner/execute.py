@@ -200,7 +200,10 @@ class _Run:
         with self.watch.phase("data"):
             data = self.data = self._load_data(backbone, files)
         backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
-        context = TrainingContext(backbone, data, self.settings.trainer, self.settings.seed, self.folder)
+        settings = self.settings
+        seeds = {"seed": settings.seed if settings.dropout_seed is None else settings.dropout_seed}
+        seeds["order_seed"] = settings.seed if settings.order_seed is None else settings.order_seed
+        context = TrainingContext(backbone, data, settings.trainer, folder=self.folder, **seeds)
         with self.watch.phase("eval"):
             context = replace(context, base_predictions=self._predict_base(context))
         diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)
@@ -219,7 +222,7 @@ class _Run:
             raise ValueError("\n".join(problems))
         if not torch.cuda.is_available():
             torch.set_num_threads(self.settings.trainer.cpu_threads)
-        set_seed(self.settings.seed)
+        set_seed(self.settings.seed if self.settings.init_seed is None else self.settings.init_seed)
         return find_model(self.settings.model)
 
     def _load_data(self, backbone: Backbone, files: ModelFiles) -> DataSplits:

@@ -32,11 +32,12 @@ class TrainingContext:
         backbone: the pre-trained model as it was loaded, its tokenizer and its geometry.
         data: both splits, tokenised.
         settings: the trainer's settings, with the batch that fits into memory.
-        seed: of the data order and of dropout.
+        seed: of what is drawn in training, such as dropout.
         folder: of the run; a task may write files of its own there.
         callbacks: what the method does between training steps.
         checkpoints: where training is saved and resumed, None where it is not.
         rate_factors: part of a weight's name -> factor of its learning rate.
+        order_seed: of the data order, None for `seed`.
         base_predictions: what `Task.predict_base` returned before an adapter was attached, None without a call.
     """
 
@@ -49,3 +50,4 @@ class TrainingContext:
     checkpoints: "Checkpoints | None" = None
     rate_factors: Mapping[str, float] = field(default_factory=dict[str, float])
     base_predictions: Any = None
+    order_seed: int | None = None

@@ -132,12 +132,14 @@ def _by_rate_factor(
     return groups
 
 
-def training_arguments(settings: TrainerSettings, seed: int, folder: Path) -> dict[str, Any]:
+def training_arguments(
+    settings: TrainerSettings, seed: int, folder: Path, order_seed: int | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments of transformers.TrainingArguments, or of a subclass, that the settings mean."""
     return {
         "output_dir": str(folder / "trainer"),
         "seed": seed,
-        "data_seed": seed,
+        "data_seed": seed if order_seed is None else order_seed,
         "num_train_epochs": settings.num_train_epochs,
         "max_steps": settings.max_steps,
         "per_device_train_batch_size": settings.per_device_train_batch_size,
@@ -194,7 +196,7 @@ def train_model(
         "optimizers": (optimizer, None),
         "callbacks": [watch, *context.callbacks, *extra, memory],
     }
-    trainer = make_trainer(training_arguments(settings, context.seed, context.folder), parts)
+    trainer = make_trainer(training_arguments(settings, context.seed, context.folder, context.order_seed), parts)
     trainer.remove_callback(PrinterCallback)
     begun = time.perf_counter()
     try:
