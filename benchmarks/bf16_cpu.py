@@ -59,7 +59,9 @@ def _row(records: Sequence[RunRecord]) -> dict[str, object]:
     costs: dict[str, StepCost] = {}
     for precision in PRECISIONS:
         chosen = sorted(_of(records, precision), key=lambda record: record.seed)
-        scores = [100 * score.value for record in chosen if (score := record.primary_score) and score.value is not None]
+        scored = [record.primary_score for record in chosen if record.seed in _scored_seeds(records)]
+        scores = [100 * (score.value or 0.0) for score in scored if score]
+        row[f"{precision}_collapsed"] = sum(record.collapsed for record in chosen)
         costs[precision] = StepCost(
             [record.time.train_s for record in chosen if record.time and record.time.train_s], 0
         )
@@ -69,6 +71,12 @@ def _row(records: Sequence[RunRecord]) -> dict[str, object]:
         )
         row[f"{precision}_train_s"] = round(costs[precision].median_s, 1)
     return row | {"time_ratio": round(costs["bf16"].ratio(costs["fp32"]), 2)}
+
+
+def _scored_seeds(records: Sequence[RunRecord]) -> set[int]:
+    """Return the seeds whose score is defined in both precisions: a constant answer has no correlation."""
+    without = {record.seed for record in records if record.primary_score is None or record.primary_score.value is None}
+    return {record.seed for record in records} - without
 
 
 def _of(records: Sequence[RunRecord], precision: str) -> list[RunRecord]:
