@@ -24,6 +24,7 @@ HELD_OUT = -1  # as a seed; the pre-training recipes have 0
 ROWS, LENGTH = {"causal": 16, "masked": 256}, 128  # embedded rows of the masked objective have about 20 tokens
 MASKED_SHARE = 0.15  # of the tokens of other texts: BERT, Devlin et al. 2019, 3.1; all become [MASK]
 LOCAL_FILE, COLUMN = "text/validation.jsonl", "text"
+MOST_ANSWERS = 32  # they are short, and real decoders slow: all would take minutes a run
 OTHER_ANSWERS = (("instruct/alpaca/validation.jsonl", "output"), ("preference/alpaca_eval/validation.jsonl", "chosen"))
 Objective = Literal["causal", "masked"]
 
@@ -75,7 +76,7 @@ def _local_texts(settings: RunSettings, objective: Objective) -> tuple[str, list
     for name, column in sources if root else []:
         for place in (root / name, root / f"{name}.gz"):
             if place.is_file():
-                return name, _texts(place, column)
+                return name, _texts(place, column, max(ROWS.values()) if name == LOCAL_FILE else MOST_ANSWERS)
     raise NotMeasured(
         f"model={settings.model.name}: there is no text similar to its pre-training data; "
         f"put {LOCAL_FILE} with a column `text` under data.root"
@@ -101,10 +102,10 @@ def _embedded_masked(tokenizer: Any) -> BaseText:
     return BaseText(f"embedded textbook, revision {EMBEDDED_REVISION}", "masked", ids, (ids != PADDING).long(), targets)
 
 
-def _texts(file: Path, column: str) -> list[str]:
+def _texts(file: Path, column: str, most: int) -> list[str]:
     """Return the first texts of a file of JSON lines. Raises NotMeasured for a line without `column`, and for none."""
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as stream:
-        lines = [line for line in islice(stream, max(ROWS.values())) if line.strip()]
+        lines = [line for line in islice(stream, most) if line.strip()]
     try:
         texts = [str(json.loads(line)[column]) for line in lines]
     except (ValueError, KeyError, TypeError) as error:

@@ -175,15 +175,18 @@ def test_a_decoder_without_such_text_reads_another_tasks_held_out_answers(tmp_pa
     rows = {"instruct/alpaca": {"output": "the doghouse"}, "preference/alpaca_eval": {"chosen": "the tree is far"}}
     for name, row in rows.items():
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "validation.jsonl").write_text(json.dumps(row) + "\n")
-    names = {}
+        (tmp_path / name / "validation.jsonl").write_text(f"{json.dumps(row)}\n" * 40)
+    names, sizes = {}, set()
     for task in ("instruct", "dpo", "gsm8k"):
         plain = settings("model=tiny_llama", f"task={task}")
         model = plain.model.model_copy(update={"data": "hub"})
         data = plain.data.model_copy(update={"root": str(tmp_path)})
-        names[task] = read_base_text(plain.model_copy(update={"model": model, "data": data}), tokenizer, "causal").name
+        text = read_base_text(plain.model_copy(update={"model": model, "data": data}), tokenizer, "causal")
+        names[task] = text.name
+        sizes.add(len(text.ids))
     alpaca, pairs = (f"{name}/validation.jsonl" for name in rows)
     assert names == {"instruct": pairs, "dpo": alpaca, "gsm8k": alpaca}
+    assert sizes == {32}
 
 
 def test_text_of_a_file_without_its_column_is_refused(tmp_path):
