@@ -72,8 +72,8 @@ def _local_texts(settings: RunSettings, objective: Objective) -> tuple[str, list
     if objective == "causal":
         own = str((settings.task.get("source") or {}).get("local"))
         sources += [source for source in OTHER_ANSWERS if not source[0].startswith(f"{own}/")]
-    root = Path(settings.data.root).expanduser() if settings.data.root else None
-    for name, column in sources if root else []:
+    root = Path(settings.data.root or "").expanduser()
+    for name, column in sources if settings.data.root else []:
         for place in (root / name, root / f"{name}.gz"):
             if place.is_file():
                 return name, _texts(place, column, max(ROWS.values()) if name == LOCAL_FILE else MOST_ANSWERS)

@@ -201,9 +201,9 @@ class _Run:
             data = self.data = self._load_data(backbone, files)
         backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
         settings = self.settings
-        seeds = {"seed": settings.seed if settings.dropout_seed is None else settings.dropout_seed}
-        seeds["order_seed"] = settings.seed if settings.order_seed is None else settings.order_seed
-        context = TrainingContext(backbone, data, settings.trainer, folder=self.folder, **seeds)
+        seed = settings.seed if settings.dropout_seed is None else settings.dropout_seed
+        order = settings.seed if settings.order_seed is None else settings.order_seed
+        context = TrainingContext(backbone, data, settings.trainer, seed, self.folder, order_seed=order)
         with self.watch.phase("eval"):
             context = replace(context, base_predictions=self._predict_base(context))
         diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)

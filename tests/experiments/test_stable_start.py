@@ -46,7 +46,7 @@ def test_the_last_linear_layer_of_any_head_is_the_one():
     model = nn.ModuleDict({"classifier": nn.Linear(4, 1), "other": nn.Linear(4, 1)})
     geometry = SimpleNamespace(architecture=SimpleNamespace(head=("classifier",)))
     other = model["other"].bias.item()
-    assert start_at(SimpleNamespace(model=SimpleNamespace(**model), geometry=geometry), 2.5) is None
+    assert start_at(SimpleNamespace(model=model, geometry=geometry), 2.5) is None
     assert (model["classifier"].bias.item(), model["other"].bias.item()) == (2.5, other)
 
 
