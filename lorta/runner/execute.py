@@ -142,6 +142,14 @@ def _preempted(run: "_Run", left: Preempted) -> RunRecord:
     return describe.ended(run.record, run.data, status, failure)
 
 
+def _set_forward(model: Any, forward: Any) -> None:
+    """Give a model the `forward` that it had, None for its class's: Trainer leaves one with autocast in its place."""
+    if forward is None:
+        vars(model).pop("forward", None)
+    else:
+        model.forward = forward
+
+
 def _device() -> str:
     import torch
 
@@ -274,6 +282,7 @@ class _Run:
         context = replace(context, callbacks=callbacks, checkpoints=self._checkpoints(callbacks), rate_factors=factors)
         with self.watch.phase("setup"):
             before = trained_tensors(model)
+        forward = vars(model).get("forward")
         with self.watch.phase("train"):
             outcome = self.task.train(model, context)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
@@ -285,6 +294,7 @@ class _Run:
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)
         self.rows = {PREDICTIONS: predictions, HISTORY: outcome.history}
+        _set_forward(model, forward)
         record = diagnostics.after(self.record, model, context.backbone, context.data)  # it may change the model
         spread, saved = self.task.spread(predictions), self.folder / ADAPTER
         results = describe.Results(outcome, memory, changed, scores, spread, len(predictions), saved)

@@ -90,6 +90,12 @@ def test_an_encoder_whose_head_alone_was_trained_forgets_nothing(tmp_path):
     assert record.forgetting.loss_after == record.forgetting.loss_before
 
 
+def test_diagnostics_of_a_bf16_run_are_those_of_its_float32_weights(tmp_path):
+    """Trainer leaves a `forward` with autocast behind, whose rounding was taken for an error of merging (0.02)."""
+    record, _ = run(tmp_path, *DECODER, "adapter=lorta", "trainer.precision=bf16", "trainer.learning_rate=0.01")
+    assert record.merging is not None and record.merging.largest_difference < 1e-5
+
+
 @pytest.mark.parametrize("task", [ENCODER, DECODER], ids=["encoder", "decoder"])
 def test_training_everything_at_a_high_rate_forgets(tmp_path, task):
     record, _ = run(tmp_path, *task, "adapter=full", "trainer.learning_rate=0.01")
