@@ -24,7 +24,7 @@ def block(language: str, number: int = 0) -> str:
 def folder(tmp_path, monkeypatch):
     """An empty folder with the files that the page shows, and a store with a finished run."""
     files = {
-        "tickets/tickets.csv": block("csv"),
+        "tickets/tickets.csv": block("text"),
         "cost.py": block("python"),
         "mine/task/tickets.yaml": block("yaml", 0),
         "mine/adapter/wide_lora.yaml": block("yaml", 1),

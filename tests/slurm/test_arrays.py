@@ -129,4 +129,4 @@ def test_every_run_of_the_array_ends_with_a_record(submitted):
     records = [found.record(spec) for spec in specs]
     assert [(record.status, record.slurm_job) for record in records] == [("success", f"{eight}_{n}") for n in range(8)]
     assert "8 runs: 8 done" in found.status(EIGHT)
-    assert "## tiny, embedded data" in found.submit(EIGHT)  # nothing is left but a table to print
+    assert "\ntiny, embedded data" in found.submit(EIGHT)  # nothing is left but a table to print

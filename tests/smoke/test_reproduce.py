@@ -20,13 +20,17 @@ def reproduce(root: Path, *words: str, results: Path | None = None) -> subproces
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The code as it stands, in no repository: a table refuses runs of code with uncommitted changes."""
+    """The code as it stands, in a repository of its own: a table refuses runs of code that is not committed."""
     root = tmp_path_factory.mktemp("copy")
     for name in CODE:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, root / name)
+    (root / ".gitignore").write_text("__pycache__/\nruns/\ncache/\nresults/\n")
+    who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    for words in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "--message=All"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
     return root
 
 
@@ -75,9 +79,6 @@ def test_a_wrong_word_ends_before_anything_is_written(copy, tmp_path):
 
 def test_uncommitted_code_is_refused_before_hours_are_spent_on_it(copy, tmp_path):
     root = shutil.copytree(copy, tmp_path / "copy", ignore=shutil.ignore_patterns("runs", "cache"))
-    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *words], check=True)
     (root / "conf" / "experiment" / "new.yaml").write_text("rank: 4\n")
     done = reproduce(root, "tiny/dpo")
     assert done.returncode == 2
