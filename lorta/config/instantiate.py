@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lorta.config.moved import present_path
+from lorta.config.moved import MOVED
 from lorta.config.places import CONF, own_folders
 
 OWN = frozenset({"lorta", "baselines", "experiments", "peft"})  # packages whose classes any record may name
@@ -36,7 +36,7 @@ def resolve(dotted_path: str) -> Any:
 
     Raises ValueError with the path when it cannot be found, or is code of a package that is not trusted here.
     """
-    path = present_path(dotted_path)
+    path = MOVED.get(dotted_path, dotted_path)
     _require_trust(dotted_path, path)
     try:
         named = pkgutil.resolve_name(path)
