@@ -47,7 +47,8 @@ def _checked(file: Path) -> "tuple[list[RunRecord], dict[str, Line]]":
     from lorta.records.suites import require_unchanged
 
     if not file.is_file():
-        raise ValueError(f"there is no {file}: name a file that `lorta collect` wrote")
+        what = f"{file} is a folder" if file.is_dir() else f"there is no {file}"
+        raise ValueError(f"{what}: name a file that `lorta collect` wrote")
     require_unchanged(file)
     records, items = read_export(file), items_file(file.parent.parent, file.name.split(".")[0])
     refuse_untrusted(records, str(file))

@@ -40,7 +40,7 @@ class Reloaded:
 
 
 def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_only: bool = False) -> Reloaded:
-    """Return the model of a run folder; `base_only` leaves the adapter out.
+    """Return the model of a run folder; `base_only` leaves the adapter out. `conf`: `lorta.config.places.CONF`.
 
     `overrides` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not.
 
@@ -50,7 +50,7 @@ def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_onl
     from transformers import set_seed
 
     record = _finished(folder)
-    settings = _settings(record, conf, overrides)
+    settings = _settings(record, Path(conf).resolve(), overrides)
     adapter: Adapter = build(settings.adapter)
     task: Task = build(settings.task).with_labels((record.task and record.task.labels) or ())
     files = find_model(settings.model)

@@ -81,7 +81,7 @@ def change(file, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["a score", "a setting", "the scores of rows", "no checksum", "torn checksums", "gone"]
+    "what", ["a score", "a setting", "the scores of rows", "no checksum", "torn checksums", "a folder", "gone"]
 )
 def test_changed_records_are_refused_with_a_sentence_and_nothing_written(suite, tmp_path, capsys, what):
     _, _, file = suite
@@ -92,6 +92,7 @@ def test_changed_records_are_refused_with_a_sentence_and_nothing_written(suite, 
         "the scores of rows": f"{items} was changed",
         "no checksum": "does not name it",
         "torn checksums": "line 1: a SHA-256",
+        "a folder": "is a folder",
         "gone": "there is no",
     }
     if what == "a score":
@@ -105,6 +106,9 @@ def test_changed_records_are_refused_with_a_sentence_and_nothing_written(suite, 
         sums.unlink()
     elif what == "torn checksums":
         sums.write_text("abc")
+    elif what == "a folder":
+        file.unlink()
+        file.mkdir()
     else:
         file.unlink()
     assert restore(file, tmp_path) == 2
