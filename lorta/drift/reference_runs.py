@@ -33,6 +33,7 @@ WATCHED = (  # packages whose code a reference run runs
     "scikit-learn",
     "evaluate",
 )
+KERNELS = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # variables that choose them
 # Largest differences allowed under other versions or on another processor, where sums are rounded otherwise. Ours: a
 # hundred times or more what torch's kernels for other instruction sets gave on one processor (predictions 1e-5, losses
 # 2e-7, weights 2e-5), and far below what a changed optimizer or start gives
@@ -79,7 +80,7 @@ def changes_since(record: RunRecord) -> tuple[str, ...]:
     now, then = provenance.environment(), record.environment
     here, there = provenance.hardware(), record.hardware
     assert then is not None and there is not None
-    return (*_versions(then, now), *_machine(there, here))
+    return (*_versions(then, now), *_machine(there, here), *_kernels(then, now))
 
 
 def _versions(then: Environment, now: Environment) -> Iterator[str]:
@@ -88,6 +89,12 @@ def _versions(then: Environment, now: Environment) -> Iterator[str]:
     for name in WATCHED:
         if then.packages.get(name) != now.packages.get(name):
             yield f"{name} {then.packages.get(name)} -> {now.packages.get(name)}"
+
+
+def _kernels(then: Environment, now: Environment) -> Iterator[str]:
+    for name in KERNELS:
+        if then.env_vars.get(name) != now.env_vars.get(name):
+            yield f"environment variable {name}: {then.env_vars.get(name)} -> {now.env_vars.get(name)}"
 
 
 def _machine(then: Hardware, now: Hardware) -> Iterator[str]:

@@ -93,6 +93,18 @@ def test_versions_and_processors_that_changed_are_named(encoder):
     assert changed == (f"torch 1.0 -> {environment().packages['torch']}", f"abacus -> {hardware().cpu}")
 
 
+def test_variables_that_choose_other_kernels_are_a_change_and_threads_are_none(encoder):
+    """Under MKL_CBWR=COMPATIBLE losses differ by 1e-7 on the same processor, which was called drift."""
+    now = environment()
+
+    def changes(**variables: str) -> tuple[str, ...]:
+        then = replace(now, env_vars={**now.env_vars, **variables})
+        return changes_since(replace(Store(encoder.parent).read(encoder.name), environment=then, hardware=hardware()))
+
+    assert changes(OMP_NUM_THREADS="7") == ()
+    assert changes(MKL_CBWR="SSE2") == (f"environment variable MKL_CBWR: SSE2 -> {now.env_vars.get('MKL_CBWR')}",)
+
+
 def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(encoder, capsys, monkeypatch):
     record = Store(encoder.parent).read(encoder.name)
     Store(encoder.parent).write(replace(record, environment=environment(), hardware=hardware()))
