@@ -13,6 +13,8 @@ class FrozenSpectrum(nn.Module):
     For maps that do not depend on the signs of the frames. Loading on a layer with other values raises ValueError.
     """
 
+    checkpoint = "checkpoint"  # what the error calls it
+
     def __init__(self, left: Tensor, spectrum: Tensor, right: Tensor) -> None:
         """`left` (outputs, k), `spectrum` (k), `right` (k, inputs)."""
         super().__init__()
@@ -26,7 +28,7 @@ class FrozenSpectrum(nn.Module):
             same = saved.shape == own.shape
             if not same or (saved.to(own) - own).abs().max() > TOLERANCE * own.abs().max():
                 raise ValueError(
-                    f"'{prefix}spectrum' of this checkpoint is not that of the base weight: load it on the model that "
-                    f"it was trained on."
+                    f"'{prefix}spectrum' of this {self.checkpoint} is not that of the base weight: load it on the "
+                    "model that it was trained on."
                 )
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from baselines.linear.frozen_spectrum import FrozenSpectrum
 from baselines.linear.tuner import BranchLayer, LinearTuner, LinearTunerConfig
 from baselines.soda.factors import rotation_sizes
 from baselines.soda.rotation import ROTATIONS, Rotation
@@ -22,7 +23,6 @@ from lorta.peft_extension.registry import register_tuner
 from lorta.peft_extension.rows import apply_by_row, check_rows
 
 VARIANTS = ("svd", "qr")
-SPECTRUM_TOLERANCE = 1e-3  # of the largest value; decompositions on two devices agree much better
 
 
 @dataclass
@@ -63,19 +63,18 @@ def decompose(weight: Tensor, variant: str) -> tuple[Tensor, Tensor, Tensor]:
     return left, diagonal * signs, signs[:, None] * orthonormal.T
 
 
-class Spectral(nn.Module):
+class Spectral(FrozenSpectrum):
     """Rotation and spectral shift of one adapter at one layer.
 
     The decomposition of the base weight is made when attached and not saved, save the spectrum: loading on a layer with
     another spectrum raises ValueError, because the shift belongs to its values and their order.
     """
 
+    checkpoint = "SODA checkpoint"
+
     def __init__(self, weight: Tensor, config: SodaConfig) -> None:
-        super().__init__()
         left, spectrum, right = decompose(weight.detach(), config.variant)
-        self.register_buffer("left", left, persistent=False)
-        self.register_buffer("right", right, persistent=False)
-        self.register_buffer("spectrum", spectrum)
+        super().__init__(left, spectrum, right)
         self.rectified = config.variant == "svd"
         self.rotation = Rotation(config.sizes(weight.shape[1]), config.rotation)
         self.shift = nn.Parameter(torch.full(spectrum.shape, config.shift_start))
@@ -93,17 +92,6 @@ class Spectral(nn.Module):
     def shift_weight(self) -> Tensor:
         """Return left diag(change) right, (outputs, inputs)."""
         return self.get_buffer("left") * self.spectral_change() @ self.get_buffer("right")
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved, own = state_dict.get(f"{prefix}spectrum"), self.get_buffer("spectrum")
-        if saved is not None and not own.is_meta:
-            same = saved.shape == own.shape
-            if not same or (saved.to(own) - own).abs().max() > SPECTRUM_TOLERANCE * own.abs().max():
-                raise ValueError(
-                    f"'{prefix}spectrum' of this SODA checkpoint is not that of the base weight: load it on the model "
-                    f"that it was trained on."
-                )
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class SodaLayer(BranchLayer):

@@ -277,9 +277,7 @@ def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str
 def _open_questions(planned: "Plan") -> list[str]:
     """Return how far the questions of a sweep are that adds seeds."""
     asked = planned.specs[0].questions if planned.specs else ()
-    if not asked:
-        return []
-    if asked[0].seeds is None:
+    if not asked or asked[0].seeds is None:
         return []
     from lorta.reporting.verdicts import verdict_sentences
     from lorta.status.seeds import state

@@ -182,6 +182,11 @@ class RunSettings(Settings):
     tune: TuneSettings | None = None  # how `trainer`'s rate is searched; no part of an identity
     tuning: dict[str, Any] | None  # an experiment's table of searched rates; what it set is in `trainer`
 
+    def seed_of(self, use: Literal["init", "order", "dropout"]) -> int:
+        """Return the seed for a use: its own, or `seed` where none is set."""
+        own: int | None = getattr(self, f"{use}_seed")
+        return self.seed if own is None else own
+
 
 def setting_problems(error: ValidationError) -> list[str]:
     """Return a sentence, with the dotted key, for every setting that pydantic refused."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.load import Source
-from lorta.analysis.questions import answer_questions, stated
+from lorta.analysis.questions import Answered, answer_questions, stated
 from lorta.analysis.significance import Analysis, analyse
 from lorta.analysis.summary import Table, summarise
 from lorta.records.record import RunRecord
@@ -37,9 +37,9 @@ def write_report(
     the time, so a caller whose records did not change may leave the figure out. Raises ValueError for records that must
     not share a table.
     """
-    pairs, markdown = _write_tables(list(records), name, results, items or {})
-    if figure and pairs:
-        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
+    pairs, _, markdown = _write_tables(list(records), name, results, items or {})
+    if figure:
+        _plot_scores(pairs, name, results)
     return markdown
 
 
@@ -48,15 +48,14 @@ def write_and_show(
 ) -> None:
     """Write the report, print what fits a terminal, and say where the rest is. Raises as `write_report` does."""
     replaces = " (in place of the ones of before)" if (results / "reports" / f"{name}.md").exists() else ""
-    pairs, _ = _write_tables(records, name, results, items)
-    if figure and pairs:
-        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
+    pairs, answered, _ = _write_tables(records, name, results, items)
+    if figure:
+        _plot_scores(pairs, name, results)
     for pair in pairs:
         show(*pair, console)
     if not pairs:
         console.print("No run has finished yet.", markup=False)
-    tables = [table for table, _ in pairs]
-    for sentence in verdict_sentences(tables, answer_questions(tables, stated(records), items)):
+    for sentence in verdict_sentences([table for table, _ in pairs], answered):
         console.print(sentence, markup=False, soft_wrap=True)
     drawn = f", {_stem(results, name)}.png" if _stem(results, name).with_name(f"{name}.png").exists() else ""
     console.print(f"written: {results / 'reports' / name}.{{md,csv,tex}}{drawn}{replaces}", markup=False)
@@ -64,7 +63,7 @@ def write_and_show(
 
 def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str]) -> str:
     """Write the report with every kind of plot that there is something to show in, in each format."""
-    pairs, markdown = _write_tables(source.records, name, results, source.items)
+    pairs, _, markdown = _write_tables(source.records, name, results, source.items)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
         ".costs": [cost_panels(*pair) for pair in pairs],
@@ -78,7 +77,10 @@ def write_full_report(source: Source, name: str, results: Path, formats: Sequenc
     return markdown
 
 
-def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items: ItemScores) -> tuple[list[Pair], str]:
+def _write_tables(
+    records: Sequence[RunRecord], name: str, results: Path, items: ItemScores
+) -> tuple[list[Pair], Sequence[Sequence[Answered]], str]:
+    """Write the tables; return them with their analyses, the answers to each one's questions, and the Markdown text."""
     pairs = [(table, analyse(table, items)) for table in summarise(records)]
     tables, analyses = [table for table, _ in pairs], [analysis for _, analysis in pairs]
     questions = stated(records)
@@ -96,7 +98,12 @@ def _write_tables(records: Sequence[RunRecord], name: str, results: Path, items:
         texts["questions.csv"] = to_verdict_csv(tables, answered)
     for ending, text in texts.items():
         write_atomically(results / "reports" / f"{name}.{ending}", text)
-    return pairs, markdown
+    return pairs, answered, markdown
+
+
+def _plot_scores(pairs: Sequence[Pair], name: str, results: Path) -> None:
+    if pairs:
+        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
 
 
 def _bands(pairs: Sequence[Pair], panels: Sequence[Sequence[Panel]]) -> list[Band]:

@@ -208,10 +208,8 @@ class _Run:
         with self.watch.phase("data"):
             data = self.data = self._load_data(backbone, files)
         backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
-        settings = self.settings
-        seed = settings.seed if settings.dropout_seed is None else settings.dropout_seed
-        order = settings.seed if settings.order_seed is None else settings.order_seed
-        context = TrainingContext(backbone, data, settings.trainer, seed, self.folder, order_seed=order)
+        dropout, order = self.settings.seed_of("dropout"), self.settings.seed_of("order")
+        context = TrainingContext(backbone, data, self.settings.trainer, dropout, self.folder, order_seed=order)
         with self.watch.phase("eval"):
             context = replace(context, base_predictions=self._predict_base(context))
         diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)
@@ -230,7 +228,7 @@ class _Run:
             raise ValueError("\n".join(problems))
         if not torch.cuda.is_available():
             torch.set_num_threads(self.settings.trainer.cpu_threads)
-        set_seed(self.settings.seed if self.settings.init_seed is None else self.settings.init_seed)
+        set_seed(self.settings.seed_of("init"))
         return find_model(self.settings.model)
 
     def _load_data(self, backbone: Backbone, files: ModelFiles) -> DataSplits:

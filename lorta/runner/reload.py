@@ -55,9 +55,7 @@ def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_onl
     task: Task = build(settings.task).with_labels((record.task and record.task.labels) or ())
     files = find_model(settings.model)
     _same(folder, "model", files.fingerprint, record.config["fingerprints"]["model"])
-    set_seed(
-        settings.seed if settings.init_seed is None else settings.init_seed
-    )  # frozen random weights of a method are drawn again
+    set_seed(settings.seed_of("init"))  # frozen random weights of a method are drawn again
     backbone = task.load_backbone(files, settings.model.dtype)
     model: Any = backbone.model
     if not base_only:
