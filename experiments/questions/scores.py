@@ -12,18 +12,15 @@ from lorta.records.sections import Score
 
 MINUS = "\\-\u2212\u2013\ufe63\uff0d"  # hyphen, minus, en dash, and two forms of other scripts: all stand for one sign
 NUMBER = re.compile(
-    rf"(?<!\d)[+{MINUS}]?"  # behind a digit it is a difference or a range: 5-3 is 5 and 3
-    r"(?:(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+)"  # a comma parts thousands, or two numbers
+    rf"[+{MINUS}]?(?:(?:\d{{1,3}}(?:,\d{{2,3}})*,\d{{3}}|\d+)(?:\.\d+)?|\.\d+)"  # a comma parts thousands
     rf"(?:[eE][+{MINUS}]?\d+|/\d+)?"
 )
+CURRENCY = "$\u20ac\u00a3\u00a5"
+LINE = rf"\**[{CURRENCY}]?({NUMBER.pattern})[^\S\n]*[.,;!]?\**[^\S\n]*(?=\n|\Z)"  # a number and nothing else
+CALCULATION = re.compile(r"<<[^<>]*>>")  # GSM8K's: 12 x 2 = <<12*2=24>>24
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 CLOSE = 1e-6  # numbers that differ by less are equal
 Row = Mapping[str, Any]
-
-
-def numbers(text: str) -> list[float]:
-    """Return all numbers of a text: 1,234, -7 (with any minus sign), .5, 1e3, 1/2. What has no finite value is none."""
-    return [value for written in NUMBER.findall(text) if (value := _value(written)) is not None]
 
 
 def read_number(text: str) -> float | None:
@@ -41,15 +38,28 @@ def _value(written: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def first_number(text: str) -> float | None:
-    """Return the first number of a text, or None."""
-    return next(iter(numbers(text)), None)
+def marked_answer(mark: str) -> str:
+    """Return the regular expression of a text whose line behind the first `mark` is a number; the number is group 1."""
+    first = re.escape(mark.strip())
+    return rf"\A(?:(?!{first})[\s\S])*{first}\s*{LINE}"
 
 
 def number_after(text: str, mark: str) -> float | None:
-    """Return the first number behind the first `mark` (its surrounding spaces aside), or None."""
-    _, marker, rest = text.partition(mark.strip())
-    return first_number(rest) if marker else None
+    """Return the number behind the first `mark`, or None where its line is anything more, such as 50% or 3 1/2.
+
+    A currency sign in front, a full stop behind and emphasis (**7**) are no part of it.
+    """
+    match = re.match(marked_answer(mark), text)
+    return read_number(match[1]) if match else None
+
+
+def last_number(text: str) -> float | None:
+    """Return the last number of a text; None where the last digits are part of more, such as 12:30 or 3 1/2."""
+    words = CALCULATION.sub("", text).replace("=", " = ").split()
+    place = next((at for at in reversed(range(len(words))) if re.search(r"\d", words[at])), None)
+    if place is None or (place > 0 and words[place - 1][-1].isdigit()):
+        return None
+    return read_number(words[place].lstrip(f"([*{CURRENCY}").rstrip(".,;:!?)]*"))
 
 
 def named_option(text: str, names: Sequence[str]) -> int | None:
@@ -80,7 +90,7 @@ def _number_metrics(rows: Sequence[Row]) -> dict[str, list[bool] | list[float]]:
         return number is not None and right is not None and abs(number - right) < CLOSE
 
     marked = [number_after(row["text"], row["mark"]) for row in rows]
-    last = [next(iter(reversed(numbers(row["text"]))), None) for row in rows]
+    last = [last_number(row["text"]) for row in rows]
     return {
         "accuracy": [equal(number, row) for number, row in zip(marked, rows, strict=True)],
         "accuracy_last_number": [equal(number, row) for number, row in zip(last, rows, strict=True)],

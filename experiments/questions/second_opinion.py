@@ -5,7 +5,6 @@ The `lm_eval` package is a development dependency. Options are scored by its `mu
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from experiments.generation import Generation
-from experiments.questions.scores import NUMBER
+from experiments.questions.scores import marked_answer
 from experiments.questions.task import QuestionTask
 from lorta.runner.reload import Reloaded
 
@@ -132,7 +131,7 @@ def _choices() -> dict[str, Any]:
 
 def _numbers(task: QuestionTask) -> dict[str, Any]:
     how = Generation(**task.generation)
-    pattern = rf"{re.escape(task.mark.strip())}[\s\S]*?({NUMBER.pattern})"
+    pattern = marked_answer(task.mark)
     return {
         "output_type": "generate_until",
         "doc_to_target": "answer",

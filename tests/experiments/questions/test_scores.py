@@ -1,5 +1,9 @@
 """Numbers, options and short answers read from what a model wrote."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,35 +11,60 @@ from lm_eval.tasks.qasper.metrics import normalize_answer
 
 from experiments.questions.scores import (
     METRICS,
-    first_number,
+    last_number,
     named_option,
     normalised,
     number_after,
-    numbers,
     overlap_f1,
     read_number,
     score,
 )
 
+MATH = Path(os.environ.get("LORTA_DATA", Path(__file__).parents[4] / "shared" / "data")) / "math"
+ANSWERS = [  # what a model writes behind the mark, and the number that it is
+    *[("42", 42.0), ("-7", -7.0), ("\u22125", -5.0), ("\u20135", -5.0), ("+2", 2.0), ("007", 7.0), ("0", 0.0)],
+    *[("1,234", 1234.0), ("1,234.5", 1234.5), ("1,00,000", 100000.0), ("12,345,678", 12345678.0), ("9.0", 9.0)],
+    *[(".5", 0.5), ("-.25", -0.25), ("3/4", 0.75), ("-1/2", -0.5), ("1e3", 1000.0), ("2.5E-2", 0.025)],
+    *[("1e\u22122", 0.01), ("$5", 5.0), ("$5.", 5.0), ("\u20ac1,200.50", 1200.5), ("**18**", 18.0), ("**$18.**", 18.0)],
+    *[("42.", 42.0), (" 42 \nor perhaps 43", 42.0), ("42\r\n", 42.0), ("\n42", 42.0), ("42!", 42.0)],
+    *[("3 1/2", None), ("12:30", None), ("50%", None), ("50 %", None), ("5 m", None), ("5m", None), ("1,2", None)],
+    *[("1,2345", None), ("10-3", None), ("10 - 3 = 7", None), ("3x", None), ("1/0", None), ("1e999", None)],
+    *[("1/2/3", None), ("1.2.3", None), ("1 000", None), ("5 million", None), ("3\u00bd", None), ("1e3.5", None)],
+    *[
+        ("12 because 13", None),
+        ("2, 3", None),
+        ("x = 2", None),
+        ("seven", None),
+        ("", None),
+        ("--5", None),
+        ("0x10", None),
+    ],
+    *[
+        ("nan", None),
+        ("inf", None),
+        ("1_000", None),
+        ("5 or 6", None),
+        ("#### 5", None),
+        ("7 days", None),
+        ("4:3", None),
+    ],
+]
+
+
+@pytest.mark.parametrize(("answer", "value"), ANSWERS)
+def test_what_stands_behind_the_mark_is_a_number_as_a_whole_or_none(answer, value):
+    """Issue 17, A10: what the reader does not consume whole is refused, not cut to its first digits."""
+    assert number_after(f"think: 1 + 1 = 2\n#### {answer}", "####") == value
+
 
 @pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("so 3 and 4", [3.0, 4.0]),
-        ("it costs $1,234.50.", [1234.5]),
-        ("-7 degrees, not 7.", [-7.0, 7.0]),
-        ("none", []),
-        ("1,000,000 or 2.", [1000000.0, 2.0]),
-        ("half is .5 or 1/2, not 5", [0.5, 0.5, 5.0]),
-        ("\u22125 and \u20137 and -.25", [-5.0, -7.0, -0.25]),
-        ("1e3, 2.5E-2 and 1e\u22122", [1000.0, 0.025, 0.01]),
-        ("10-3 = 7", [10.0, 3.0, 7.0]),
-        ("1,2 and 1,2345 and 1,00,000", [1.0, 2.0, 1.0, 2345.0, 100000.0]),
-        ("1/0 and 1e999 are no numbers, 3 is", [3.0]),
-    ],
+    ("text", "value"),
+    [("it costs $1,234.50.", 1234.5), ("-7 degrees, not 7.", 7.0), ("10-3 = 7", 7.0), ("10-3=7", 7.0), ("none", None)]
+    + [("2 x 12 = <<12*2=24>>24 pages", 24.0), ("half is **.5**", 0.5), ("(\u22125)", -5.0), ("24 <<12*2=24>>", 24.0)]
+    + [(f"so it is {part}", None) for part in ("3 1/2", "12:30", "50%", "1/0", "10-3", "1 000", "5km", "1e999")],
 )
-def test_numbers_are_read_with_signs_commas_and_decimals(text, found):
-    assert numbers(text) == found
+def test_the_last_number_is_no_part_of_more(text, value):
+    assert last_number(text) == value
 
 
 @pytest.mark.parametrize(
@@ -56,7 +85,8 @@ def test_an_answer_that_the_model_repeats_is_right_and_the_digits_alone_are_wron
 
 @given(st.floats(-1e9, 1e9).map(lambda value: round(value, 3)))
 def test_any_written_number_is_read_back(value):
-    assert first_number(f"the answer is {value:,.3f}") == pytest.approx(value, abs=1e-3)
+    text = f"the answer is {value:,.3f}"
+    assert number_after(text, "answer is") == last_number(text) == pytest.approx(value, abs=1e-3)
 
 
 @given(st.text())
@@ -80,8 +110,23 @@ def test_the_number_behind_the_mark_counts_and_the_last_one_is_another_metric():
     assert found["unparsed"].value == pytest.approx(2 / 5)
 
 
+@pytest.mark.skipif(not MATH.is_dir(), reason=f"no real gold answers at {MATH} (set LORTA_DATA to their folder)")
+@pytest.mark.parametrize(
+    ("file", "count"), [("gsm8k/train", 2500), ("gsm8k/validation", 400), ("svamp/validation", 1000)]
+)
+def test_real_gold_answers_are_read_right_as_a_models_own(file, count):
+    """GSM8K's end in #### NUMBER, with calculations such as <<12*2=24>>; SVAMP's are numbers."""
+    rows = [json.loads(line) for line in (MATH / f"{file}.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [row["answer"] if "####" in row["answer"] else f"#### {row['answer']}" for row in rows]
+    golds = [text.rpartition("####")[2].strip() for text in texts]
+    told = [{"text": text, "references": [gold], "mark": "####"} for text, gold in zip(texts, golds, strict=True)]
+    found = {name: one.value for name, one in score("number", told).items()}
+    assert (len(rows), found) == (count, {"accuracy": 1.0, "accuracy_last_number": 1.0, "unparsed": 0.0})
+    assert [read_number(gold) for gold in golds] == [float(gold.replace(",", "")) for gold in golds]
+
+
 def test_another_mark_is_looked_for():
-    text = "The final answer is: 12 because 13"
+    text = "The final answer is: 12."
     assert number_after(text, "The final answer is: ") == 12.0
     assert number_after(text, "####") is None
 
