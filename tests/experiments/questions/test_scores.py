@@ -93,7 +93,8 @@ def test_any_written_number_is_read_back(value):
 def test_no_text_breaks_the_reading(text):
     rows = [{"text": text, "references": ["1"], "mark": "####", "names": ["a"], "correct": [0]}]
     for scoring in ("number", "option", "reading"):
-        assert all(0.0 <= found.value <= 1.0 for found in score(scoring, rows).values())
+        values = [found.value for found in score(scoring, rows).values()]
+        assert all(value is not None and 0.0 <= value <= 1.0 for value in values)
 
 
 def test_the_number_behind_the_mark_counts_and_the_last_one_is_another_metric():
