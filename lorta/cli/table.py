@@ -39,6 +39,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--results", type=Path, help="folder to write to (default: results/local for --runs, otherwise results)"
     )
     parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
+    parser.add_argument(
+        "--width", default="screen", help="of the figures: screen, page (6.75 inches) or column (3.25 inches)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -72,12 +75,12 @@ def _words(words: list[str]) -> dict[str, str]:
 def _report(options: argparse.Namespace) -> None:
     from lorta.reporting.report import write_full_report
 
-    formats = _formats(options.formats)
+    formats, width = _formats(options.formats), _width(options.width)
     if options.records is None:
         options.runs = options.runs or Path("runs")
     source = read_source(options.runs, options.records, True, options.uncommitted)
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
-    print(write_full_report(source, name, options.results, formats))
+    print(write_full_report(source, name, options.results, formats, width))
     _say_other_code(source.records)
 
 
@@ -88,6 +91,14 @@ def _formats(text: str) -> list[str]:
     if unknown := [word for word in formats if word not in FORMATS]:
         raise ValueError(f"--formats takes {', '.join(FORMATS)}, with commas between, got {', '.join(unknown)}.")
     return formats
+
+
+def _width(text: str) -> str:
+    from lorta.reporting.figures import WIDTHS
+
+    if text not in WIDTHS:
+        raise ValueError(f"--width takes one of {', '.join(WIDTHS)}, got {text}.")
+    return text
 
 
 def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:

@@ -4,10 +4,12 @@ Marker and line style repeat what the colour says, for print in grey and for col
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorta.reporting.layout import kept_apart, side_by_side
 from lorta.reporting.panels import Curve, Panel, Point
 from lorta.reporting.styles import style_of
 
@@ -31,69 +33,133 @@ SETTINGS: Any = {
     "ps.fonttype": 42,
 }
 PANEL_INCHES = (3.2, 2.6)
-LEGEND_INCHES = 0.17  # a line
-PANELS_ACROSS = 4
+WIDTHS = {"screen": 4, "page": 2, "column": 1}  # what a figure is made for -> panels beside each other
+INCHES = {"screen": 12.8, "page": 6.75, "column": 3.25}  # of their whole width; those of a page and a column of ICML
+LINE_INCHES = 0.17  # of a legend or a note
 FILLS = ("full", "none", "left", "top")  # of the markers of one method's first, second, ... curve
 FRONT = "Pareto front"
+MOST_NAMED = 12  # curves of a band in its legend; of more, each panel names its front and these methods
+ALWAYS_NAMED = ("lora", "lorta")
+GREY = "0.75"
+SIDE_BY_SIDE = "Points of nearly equal size are side by side"
+LONGER = "bars that leave a panel are longer"
 
 Band = tuple[str, Sequence[Panel]]  # the panels of one table under its title
 
 
-def plot(bands: Sequence[Band], stem: Path, formats: Sequence[str] = ("png",)) -> None:
-    """Write STEM.FORMAT with one band a table. Bars are 95 % intervals; a line across has no size."""
+def plot(bands: Sequence[Band], stem: Path, formats: Sequence[str] = ("png",), width: str = "screen") -> None:
+    """Write STEM.FORMAT with one band a table. Its last line says what bars are; a line across has no size.
+
+    `width` is one of WIDTHS: texts have 8 points at the width of a screen, of a page or of one of two columns.
+    """
     from matplotlib import rc_context
 
     with rc_context(SETTINGS):
-        figure = draw(bands)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for kind in formats:
-            figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=150, metadata=NO_DATE[kind])
+        write(draw(bands, width), stem, formats)
 
 
-def draw(bands: Sequence[Band]) -> "Figure":
+def write(figure: "Figure", stem: Path, formats: Sequence[str]) -> None:
+    """Write a figure in each format, with no date in it."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind in formats:
+        figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=150, metadata=NO_DATE[kind])
+
+
+def draw(bands: Sequence[Band], width: str = "screen") -> "Figure":
     """Return the figure of all bands."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    down = [math.ceil(len(panels) / PANELS_ACROSS) for _, panels in bands]
-    across = min(PANELS_ACROSS, max(len(panels) for _, panels in bands))
+    across = min(WIDTHS[width], max(len(panels) for _, panels in bands))
+    inches = INCHES[width] * across / WIDTHS[width]
+    down = [math.ceil(len(panels) / across) for _, panels in bands]
     heights = [
-        (PANEL_INCHES[1] + 0.4) * rows + 0.5 + LEGEND_INCHES * math.ceil(len(names) / _legend_columns(names, across))
-        for rows, names in zip(down, (_names(panels) for _, panels in bands), strict=True)
+        (PANEL_INCHES[1] + 0.4) * rows
+        + 0.5
+        + LINE_INCHES * (_legend_lines(panels, inches) + _note_lines(panels, inches))
+        for rows, (_, panels) in zip(down, bands, strict=True)
     ]
-    figure = Figure(figsize=(PANEL_INCHES[0] * across, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(inches, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     parts = figure.subfigures(len(bands), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for part, band, rows in zip(parts, bands, down, strict=True):
-        _draw_band(part, band, (rows, across))
+    for part, (title, panels), rows in zip(parts, bands, down, strict=True):
+        _draw_band(part, title if width == "screen" or len(bands) > 1 else "", panels, (rows, across), inches)
     return figure
 
 
-def _names(panels: Sequence[Panel]) -> set[str]:
-    return {FRONT} | {curve.name for panel in panels for curve in panel.curves}
+def _names(panels: Sequence[Panel]) -> list[str]:
+    """Return the names of curves in order, each once."""
+    return list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
 
 
-def _legend_columns(names: Iterable[str], across: int) -> int:
+def _crowded(panels: Sequence[Panel]) -> bool:
+    return len(_names(panels)) > MOST_NAMED
+
+
+def _legend_columns(names: Iterable[str], inches: float) -> int:
     """Return how many columns of these names fit below the panels."""
-    width = 0.065 * max(map(len, names)) + 0.6  # inches of letters, and of a line before them
-    return max(1, min(6, int(PANEL_INCHES[0] * across / width)))
+    width = 0.065 * max(map(len, names), default=1) + 0.6  # inches of letters, and of a line before them
+    return max(1, min(6, int(inches / width)))
 
 
-def _draw_band(part: "SubFigure", band: Band, shape: tuple[int, int]) -> None:
-    title, panels = band
+def _legend_lines(panels: Sequence[Panel], inches: float) -> int:
+    names = [FRONT] if _crowded(panels) else [FRONT, *_names(panels)]
+    return math.ceil(len(names) / _legend_columns(names, inches))
+
+
+def _notes(panels: Sequence[Panel]) -> str:
+    """Return what a reader must know of the marks, in a sentence or two; empty where nothing needs it."""
+    points = [(panel, point) for panel in panels for curve in panel.curves for point in curve.points]
+    bars = [panel.bars for panel, point in points if panel.bars and point.low is not None]
+    said = [f"Bars: {bars[0]}"] if bars else []
+    if any((ends := panel.y_range) and _leaves(point, ends) for panel, point in points):
+        said.append(LONGER)
+    notes = ["; ".join(said)] if said else []
+    if any(panel.size for panel in panels) and not _crowded(panels):
+        notes.append(SIDE_BY_SIDE)
+    if _crowded(panels):
+        notes.append("Named: the Pareto front, LoRA, LoRTA and lines across; all others are grey")
+    return f"{'. '.join(notes)}." if notes else ""
+
+
+def _leaves(point: Point, ends: tuple[float, float]) -> bool:
+    return (point.low is not None and point.low < ends[0]) or (point.high is not None and point.high > ends[1])
+
+
+def _wrapped_notes(panels: Sequence[Panel], inches: float) -> list[str]:
+    return textwrap.wrap(_notes(panels), int(inches / 0.062))
+
+
+def _note_lines(panels: Sequence[Panel], inches: float) -> int:
+    return len(_wrapped_notes(panels, inches))
+
+
+def _draw_band(part: "SubFigure", title: str, panels: Sequence[Panel], shape: tuple[int, int], inches: float) -> None:
     axes = part.subplots(*shape, squeeze=False).ravel()
+    crowded = _crowded(panels)
     handles: dict[str, Any] = {}
     for axis, panel in zip(axes, panels, strict=False):
-        handles |= _draw_panel(axis, panel)
+        drawn = _draw_panel(axis, panel, crowded)
+        handles |= {name: handle for name, handle in drawn.items() if name not in handles}
     for axis in axes[len(panels) :]:
         axis.remove()
-    part.suptitle(title, fontsize=9, wrap=True)
-    ordered = dict(sorted(handles.items()))
-    columns = _legend_columns(ordered, shape[1])
-    part.legend(ordered.values(), ordered.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    if title:
+        part.suptitle(title, fontsize=9, wrap=True)
+    named = [name for name in [*_names(panels), FRONT] if name in handles and (name == FRONT or not crowded)]
+    notes = "\n".join(_wrapped_notes(panels, inches))
+    if named or notes:
+        part.legend(
+            [handles[name] for name in named],
+            named,
+            title=notes,
+            title_fontsize=7,
+            loc="outside lower center",
+            ncols=_legend_columns(named, inches),
+            frameon=False,
+        )
 
 
-def _draw_panel(axis: "Axes", panel: Panel) -> dict[str, Any]:
+def _draw_panel(axis: "Axes", panel: Panel, crowded: bool) -> dict[str, Any]:
     axis.set_title(panel.title)
     axis.set_xlabel(panel.x_label)
     axis.set_ylabel(panel.y_label)
@@ -102,14 +168,58 @@ def _draw_panel(axis: "Axes", panel: Panel) -> dict[str, Any]:
     if len(panel.front) > 1:
         xs, ys = [point.x for point in panel.front], [point.y for point in panel.front]
         handles[FRONT] = axis.plot(xs, ys, color="0.8", linewidth=4, drawstyle="steps-post", zorder=0)[0]
+    named = [curve for curve in panel.curves if not crowded or _is_named(curve, panel)]
+    places = _places(panel) if panel.size and not crowded else {}
     for curve in panel.curves:
-        drawn = _draw_line(axis, curve) if curve.across else _draw_curve(axis, curve)
-        handles[curve.name] = drawn
+        if curve not in named:
+            _draw_grey(axis, curve)
+        elif curve.across:
+            handles[curve.name] = _draw_line(axis, curve)
+        else:
+            handles[curve.name] = _draw_curve(axis, curve, places.get(curve.name))
     if panel.y_range:
         axis.set_ylim(panel.y_range)
     if panel.log_x:
         _label_logarithms(axis, small=panel.x_ends[0] < 1)
+    if crowded:
+        _label_curves(axis, named)
     return handles
+
+
+def _is_named(curve: Curve, panel: Panel) -> bool:
+    return curve.across or curve.method in ALWAYS_NAMED or any(point in panel.front for point in curve.points)
+
+
+def _places(panel: Panel) -> dict[str, list[float]]:
+    """Return where the points of each curve are drawn, by its name."""
+    curves = [curve for curve in panel.curves if not curve.across]
+    places = iter(side_by_side([point.x for curve in curves for point in curve.points], panel.log_x))
+    return {curve.name: [next(places) for _ in curve.points] for curve in curves}
+
+
+def _label_curves(axis: "Axes", curves: Sequence[Curve]) -> None:
+    """Write each curve's name beside its last point, each on a height of its own."""
+    low, high = axis.get_ylim()
+    left, right = axis.transAxes.inverted(), axis.transData
+    ends = [curve.points[-1] for curve in curves]
+    heights = kept_apart(
+        [point.y for point in ends], (high - low) / 22, low + (high - low) / 40, high - (high - low) / 30
+    )
+    for curve, point, height in zip(curves, ends, heights, strict=True):
+        place = 0.02 if curve.across else float(left.transform(right.transform((point.x, point.y)))[0])
+        beyond = place > 0.6
+        axis.annotate(
+            curve.name,
+            (0.0 if curve.across else point.x, point.y),
+            xycoords=axis.get_yaxis_transform() if curve.across else "data",
+            xytext=(place + (-0.03 if beyond else 0.03), height),
+            textcoords=axis.get_yaxis_transform(),
+            ha="right" if beyond else "left",
+            va="center",
+            fontsize=6,
+            color=style_of(curve.method).colour,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 2},
+        )
 
 
 def _label_logarithms(axis: "Axes", small: bool) -> None:
@@ -133,10 +243,17 @@ def _draw_line(axis: "Axes", curve: Curve) -> Any:
     return axis.axhline(point.y, color=style.colour, linestyle=style.line[0], linewidth=1.2)
 
 
-def _draw_curve(axis: "Axes", curve: Curve) -> Any:
+def _draw_grey(axis: "Axes", curve: Curve) -> None:
+    """Draw a curve that is not named: its marker, and no interval."""
+    xs, ys = [point.x for point in curve.points], [point.y for point in curve.points]
+    marker = style_of(curve.method).marker[0]
+    axis.plot(xs, ys, color=GREY, linewidth=0.6 if curve.joined else 0, marker=marker, markersize=3, zorder=1)
+
+
+def _draw_curve(axis: "Axes", curve: Curve, places: Sequence[float] | None) -> Any:
     style = style_of(curve.method)
     return axis.errorbar(
-        [point.x for point in curve.points],
+        places or [point.x for point in curve.points],
         [point.y for point in curve.points],
         yerr=_bars(curve.points),
         color=style.colour,

@@ -1,7 +1,7 @@
 """What plots show, before anything is drawn: panels of curves, for files (figures.py) and for the page (page/plots.py).
 
-Scores are in the table's unit; intervals are those of lorta.analysis.significance, absent where nothing is known of the
-spread. Pure functions; no plotting library.
+Scores are in the table's unit; intervals are those of lorta.analysis.significance, cut where the metric ends. There is
+none where nothing is known of the spread. Curves are by family, size and rank. Pure functions; no plotting library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +12,14 @@ from lorta.analysis.losses import Losses
 from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.statistics import mean
 from lorta.analysis.summary import Row, Run, Table, group
+from lorta.reporting.ranges import Ends, metric_ends, within_range
 from lorta.reporting.sizes import training_peak
+from lorta.reporting.styles import family_place, printed_name
 from lorta.reporting.tables import interval_text
 
 PARAMETERS, RANK = "adapter parameters", "rank"
+CONFIDENCE = "95 % confidence intervals over seeds and, where their scores are known, rows, cut where the metric ends"
+SEED_RANGE = "from the lowest to the highest seed"
 MEBIBYTE, KIBIBYTE = 2**20, 2**10
 
 
@@ -43,7 +47,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot. `front` are the points that no other beats in both, by `x`: more score for less of it."""
+    """One plot. `front` are the points that no other beats in both, by `x`: more score for less of it.
+
+    `ends` are the least and the most that the score can be, None where that is not known; `bars` says what the points'
+    intervals are. Points of nearly equal x are drawn side by side where `x` is a `size` that methods share.
+    """
 
     title: str
     x_label: str
@@ -51,6 +59,9 @@ class Panel:
     curves: tuple[Curve, ...]
     log_x: bool = True
     front: tuple[Point, ...] = ()
+    ends: Ends | None = None
+    bars: str = ""
+    size: bool = False
 
     @property
     def x_ends(self) -> tuple[float, float]:
@@ -60,15 +71,22 @@ class Panel:
 
     @property
     def y_range(self) -> tuple[float, float] | None:
-        """What to show of the scores: all of them, and their intervals as far as half the scores' range beyond."""
+        """What to show of the scores: all of them, and their intervals as far as half the scores' range beyond.
+
+        Never what is outside of the metric's range, but for room to see a point that is on its end.
+        """
         points = [point for curve in self.curves for point in curve.points]
         low, high = min(point.y for point in points), max(point.y for point in points)
         reach, margin = (high - low) / 2, (high - low) / 20
         if not reach:
             return None
-        lows = [point.low for point in points if point.low is not None]
-        highs = [point.high for point in points if point.high is not None]
-        return max(min(lows, default=low), low - reach) - margin, min(max(highs, default=high), high + reach) + margin
+        lows = [low, *(point.low for point in points if point.low is not None)]
+        highs = [high, *(point.high for point in points if point.high is not None)]
+        bottom, top = max(min(lows), low - reach) - margin, min(max(highs), high + reach) + margin
+        if self.ends is not None:
+            room = (top - bottom) / 50
+            bottom, top = max(bottom, self.ends[0] - room), min(top, self.ends[1] + room)
+        return bottom, top
 
 
 Costs = Callable[[Row], float | None]
@@ -108,14 +126,15 @@ def rate_panels(table: Table) -> list[Panel]:
     panels: list[Panel] = []
     for task in table.tasks:
         curves: list[Curve] = []
-        for (name, label), rows in group(table.rows, _without_rate).items():
+        for (name, label), rows in group(_by_family(table), _without_rate).items():
             runs = [run for row in rows for run in row.runs if run.task.name == task and run.score.value is not None]
             rates = group(runs, lambda run: run.adapter.learning_rate)
             if len(rates) > 1 and None not in rates:
                 points = [_rate_point(table, label, rate or 0.0, of_rate) for rate, of_rate in rates.items()]
                 curves.append(Curve(name, label, tuple(sorted(points))))
         if curves:
-            panels.append(Panel(_title(table, task), "learning rate", _unit(table), tuple(curves)))
+            title, ends = _title(table, task), metric_ends(table, task)
+            panels.append(Panel(title, "learning rate", _unit(table), tuple(curves), ends=ends, bars=SEED_RANGE))
     return _numbered(panels)
 
 
@@ -123,7 +142,7 @@ def _without_rate(row: Row) -> tuple[str, str]:
     """Return the adapter, and the row's label without its learning rate."""
     parts = row.variant.split(", ")
     rest = ", ".join(part for part in parts if part.partition("=")[0].rpartition(".")[2] != "learning_rate")
-    return row.adapter, replace(row, variant=rest).label
+    return row.adapter, printed_name(row.adapter, row.rank, rest)
 
 
 def _rate_point(table: Table, label: str, rate: float, runs: Sequence[Run]) -> Point:
@@ -140,14 +159,15 @@ def training_panels(table: Table, losses: Losses) -> list[Panel]:
     panels: list[Panel] = []
     for task in table.tasks:
         curves: list[Curve] = []
-        for row in table.rows:
+        for row in _by_family(table):
             of_row = [losses[run.record.run_id] for run in row.runs if run.task.name == task and _known(run, losses)]
             if of_row and len({history.steps for history in of_row}) == 1:
                 means = [mean(values) for values in zip(*(history.losses for history in of_row), strict=True)]
                 points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
-                curves.append(Curve(row.adapter, row.label, tuple(points)))
+                curves.append(Curve(row.adapter, _printed(row), tuple(points)))
         if curves:
-            panels.append(Panel(_title(table, task), "training step", "training loss", tuple(curves), log_x=False))
+            title = f"{table.short(task)}: training loss"
+            panels.append(Panel(title, "training step", "training loss", tuple(curves), log_x=False))
     return _numbered(panels)
 
 
@@ -167,30 +187,51 @@ def _known(run: Run, losses: Losses) -> bool:
     return run.record.run_id in losses
 
 
-def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs, shown: Sequence[bool] = ()) -> Panel:
+def _over(table: Table, analysis: Analysis, column: str, label: str, cost: Costs, chosen: Sequence[bool] = ()) -> Panel:
     """Return the panel of one column over a cost of its rows; a cost of nothing is drawn across."""
     points_of: dict[tuple[str, str], list[Point]] = {}
     across: list[Curve] = []
-    for number, row in enumerate(table.rows):
+    for number in _family_order(table):
+        row = table.rows[number]
         cell = row.average if column == AVERAGE else row.cells[column]
         x = cost(row)
-        if cell.mean is None or x is None or (shown and not shown[number]):
+        if cell.mean is None or x is None or (chosen and not chosen[number]):
             continue
         interval = analysis.intervals.get((number, column))
+        interval = interval and within_range(interval, table, column)
         ends = (None, None) if interval is None else (interval.low, interval.high)
         value = interval_text(interval, table.decimals) or f"{cell.mean:.{table.decimals}f}"
-        point = Point(float(x), cell.mean, *ends, f"{row.label}: {value}")
+        point = Point(float(x), cell.mean, *ends, f"{_printed(row)}: {value}")
         if x:
             points_of.setdefault((row.adapter, row.variant), []).append(point)
         else:
-            across.append(Curve(row.adapter, f"{row.label} (0 {label})", (point,), across=True))
+            across.append(Curve(row.adapter, f"{_printed(row)}, 0 {label}", (point,), across=True))
     joined = label in (PARAMETERS, RANK)  # ranks need not be in the order of other costs
     curves = [
-        Curve(method, f"{method} ({variant})" if variant else method, tuple(sorted(points)), joined=joined)
+        Curve(method, printed_name(method, None, variant), tuple(sorted(points)), joined=joined)
         for (method, variant), points in points_of.items()
     ]
     front = () if label == RANK else _front([point for points in points_of.values() for point in points], table)
-    return Panel(_title(table, column), label, _unit(table), (*curves, *across), front=front)
+    ends = metric_ends(table, column)
+    shown = (*curves, *across)
+    return Panel(_title(table, column), label, _unit(table), shown, True, front, ends, CONFIDENCE, size=joined)
+
+
+def _family_order(table: Table) -> list[int]:
+    """Return the numbers of a table's rows by family, then by size and rank, a method together; rows are by size."""
+    first: dict[str, int] = {}
+    for number, row in enumerate(table.rows):
+        first.setdefault(row.adapter, number)
+    names = [row.adapter for row in table.rows]
+    return sorted(range(len(names)), key=lambda number: (family_place(names[number])[0], first[names[number]]))
+
+
+def _by_family(table: Table) -> list[Row]:
+    return [table.rows[number] for number in _family_order(table)]
+
+
+def _printed(row: Row) -> str:
+    return printed_name(row.adapter, row.rank, row.variant)
 
 
 def _front(points: Iterable[Point], table: Table) -> tuple[Point, ...]:

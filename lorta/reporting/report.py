@@ -61,8 +61,8 @@ def write_and_show(
     console.print(f"written: {results / 'reports' / name}.{{md,csv,tex}}{drawn}{replaces}", markup=False)
 
 
-def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str]) -> str:
-    """Write the report with every kind of plot that there is something to show in, in each format."""
+def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str], width: str) -> str:
+    """Write the report and every kind of plot that has something to show, for a width of figures.WIDTHS."""
     pairs, _, markdown = _write_tables(source.records, name, results, source.items)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
@@ -73,7 +73,7 @@ def write_full_report(source: Source, name: str, results: Path, formats: Sequenc
     }
     for kind, panels in kinds.items():
         if bands := _bands(pairs, panels):
-            plot(bands, _stem(results, name + kind), formats)
+            plot(bands, _stem(results, name + kind), formats, width)
     return markdown
 
 

@@ -1,10 +1,11 @@
-"""How a method is drawn: the same colour, marker and line in every plot, whatever else is drawn beside it.
+"""How a method is named and drawn: the same colour, marker and line in every plot, whatever else is drawn beside it.
 
 Colours: Okabe and Ito 2008, safe for colour-blind readers. The numbers of colours, markers and lines have no common
 divisor, so 65 methods in order differ in marker and line also where all is printed in grey. The next 65 have the same
 lines and a second row of markers.
 """
 
+import re
 import zlib
 from functools import cache
 from typing import NamedTuple
@@ -61,11 +62,37 @@ class Style(NamedTuple):
 
 
 @cache
-def named_methods() -> tuple[str, ...]:
-    """Return the methods of conf/figures.yaml in order."""
+def _known() -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
+    """Return method -> name, and method -> place of its family and in it, of conf/figures.yaml."""
     import yaml
 
-    return tuple(yaml.safe_load(ORDER.read_text(encoding="utf-8"))["methods"])
+    known = yaml.safe_load(ORDER.read_text(encoding="utf-8"))
+    families = enumerate(known["families"].values())
+    places = {method: (number, place) for number, family in families for place, method in enumerate(family)}
+    return known["methods"], places
+
+
+def named_methods() -> tuple[str, ...]:
+    """Return the methods of conf/figures.yaml in order."""
+    return tuple(_known()[0])
+
+
+def printed_name(method: str, rank: int | None = None, variant: str = "") -> str:
+    """Return a method, or one row of a table, as papers print it: LoRTA, LoRTA (r=11), LoRTA (r=11, dropout=0.1)."""
+    details = ", ".join([*([] if rank is None else [f"r={rank}"]), *([variant] if variant else [])])
+    return f"{_known()[0].get(method, method)}{f' ({details})' if details else ''}"
+
+
+def printed_label(label: str) -> str:
+    """Return the label of a table's row, `lorta r=11 (dropout=0.1)`, as papers print it."""
+    match = re.fullmatch(r"(\S+)(?: r=(\d+))?(?: \((.*)\))?", label)
+    return label if match is None else printed_name(match[1], int(match[2]) if match[2] else None, match[3] or "")
+
+
+def family_place(method: str) -> tuple[int, int]:
+    """Return what methods are sorted by: the place of the family, and that in the family; unnamed ones are last."""
+    families = _known()[1]
+    return families.get(method, (len(families), 0))
 
 
 def style_of(method: str) -> Style:

@@ -1,22 +1,18 @@
 """The table that a sweep ends with: for a terminal of 80 columns, the best method first. The whole is in its files."""
 
-from dataclasses import replace
-
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from lorta.analysis.resampling import Interval
 from lorta.analysis.significance import AVERAGE, Analysis, columns
-from lorta.analysis.summary import POINTS, Row, Table
+from lorta.analysis.summary import Row, Table
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH
+from lorta.reporting.ranges import within_range
 from lorta.reporting.tables import count_text, interval_text
 
 MOST_TASKS = 4  # beside their average: more do not fit
 TIED = "*"
-SHARES, CORRELATIONS = ("accuracy", "f1", "f1_macro"), ("matthews_correlation", "pearson", "spearmanr")
-LEAST = dict.fromkeys(SHARES, 0.0) | dict.fromkeys(CORRELATIONS, -POINTS)  # points; none is above 100
 SHORT = {"matthews_correlation": "Matthews"}  # metrics whose names would take a quarter of the screen
 
 
@@ -67,17 +63,8 @@ def _score(table: Table, analysis: Analysis, number: int, column: str, with_inte
         return DASH
     text = f"{value:.{table.decimals}f}"
     if with_interval and interval is not None:
-        text = interval_text(_within_range(interval, table, column), table.decimals)
+        text = interval_text(within_range(interval, table, column), table.decimals)
     return f"{text}{TIED if (number, column) in analysis.ties else ' ' if analysis.ties else ''}"
-
-
-def _within_range(interval: Interval, table: Table, column: str) -> Interval:
-    """Return the interval without what lies outside of the metric's range, which its symmetric bounds do not know."""
-    metrics = set(table.metrics.values()) if column == AVERAGE else {table.metrics[column]}
-    if not metrics <= LEAST.keys() or not table.higher_is_better:
-        return interval
-    least = min(LEAST[metric] for metric in metrics)
-    return replace(interval, low=max(interval.low, least), high=min(interval.high, POINTS))
 
 
 def _notes(table: Table, analysis: Analysis, ranked: str) -> list[str]:

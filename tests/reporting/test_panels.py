@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from lorta.reporting.panels import (
 from tests.example_records import finished, sweep, the_table, with_section
 
 
-def sized(value: float, parameters: int, seed: int = 0, **options: object) -> RunRecord:
+def sized(value: float, parameters: int, seed: int = 0, **options: Any) -> RunRecord:
     """Return a run of an adapter that is named after its size."""
     return finished(f"m{parameters}", value=value, parameters=parameters, seed=seed, **options)
 
@@ -106,7 +107,7 @@ def test_one_rank_each_has_no_rank_curves():
     assert rank_panels(table, analyse(table, {})) == []
 
 
-def rated(rate: float, value: float, seed: int = 0, adapter: str = "lora", **config: object) -> RunRecord:
+def rated(rate: float, value: float, seed: int = 0, adapter: str = "lora", **config: Any) -> RunRecord:
     record = finished(adapter, value=value, seed=seed, learning_rate=rate, **config)
     return with_section(record, "adapter", learning_rate=rate)
 
@@ -122,7 +123,7 @@ def test_learning_rates_of_one_method_are_a_curve_with_the_range_of_seeds():
 def test_a_curve_over_learning_rates_mixes_no_other_settings():
     records = [rated(rate, 0.5, warmup=warmup) for rate in (0.1, 0.01) for warmup in (0.0, 0.5)]
     (panel,) = rate_panels(the_table(records))
-    assert [curve.name for curve in panel.curves] == ["lora r=4 (warmup=0.0)", "lora r=4 (warmup=0.5)"]
+    assert [curve.name for curve in panel.curves] == ["LoRA (r=4, warmup=0.0)", "LoRA (r=4, warmup=0.5)"]
 
 
 def test_curves_of_one_method_are_numbered_alike_in_all_panels():
@@ -135,10 +136,10 @@ def test_curves_of_one_method_are_numbered_alike_in_all_panels():
     table = the_table(records)
     panels = score_panels(table, analyse(table, {}))
     assert {(curve.name, curve.number) for panel in panels for curve in panel.curves} == {
-        ("lora (warmup=0.0)", 0),
-        ("lora (warmup=0.5)", 1),
-        ("vera (warmup=0.0)", 0),
-        ("vera (warmup=0.5)", 1),
+        ("LoRA (warmup=0.0)", 0),
+        ("LoRA (warmup=0.5)", 1),
+        ("VeRA (warmup=0.0)", 0),
+        ("VeRA (warmup=0.5)", 1),
     }
 
 
@@ -169,3 +170,30 @@ def test_long_bars_are_cut_and_short_ones_are_not():
 
     assert shown(79.0) == (78.5, 91.5)
     assert shown(-100.0) == (74.5, 91.5)
+
+
+def test_intervals_end_where_the_metric_ends():
+    panel = panel_of([sized(value, 100, seed) for seed, value in enumerate((0.9, 1.0, 0.95))] + [sized(0.5, 200)])
+    (point,), (low, high) = panel.curves[0].points, panel.y_range or (0, 0)
+    assert (point.high, panel.ends) == (100.0, (0.0, 100.0))
+    assert 40 < low < 50 and 100 < high < 102
+
+
+def test_a_score_without_known_ends_is_not_cut():
+    records = losing([sized(value, 100, seed) for seed, value in enumerate((0.001, 0.2))])
+    panel = panel_of(records)
+    low = panel.curves[0].points[0].low
+    assert panel.ends is None and low is not None and low < 0
+
+
+def test_curves_are_by_family_then_size_and_ranks_by_number():
+    records = [finished(rank=rank, parameters=10 * rank) for rank in (16, 4, 8)]
+    records += [finished("vera", parameters=5), finished("lorta", parameters=30), finished("full", parameters=9999)]
+    table = the_table(records)
+    names = [curve.name for curve in trained(table, {0: (1, 2)})[0].curves]
+    assert names == ["Full FT (r=4)", "LoRA (r=4)", "LoRA (r=8)", "LoRA (r=16)", "LoRTA (r=4)", "VeRA (r=4)"]
+
+
+def test_loss_plots_are_named_for_the_loss():
+    (panel,) = trained(the_table([finished()]), {0: (10, 20)})
+    assert (panel.title, panel.y_label) == ("rte: training loss", "training loss")

@@ -33,9 +33,8 @@ def figure(panel: Panel) -> dict[str, Any]:
     """Return a panel as plotly's data and layout, plain values. Raises ValueError for what plotly.js would refuse."""
     from plotly.graph_objects import Figure
 
-    curves = sorted(panel.curves, key=lambda curve: curve.name)
     traces = [_front(panel)] if len(panel.front) > 1 else []
-    traces += [_across(curve, panel.x_ends) if curve.across else _curve(curve) for curve in curves]
+    traces += [_across(curve, panel.x_ends) if curve.across else _curve(curve) for curve in panel.curves]
     return Figure({"data": traces, "layout": _layout(panel)}, skip_invalid=False).to_plotly_json()
 
 
