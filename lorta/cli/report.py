@@ -8,6 +8,7 @@ from pathlib import Path
 from lorta.analysis.load import Source, read_source
 from lorta.records.record import RunRecord
 from lorta.records.store import read_export, write_atomically
+from lorta.system.terminal import counted
 
 LIBRARIES = ("itables", "plotly")
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     write_atomically(options.to, page)
     for sentence in _verdicts(source):
         print(sentence)
-    print(f"{options.to}: {len(source.records):,} runs, {len(page.encode()) / 2**20:.1f} MiB")
+    print(f"{options.to}: {counted(len(source.records), 'run')}, {len(page.encode()) / 2**20:.1f} MiB")
 
 
 def _verdicts(source: Source) -> list[str]:

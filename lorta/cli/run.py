@@ -20,7 +20,7 @@ from lorta.runner.attempt import skip
 from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
 from lorta.system.source_files import other_code, other_code_sentences
-from lorta.system.terminal import print_anything
+from lorta.system.terminal import counted, print_anything
 
 HYDRA_FLAGS = (
     "--cfg",
@@ -78,8 +78,12 @@ def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
     plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
     problems = [f"{flag}: no such flag; see --help" for flag in flags] + list(plan.problems)
     if problems:
-        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
-        print(f"{count}, nothing was run:", *(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        print(
+            f"{counted(len(problems), 'problem')}, nothing was run:",
+            *(f"  {problem}" for problem in problems),
+            sep="\n",
+            file=sys.stderr,
+        )
         return None
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -141,7 +145,9 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     todo = [spec for spec in trials if runtime.force or not has_ended_for_search(store.last(spec.run_id))]
     if todo or (plan.trials and not tried):
         count = len(plan.trials)
-        console.print(f"{count} trials of learning rates so far: {len(todo)} to do, {count - len(todo)} done")
+        console.print(
+            f"{counted(count, 'trial')} of learning rates so far: {len(todo)} to do, {count - len(todo)} done"
+        )
     if todo:
         return todo
     if not adds_to(plan.specs):
@@ -150,7 +156,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     todo = [spec for spec in left if runtime.force or not store.finished(spec.run_id)]
     todo = [spec for spec in todo if not store.later(spec.run_id)]
     if todo:
-        console.print(f"seeds until decided: {len(plan.specs)} runs so far, {len(todo)} to do")
+        console.print(f"seeds until decided: {counted(len(plan.specs), 'run')} so far, {len(todo)} to do")
     return todo
 
 
@@ -176,7 +182,7 @@ def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str
     todo = [spec for spec in plan.specs if spec.run_id not in ended]
     skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported and spec.run_id not in later]
     console.print(
-        f"{len(plan.specs)} runs: {len(todo)} to do, {len(done)} done, {len(skipped)} not supported"
+        f"{counted(len(plan.specs), 'run')}: {len(todo):,} to do, {len(done):,} done, {len(skipped):,} not supported"
         + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
     )
     sizes = [f"budget: {sentence}" for sentence in budget_sentences(plan, only_off=True)]

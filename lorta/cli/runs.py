@@ -1,29 +1,22 @@
 """`lorta show | ls | diff | rm`: the runs of a store, one or many, without torch."""
 
 import argparse
-import fnmatch
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
+from lorta.cli.filters import declare_filters, filtered, flat
 from lorta.records.locks import holder
-from lorta.status.states import RawRecord, glance, glances
+from lorta.status.states import RawRecord, glance
+from lorta.system.terminal import counted
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40  # characters of a sparkline
-SHORT = {  # words of a filter -> where a record has them
-    "adapter": ("adapter", "name"),
-    "rank": ("adapter", "rank"),
-    "task": ("task", "name"),
-    "model": ("config", "model", "name"),
-    "seed": ("seed",),
-    "status": ("status",),
-    "id": ("run_id",),
-}
 
 
 def declare_store(parser: argparse.ArgumentParser) -> None:
@@ -45,23 +38,16 @@ def declare_diff(parser: argparse.ArgumentParser) -> None:
 
 def declare_ls(parser: argparse.ArgumentParser) -> None:
     """Take filters and an order."""
-    _declare_filters(parser, "*")
+    declare_filters(parser, "*")
     parser.add_argument("--sort", choices=("score", "time", "size", "date"), default="score", help="(default: score)")
     declare_store(parser)
 
 
 def declare_rm(parser: argparse.ArgumentParser) -> None:
     """Take filters; without --yes a question is asked."""
-    _declare_filters(parser, "+")
+    declare_filters(parser, "+")
     parser.add_argument("--yes", action="store_true", help="remove without asking")
     declare_store(parser)
-
-
-def _declare_filters(parser: argparse.ArgumentParser, count: str) -> None:
-    keys = ", ".join(SHORT)
-    parser.add_argument(
-        "words", nargs=count, metavar="KEY=VALUE", help=f"{keys}, or a key such as trainer.learning_rate; lo* and a,b"
-    )
 
 
 def show(parsed: argparse.Namespace) -> None:
@@ -70,6 +56,8 @@ def show(parsed: argparse.Namespace) -> None:
     print(f"{record.get('run_id')}  {record.title}: {record.get('status')}, {record.get('created_at')}")
     print(f"folder    {record.folder}")
     print(f"settings  {' '.join(record.get('overrides') or ())}")
+    for group in ("model", "trainer", "data"):
+        _print_settings(group, record.get("config", group) or {})
     for split, scores in (record.get("metrics") or {}).items():
         for name, score in scores.items():
             print(f"score     {split} {name} {_score_text(score)}")
@@ -85,6 +73,15 @@ def show(parsed: argparse.Namespace) -> None:
         print(f"failure   {failure['kind']} in {failure['phase']}: {failure['type']}: {failure['message']}")
         if failure.get("traceback_file"):
             print(f"          {record.folder / failure['traceback_file']}")
+
+
+def _print_settings(group: str, settings: Mapping[str, Any]) -> None:
+    """Print what a run had of a group, typed or not; unset keys are left out."""
+    words = [f"{key}={_text(value)}" for key, value in settings.items() if value is not None]
+    if words:
+        print(
+            fill(" ".join(words), 80, initial_indent=f"{group:10s}", subsequent_indent=" " * 10, break_on_hyphens=False)
+        )
 
 
 def _print_losses(folder: Path) -> None:
@@ -117,18 +114,40 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def ls(parsed: argparse.Namespace) -> None:
-    """Print the runs that pass the filters, the best of each task first."""
-    records = sorted(_filtered(parsed.runs, parsed.words), key=lambda record: _place(record, parsed.sort))
-    for record in records:
+    """Print the runs that pass the filters, the best of each task first, and what tells equal names apart."""
+    records = sorted(filtered(parsed.runs, parsed.words), key=lambda record: _place(record, parsed.sort))
+    for record, words in zip(records, _distinctions(records), strict=True):
         score = _primary(record)
-        words = " ".join(word for word in record.get("overrides") or () if word.startswith("trainer."))
         size, time = record.get("params", "adapter"), record.get("time", "train_s")
         print(
             f"{record.get('run_id')}  {record.get('status'):9s} {_score_text(score):>9s}  "
             f"{'-' if size is None else f'{size:,}':>11s}  {'-' if time is None else f'{time:.1f} s':>9s}  "
             f"{record.title}{f' {words}' if words else ''}"
         )
-    print(f"{len(records)} runs in {parsed.runs}")
+    print(f"{counted(len(records), 'run')} in {parsed.runs}")
+
+
+def _distinctions(records: Sequence[RawRecord]) -> list[str]:
+    """Return for each run the model, where there are several, the rates as typed, and what equal names differ in."""
+    settings = [flat(record.get("config") or {}) for record in records]
+    same_name: dict[tuple[str, Any], list[dict[str, Any]]] = {}
+    for record, own in zip(records, settings, strict=True):
+        same_name.setdefault((record.title, own.get("model.name")), []).append(own)
+    several_models = len({own.get("model.name") for own in settings}) > 1
+    texts: list[str] = []
+    for record, own in zip(records, settings, strict=True):
+        words = dict(word.split("=", 1) for word in record.get("overrides") or () if word.startswith("trainer."))
+        for key in _differing(same_name[record.title, own.get("model.name")]):
+            words[key] = _text(own.get(key))
+        model = {"model": own["model.name"]} if several_models and own.get("model.name") else {}
+        texts.append(" ".join(f"{key}={value}" for key, value in {**model, **words}.items()))
+    return texts
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys in which runs of one name differ; fingerprints follow from their files."""
+    keys = dict.fromkeys(key for own in settings for key in own if not key.startswith("fingerprints."))
+    return [key for key in keys if any(own.get(key) != settings[0].get(key) for own in settings)]
 
 
 def _place(record: RawRecord, order: str) -> tuple[Any, ...]:
@@ -155,16 +174,28 @@ def _score_text(score: Mapping[str, Any] | None) -> str:
 def diff(parsed: argparse.Namespace) -> None:
     """Print the settings, scores, sizes and seconds in which two runs differ."""
     records = [_one(parsed.runs, name) for name in parsed.ids]
-    texts = [_flat(_compared(record)) for record in records]
+    texts = [flat(_compared(record)) for record in records]
     differing = [key for key in dict.fromkeys([*texts[0], *texts[1]]) if texts[0].get(key) != texts[1].get(key)]
     if not differing:
         print("the two runs differ in nothing")
         return
-    width = max(len(key) for key in differing)
-    print(f"{'':{width}s}  {records[0].get('run_id')}  {records[1].get('run_id')}")
-    for key in differing:
-        first, second = (str(text.get(key, "-")) for text in texts)
-        print(f"{key:{width}s}  {first:12s}  {second}")
+    rows = [("", *(str(record.get("run_id")) for record in records))]
+    rows += [(key.removeprefix("config."), *_texts(texts[0].get(key), texts[1].get(key))) for key in differing]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for key, first, second in rows:
+        print(f"{key:{widths[0]}s}  {first:{widths[1]}s}  {second}")
+
+
+def _texts(first: Any, second: Any) -> tuple[str, str]:
+    """Return two differing values as texts: numbers with six digits, or with all where six are equal."""
+    short = _text(first), _text(second)
+    return short if short[0] != short[1] else (str(first), str(second))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _compared(record: RawRecord) -> dict[str, Any]:
@@ -172,18 +203,11 @@ def _compared(record: RawRecord) -> dict[str, Any]:
     return {"status": record.get("status"), **{name: record.get(name) for name in sections}}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return {key.removeprefix("config."): value for key, value in flat.items()}
-
-
 def rm(parsed: argparse.Namespace) -> int:
     """Remove the folders of the runs that pass the filters. Runs at work stay, and so do committed records."""
-    records = list(_filtered(parsed.runs, parsed.words))
+    records = filtered(parsed.runs, parsed.words)
     if not records:
-        print(f"no run in {parsed.runs} is so")
+        print(f"no run in {parsed.runs} passes these filters")
         return 0
     _refuse_committed(parsed.runs)
     busy = [record for record in records if holder(record.folder) is not None]
@@ -191,13 +215,16 @@ def rm(parsed: argparse.Namespace) -> int:
     for record in records[:20]:
         print(f"{record.get('run_id')}  {record.get('status'):9s} {record.title}")
     if busy:
-        print(f"{len(busy)} runs are at work and stay")
-    if not parsed.yes and input(f"remove {len(records)} runs from {parsed.runs}? [y/N] ").strip().lower() != "y":
+        print(f"left alone, because at work: {counted(len(busy), 'run')}")
+    if (
+        not parsed.yes
+        and input(f"remove {counted(len(records), 'run')} from {parsed.runs}? [y/N] ").strip().lower() != "y"
+    ):
         print("nothing was removed")
         return 1
     for record in records:
         shutil.rmtree(record.folder)
-    print(f"{len(records)} runs removed from {parsed.runs}")
+    print(f"{counted(len(records), 'run')} removed from {parsed.runs}")
     return 0
 
 
@@ -209,36 +236,14 @@ def _refuse_committed(root: Path) -> None:
         raise ValueError(f"{root} holds committed records, which are never removed: name another store with --runs")
 
 
-def _filtered(root: Path, words: Sequence[str]) -> Iterator[RawRecord]:
-    """Yield the runs of a store that pass all filters. Raises ValueError for a word that is none."""
-    if not root.is_dir():
-        raise ValueError(f"there is no store {root}: name it with --runs")
-    filters: dict[str, list[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora or status=failed")
-        filters[key] = value.split(",")
-    return (record for record in glances(root) if all(_passes(record, *one) for one in filters.items()))
-
-
-def _passes(record: RawRecord, key: str, patterns: Sequence[str]) -> bool:
-    value = record.get(*SHORT.get(key, ("config", *key.split("."))))
-    text = "null" if value is None else str(value)
-    return any(fnmatch.fnmatch(text, pattern) or _same_number(text, pattern) for pattern in patterns)
-
-
-def _same_number(text: str, pattern: str) -> bool:
-    try:
-        return float(text) == float(pattern)
-    except ValueError:
-        return False
-
-
 def _one(root: Path, name: str) -> RawRecord:
     """Return the record of a run by the beginning of its id. Raises ValueError when there is none, or several."""
     folders = sorted(folder for folder in root.glob(f"{name}*") if folder.is_dir()) if name.isalnum() else []
     records = [record for folder in folders if (record := glance(folder)) is not None]
     if len(records) != 1:
-        raise ValueError(f"{name}: {len(records) or 'no'} run{'s' * (len(records) != 1)} of {root} begin so: lorta ls")
+        raise ValueError(f"{name}: {_so_many(len(records))} of {root} with an id that begins so; `lorta ls` lists all")
     return records[0]
+
+
+def _so_many(count: int) -> str:
+    return counted(count, "run") if count else "no run"

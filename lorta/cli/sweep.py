@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from lorta.records.sections import FailureKind
+from lorta.system.terminal import counted
 
 if TYPE_CHECKING:
     from lorta.planning.planner import Plan
@@ -165,9 +166,9 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     beside = _collect_beside(records, store, parsed.results, name)
     states = sorted(Counter(record.status for record in records).items())
     counts = ", ".join(f"{count} {state}" for state, count in states)
-    print(f"{path}: {len(records)} records ({counts}), {beside}")
+    print(f"{path}: {counted(len(records), 'record')} ({counts}), {beside}")
     if missing:
-        print(f"{missing} runs of the sweep have no record yet", file=sys.stderr)
+        print(f"{counted(missing, 'run')} of the sweep without a record so far", file=sys.stderr)
     for problem in validation_problems(records):
         print(f"`lorta table` will refuse this suite: {problem}", file=sys.stderr)
     return 0
@@ -205,7 +206,8 @@ def _collect_items(parsed: argparse.Namespace) -> int:
     _require_store(parsed.runs)
     name, results = parsed.records.name.split(".")[0], parsed.records.parent.parent
     records = read_export(parsed.records)
-    print(f"{parsed.records}: of {len(records)} records, {_collect_beside(records, Store(parsed.runs), results, name)}")
+    beside = _collect_beside(records, Store(parsed.runs), results, name)
+    print(f"{parsed.records}: of {counted(len(records), 'record')}, {beside}")
     return 0
 
 
@@ -236,8 +238,8 @@ def _counts(states: "Iterable[RunState]") -> str:
 
     counts = Counter(state.state for state in states)
     named = {"unsupported": "not supported"}
-    parts = [f"{counts[name]} {named.get(name, name)}" for name in STATES if counts[name] or name == "done"]
-    return f"{sum(counts.values())} runs: {', '.join(parts)}"
+    parts = [f"{counts[name]:,} {named.get(name, name)}" for name in STATES if counts[name] or name == "done"]
+    return f"{counted(sum(counts.values()), 'run')}: {', '.join(parts)}"
 
 
 def _other_code(states: "Iterable[RunState]") -> list[str]:
@@ -298,14 +300,14 @@ def _cost_line(todo: "Sequence[RunSpec]", costs: "dict[str, Forecast | None]") -
     if not todo:
         return "nothing to do"
     if not known:
-        return f"{len(todo)} runs to do; no past record says how long they take"
+        return f"{counted(len(todo), 'run')} to do; no past record says how long they take"
     workers = max(1, worker_count(todo))
     seconds = sum(cost.seconds for cost in known) / len(known) * len(todo) / workers
     memory = max((cost.memory_bytes or 0 for cost in known), default=0)
     guessed = f", {len(todo) - len(known)} of them by the average of the others" if len(known) < len(todo) else ""
     far = max(known, key=lambda cost: _distance(cost.kind)).kind
     return (
-        f"{len(todo)} runs to do: about {_duration(seconds)} with {workers} at a time, up to "
+        f"{counted(len(todo), 'run')} to do: about {_duration(seconds)} with {workers} at a time, up to "
         f"{memory / MEBIBYTE:,.0f} MiB each (from records of {far} or nearer{guessed})"
     )
 

@@ -40,7 +40,7 @@ from lorta.system.preemption import (
     requested_by,
 )
 from lorta.system.slurm_jobs import JOB_NAME, Job, cancelled, read_job, requeued, this_job, write_job
-from lorta.system.terminal import print_anything
+from lorta.system.terminal import counted, print_anything
 from lorta.training.recovery import newest_checkpoint
 
 FOLDER = "slurm"  # in the store: scripts, settings and logs of all arrays
@@ -66,8 +66,8 @@ def submit_plan(plan: Plan, settings: SlurmSettings, console: Console) -> int | 
         console.print(f"hydra/launcher=slurm: {problem}", markup=False)
         return 2
     console.print(
-        f"{len(plan.specs)} runs: {len(todo)} to submit, {counts['done']} done, {counts['running']} running, "
-        f"{counts['pending']} in the queue already, {counts['unsupported']} not supported"
+        f"{counted(len(plan.specs), 'run')}: {len(todo)} to submit, {counts['done']} done, "
+        f"{counts['running']} running, {counts['pending']} in the queue already, {counts['unsupported']} not supported"
     )
     if not todo:
         return 0

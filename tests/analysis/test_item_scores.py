@@ -148,7 +148,7 @@ def test_scores_of_rows_are_added_to_an_exported_suite_without_touching_it(tmp_p
     export([record], suite)
     before = suite.stat().st_mtime_ns
     assert main(["collect", "--records", str(suite), "--runs", str(tmp_path / "runs")]) == 0
-    assert "of 1 records, 1 with the scores of their rows" in capsys.readouterr().out
+    assert "of 1 record, 1 with the scores of their rows" in capsys.readouterr().out
     assert suite.stat().st_mtime_ns == before
     assert read_items(items_file(tmp_path / "results", "x"), [record]) == {record.run_id: line.items}
     assert main(["table", "--records", str(suite), "--results", str(tmp_path / "results")]) == 0
@@ -162,7 +162,7 @@ def collect(folder: Path) -> int:
 def test_a_collected_suite_keeps_the_scores_of_its_rows(tmp_path, capsys):
     record, line = a_run(Store(tmp_path / "runs"))
     assert collect(tmp_path) == 0
-    assert "1 records (1 success), 1 with the scores of their rows" in capsys.readouterr().out
+    assert "1 record (1 success), 1 with the scores of their rows" in capsys.readouterr().out
     assert read_items(items_file(tmp_path, "x"), [record]) == {record.run_id: line.items}
     assert read_export(tmp_path / "records" / "x.jsonl") == [record]
 

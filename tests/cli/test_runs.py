@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from lorta.cli.main import COMMANDS, main
 from lorta.cli.runs import sparkline
 from lorta.records.locks import take
 from lorta.records.store import Store
+from lorta.system.terminal import counted
 from tests.example_records import finished, unfinished
 
 
@@ -49,7 +51,7 @@ def test_the_best_run_of_each_task_is_first(store, capsys):
     ],
 )
 def test_filters_are_names_patterns_and_numbers(store, capsys, words, count):
-    assert f"{count} runs in runs" in say(capsys, "ls", *words.split())
+    assert f"{counted(count, 'run')} in runs" in say(capsys, "ls", *words.split())
 
 
 def test_one_run_is_shown_whole_by_the_beginning_of_its_id(store, capsys):
@@ -82,10 +84,68 @@ def test_two_runs_differ_in_what_is_listed(store, capsys):
     assert "differ in nothing" in say(capsys, "diff", ids[0], ids[0])
 
 
-@pytest.mark.parametrize(("word", "sentence"), [("abc", "no runs of runs begin so"), ("", "begin so")])
+@pytest.mark.parametrize(("word", "sentence"), [("abc", "no run of runs with an id that begins so"), ("", "begins so")])
 def test_an_id_that_is_none_is_one_sentence(store, capsys, word, sentence):
     assert main(["show", word]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("adaptr=lora", "did you mean adapter"),
+        ("trainer.learning_rat=0.01", "did you mean trainer.learning_rate"),
+        ("zzz=1", "there are: adapter, rank, task, model, seed, status, id"),
+        ("status=sucess", "did you mean success"),
+    ],
+)
+def test_a_filter_that_no_run_can_pass_is_refused(store, capsys, word, remedy):
+    for command in (["ls", word], ["rm", word, "--yes"]):
+        assert main(command) == 2
+        assert remedy in capsys.readouterr().err
+    assert len(store.records()) == 5
+
+
+def of_model(model: str, **trainer: Any):
+    """A run with a model among its settings, such as the harness writes."""
+    record = finished("lora", task="mrpc", model=model, **trainer)
+    return replace(record, config=record.config | {"model": {"name": model, "dtype": "fp32"}, "trainer": trainer})
+
+
+def test_equal_names_are_told_apart_by_model_and_settings(store, capsys):
+    for record in (of_model("tiny", num_train_epochs=1), of_model("tiny", num_train_epochs=9), of_model("minilm")):
+        store.write(record)
+    lines = say(capsys, "ls", "task=glue/mrpc").splitlines()
+    ends = sorted(line.partition("seed 0 ")[2] for line in lines[:-1])
+    assert ends == ["model=minilm", "model=tiny trainer.num_train_epochs=1", "model=tiny trainer.num_train_epochs=9"]
+    assert lines[-1] == "3 runs in runs"
+    assert "model=" not in say(capsys, "ls", "model=tiny"), "all runs have it"
+
+
+def test_one_run_is_shown_with_its_model_and_trainer(store, capsys):
+    record = of_model("tiny", num_train_epochs=9, learning_rate=0.01)
+    store.write(record)
+    lines = say(capsys, "show", record.run_id).splitlines()
+    assert "model     dtype=fp32 name=tiny" in lines
+    assert "trainer   learning_rate=0.01 num_train_epochs=9" in lines
+
+
+def test_one_run_is_no_plural(store, capsys):
+    assert say(capsys, "ls", "status=failed").splitlines()[-1] == "1 run in runs"
+    assert "1 run removed from runs" in say(capsys, "rm", "status=failed", "--yes")
+
+
+def test_values_of_two_runs_stand_in_columns_with_as_many_digits_as_tell_them_apart(store, capsys):
+    rates = (0.1234567890123, 0.1234567890124, 0.3333333333333333)
+    first, near, far = (finished("lora", value=0.7, learning_rate=rate) for rate in rates)
+    for record in (first, near, far):
+        store.write(record)
+    lines = say(capsys, "diff", first.run_id, far.run_id).splitlines()
+    assert lines[1].split() == ["trainer.learning_rate", "0.123457", "0.333333"]
+    assert lines[0].index(far.run_id) == lines[1].index("0.333333")
+    lines = say(capsys, "diff", first.run_id, near.run_id).splitlines()
+    assert lines[1].split()[1:] == ["0.1234567890123", "0.1234567890124"]
+    assert lines[0].index(near.run_id) == lines[1].index("0.1234567890124")
 
 
 def test_rm_asks_and_removes_what_passes(store, capsys, monkeypatch):
@@ -103,8 +163,10 @@ def test_rm_asks_and_removes_what_passes(store, capsys, monkeypatch):
 
 def test_rm_leaves_runs_at_work_and_committed_records(store, capsys):
     record = finished("lora", value=0.7, learning_rate=0.02)
-    with take(store.folder(record.run_id)):
-        assert "1 runs are at work and stay" in say(capsys, "rm", "task=glue/rte", "--yes")
+    claim = take(store.folder(record.run_id))
+    assert claim is not None
+    with claim:
+        assert "left alone, because at work: 1 run" in say(capsys, "rm", "task=glue/rte", "--yes")
     assert record.run_id in {record.run_id for record in store.records()}
     for words in (["init", "--quiet"], ["add", "."]):
         subprocess.run(["git", *words], cwd=store.root, check=True)

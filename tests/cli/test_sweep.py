@@ -87,7 +87,9 @@ def test_every_state_has_its_reason(sweep, capsys):
     (store.folder(specs[1].signature) / "checkpoint" / "7").mkdir(parents=True)
     store.write(record_of(specs[2], "running"))
     (store.folder(specs[2].signature) / PROGRESS_NAME).write_text(json.dumps({"step": 3, "max_steps": 9}))
-    with take(store.folder(specs[2].signature)):
+    claim = take(store.folder(specs[2].signature))
+    assert claim is not None
+    with claim:
         shown = say(capsys, "status", "-m", *words)
     assert "4 runs: 0 done, 1 running, 1 failed, 1 stale, 1 missing" in shown
     assert "oom: no memory left (attempt 2)" in shown
@@ -135,7 +137,7 @@ def test_collect_writes_a_sweeps_records_and_no_others(sweep, capsys, tmp_path):
     for spec in specs[:2]:
         store.write(record_of(spec, "success"))
     assert main(["collect", "-m", *words, "--name", "mine", "--results", str(tmp_path / "results")]) == 0
-    assert "2 runs of the sweep have no record yet" in capsys.readouterr().err
+    assert "2 runs of the sweep without a record so far" in capsys.readouterr().err
     found = read_export(tmp_path / "results" / "records" / "mine.jsonl")
     assert {record.run_id for record in found} == {spec.signature for spec in specs[:2]}
 
@@ -170,7 +172,7 @@ def test_ten_thousand_records_are_told_in_two_seconds_of_work(large_store):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     first, *_, last = done.stdout.splitlines()
-    assert first == "10000 runs: 10000 done"
+    assert first == "10,000 runs: 10,000 done"
     seconds, torch = last.split()
     assert torch == "False"
     assert float(seconds) < 2.0  # of processor time: the machine may be busy
@@ -203,11 +205,12 @@ def test_a_sweep_over_data_sets_is_said_in_the_plan_and_ends_without_a_traceback
     store = Store(tmp_path / "runs")
     for spec, print_ in zip(plan.specs, ("x", "y"), strict=True):
         record = record_of(spec, "success")
+        assert record.task is not None
         splits = {use: replace(split, fingerprint=print_) for use, split in record.task.splits.items()}
         store.write(replace(record, task=replace(record.task, splits=splits)))
-    console = Console(file=io.StringIO(), width=400)
-    assert run_plan(plan, console, parallel=True) == 0
-    assert "no report: the records of glue/rte come from different data" in console.file.getvalue()
+    screen = io.StringIO()
+    assert run_plan(plan, Console(file=screen, width=400), parallel=True) == 0
+    assert "no report: the records of glue/rte come from different data" in screen.getvalue()
 
 
 def finished_with_rows(spec: RunSpec, store: Store):
@@ -216,6 +219,7 @@ def finished_with_rows(spec: RunSpec, store: Store):
     record = record_of(spec, "success")
     value = spec.task.score(rows)["matthews_correlation"]
     file = store.write_rows(record.run_id, "predictions.jsonl", rows)
+    assert record.task is not None
     split = record.task.split_primary
     task = replace(record.task, name="glue/cola", metric_primary="matthews_correlation")
     metrics = {split: {"matthews_correlation": value}}

@@ -62,7 +62,7 @@ def test_a_plan_needs_little_of_its_environment(place, tmp_path):
     command = [sys.executable, "-m", "lorta", *PLAN]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert b"1 runs to do" in done.stdout
+    assert b"1 run to do" in done.stdout
 
 
 def test_64_file_descriptors_are_enough_to_plan(tmp_path):
@@ -128,11 +128,12 @@ def test_a_read_only_store_stops_a_sweep_with_one_sentence(number, tmp_path, mon
 def test_a_store_of_another_user_is_read(tmp_path, capsys):
     """Their records may be read and nothing else: a status asks for no more."""
     (spec,) = plan(tmp_path / "a", "adapter=head_only")
-    assert attempt(spec, 0).status == "success"
+    record = attempt(spec, 0)
+    assert record is not None and record.status == "success"
     for path in sorted((tmp_path / "a").rglob("*"), reverse=True):
         path.chmod(0o555 if path.is_dir() else 0o444)
     assert main(["status", "--runs", str(tmp_path / "a/runs")]) == 0
-    assert "1 runs: 1 done" in capsys.readouterr().out
+    assert "1 run: 1 done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["a file", "a broken link"])
@@ -149,7 +150,8 @@ def test_a_folder_of_a_space_and_an_accent_is_a_folder(tmp_path):
     words = ["adapter=head_only", "task=glue/rte", f"runtime.runs='{place}/runs'", f"runtime.cache='{place}/cache'"]
     planned = make_plan([*words, "trainer=smoke", "trainer.max_steps=2", "data.max_eval_samples=8"], False, CONF)
     (spec,) = planned.specs
-    assert attempt(spec, 0).status == "success"
+    record = attempt(spec, 0)
+    assert record is not None and record.status == "success"
     assert Store(place / "runs").finished(spec.run_id)
 
 

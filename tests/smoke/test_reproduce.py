@@ -38,7 +38,7 @@ def test_a_small_variant_is_run_collected_and_rendered_from_nothing(copy, tmp_pa
     words = ["adapter=lorta", "task=glue/rte", "seed=0", "trainer.max_steps=2", "runtime.workers=0"]
     done = reproduce(copy, "tiny/glue_tensor", *words, results=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "tiny/glue_tensor: 1 runs: 1 done" in done.stdout
+    assert "tiny/glue_tensor: 1 run: 1 done" in done.stdout
     name = "tiny_glue_tensor"
     files = [f"records/{name}.jsonl", f"reports/{name}.md", f"reports/{name}.tex", f"reports/{name}.glue_tensor.html"]
     files += [f"figures/{name}.pdf", f"pages/{name}.html"]

@@ -38,6 +38,7 @@ from lorta.reporting.panels import (
 )
 from lorta.reporting.sizes import NOTE
 from lorta.reporting.tables import interval_notes
+from lorta.system.terminal import counted
 
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "transformers", "peft")  # whose versions are said first
@@ -174,7 +175,7 @@ def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], sh
 
 def _counts(records: Sequence[RunRecord]) -> str:
     states = sorted(Counter(record.status for record in records).items())
-    return f"{len(records):,} runs: {', '.join(f'{count:,} {state}' for state, count in states)}."
+    return f"{counted(len(records), 'run')}: {', '.join(f'{count:,} {state}' for state, count in states)}."
 
 
 def _provenance(records: Sequence[RunRecord]) -> list[str]:

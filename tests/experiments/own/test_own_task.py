@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ ROWS = [{"text": f'the {word}, "old"\tdog', "label": label} for word, label in z
 MODEL = "model=tiny"
 
 
-def as_csv(rows: list[dict[str, object]], separator: str = ",") -> str:
+def as_csv(rows: list[dict[str, Any]], separator: str = ",") -> str:
     from io import StringIO
 
     stream = StringIO()
@@ -32,7 +33,7 @@ def as_csv(rows: list[dict[str, object]], separator: str = ",") -> str:
     return stream.getvalue()
 
 
-def write(file: Path, rows: list[dict[str, object]]) -> None:
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".parquet":
         from pyarrow import Table, parquet
@@ -101,7 +102,8 @@ def test_the_scored_file_has_one_of_the_usual_names(name, tmp_path):
     write(tmp_path / f"{name}.jsonl", ROWS[:3])
     (spec,) = planned("task=classification", f"data.root={tmp_path}").specs
     assert {use: count.used for use, count in spec.data.counts.items()} == {"train": 8, "evaluation": 3}
-    assert spec.data.labels == spec.task.labels == ("x", "y", "z")
+    task: Any = spec.task
+    assert spec.data.labels == task.labels == ("x", "y", "z")
 
 
 def test_the_plan_says_what_it_recognised_and_what_looks_odd(tmp_path):
@@ -125,7 +127,8 @@ def test_a_part_of_a_single_file_is_held_out_whatever_the_seed(tmp_path):
     write(tmp_path / "all.csv", ROWS)
     words = ["task=classification", f"data.root={tmp_path}/all.csv", "data.holdout=0.25"]
     specs = [planned(*words, f"seed={seed}").specs[0] for seed in (0, 1)]
-    tables = [spec.task._tables(spec.settings.data)[:2] for spec in specs]
+    tasks: list[Any] = [spec.task for spec in specs]
+    tables = [task._tables(spec.settings.data)[:2] for task, spec in zip(tasks, specs, strict=True)]
     texts = [[row["text0"] for row in table.rows] for table in tables[0]]
     assert texts == [[row["text0"] for row in table.rows] for table in tables[1]]
     assert (len(texts[0]), len(texts[1])) == (6, 2) and sorted(texts[0] + texts[1]) == [row["text"] for row in ROWS]
@@ -138,7 +141,8 @@ def test_each_class_has_its_share_of_the_scored_rows(tmp_path):
     write(tmp_path / "all.csv", [{"text": f"row {number}", "label": label} for number, label in enumerate(labels)])
     words = ["task=classification", f"data.root={tmp_path}", "data.holdout=0.1", "task.name=a,b"]
     for spec in make_plan([MODEL, *words], True, CONF).specs:
-        scored = spec.task._tables(spec.settings.data)[1]
+        task: Any = spec.task
+        scored = task._tables(spec.settings.data)[1]
         assert Counter(scored.labels) == {"often": 8, "seldom": 2}
         assert scored.rows[0]["text0"] != "row 0" or scored.rows[1]["text0"] != "row 1"  # drawn, not the first
 
@@ -181,7 +185,7 @@ def test_a_run_of_own_files_keeps_labels_scores_and_the_users_metric(tmp_path, m
     capsys.readouterr()
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "1 runs: 0 to do, 1 done" in printed
+    assert "1 run: 0 to do, 1 done" in printed
     assert "1 of 1 done runs had uncommitted changes" in printed and "runtime.force=true" in printed
 
 

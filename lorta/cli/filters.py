@@ -1,0 +1,89 @@
+"""Which runs of a store a command line's filters mean, such as `adapter=lo* status=failed`. No torch."""
+
+import argparse
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from lorta.config.compose import did_you_mean
+from lorta.records.sections import Status
+from lorta.status.states import RawRecord, glances
+
+SHORT = {  # words of a filter -> where a record has them
+    "adapter": ("adapter", "name"),
+    "rank": ("adapter", "rank"),
+    "task": ("task", "name"),
+    "model": ("config", "model", "name"),
+    "seed": ("seed",),
+    "status": ("status",),
+    "id": ("run_id",),
+}
+PATTERN = frozenset("*?[")
+
+
+def declare_filters(parser: argparse.ArgumentParser, count: str) -> None:
+    """Take filters."""
+    keys = ", ".join(SHORT)
+    parser.add_argument(
+        "words", nargs=count, metavar="KEY=VALUE", help=f"{keys}, or a key such as trainer.learning_rate; lo* and a,b"
+    )
+
+
+def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
+    """Return the runs of a store that pass all filters. Raises ValueError for a word that is none."""
+    if not root.is_dir():
+        raise ValueError(f"there is no store {root}: name it with --runs")
+    filters: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora or status=failed")
+        filters[key] = value.split(",")
+    _refuse_unknown_status(filters.get("status", []))
+    records = list(glances(root))
+    for key in filters:
+        _refuse_unknown_key(key, records)
+    return [record for record in records if all(_passes(record, *one) for one in filters.items())]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> value of nested settings."""
+    pairs: dict[str, Any] = {}
+    for key, value in values.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return pairs
+
+
+def _refuse_unknown_status(patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not PATTERN & set(pattern) and pattern not in get_args(Status):
+            raise ValueError(f"status={pattern}: no such status{did_you_mean(pattern, get_args(Status))}")
+
+
+def _refuse_unknown_key(key: str, records: Sequence[RawRecord]) -> None:
+    """Raise ValueError for a key that no run of the store has; a store without runs has none to ask."""
+    if key in SHORT or not records or any(key in keys for keys in map(_keys, records)):
+        return
+    known = [*SHORT, *dict.fromkeys(name for record in records for name in _keys(record))]
+    hint = did_you_mean(key, known)
+    if hint.startswith("; there are"):  # which would be a hundred
+        hint = did_you_mean("", list(SHORT)) + ", and the settings that `lorta diff` names, such as trainer.precision"
+    raise ValueError(f"{key}: no run has such a key{hint}")
+
+
+def _keys(record: RawRecord) -> Iterator[str]:
+    return iter(flat(record.get("config") or {}))
+
+
+def _passes(record: RawRecord, key: str, patterns: Sequence[str]) -> bool:
+    value = record.get(*SHORT.get(key, ("config", *key.split("."))))
+    text = "null" if value is None else str(value)
+    return any(fnmatch.fnmatch(text, pattern) or _same_number(text, pattern) for pattern in patterns)
+
+
+def _same_number(text: str, pattern: str) -> bool:
+    try:
+        return float(text) == float(pattern)
+    except ValueError:
+        return False
