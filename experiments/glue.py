@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from experiments.metrics import metrics_of, score
+from experiments.metrics import metrics_of, modules_of, score
 from experiments.rows import Columns, Row, capped, choose_source, plan_embedded, plan_hub, plan_local, read_rows
 from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
@@ -64,6 +64,11 @@ class GlueTask(Task):
 
     def _metrics(self) -> tuple[str, ...]:
         return metrics_of(self.name, self.primary, self.labels, self.metrics)
+
+    @property
+    def scoring_modules(self) -> tuple[str, ...]:
+        """Those of the metrics."""
+        return modules_of(self._metrics())
 
     @property
     def supports_holdout(self) -> bool:

@@ -1,6 +1,6 @@
 """Scores of predictions, with a reason where a metric is undefined; `glue.py` offers them to `evaluate`.
 
-scikit-learn and SciPy take a second to import, so the first score does that.
+scikit-learn and SciPy take half a second to import, so the first score that needs them does that.
 """
 
 import math
@@ -21,6 +21,19 @@ GLUE_METRICS = {  # the first is the one that tables show, as in VeRA, arXiv:231
 OF_MORE_CLASSES = ("accuracy", "f1_macro", "matthews_correlation")
 OF_CLASSES = ("accuracy", "f1", "f1_macro", "matthews_correlation")
 OF_NUMBERS = ("pearson", "spearmanr")
+
+MODULES = {  # metric -> the module that computes it, half a second to import where it is not needed
+    "f1": "sklearn.metrics",
+    "f1_macro": "sklearn.metrics",
+    "matthews_correlation": "sklearn.metrics",
+    "pearson": "scipy.stats",
+    "spearmanr": "scipy.stats",
+}
+
+
+def modules_of(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules that compute these metrics."""
+    return tuple(dict.fromkeys(MODULES[name] for name in metrics if name in MODULES))
 
 
 def metrics_of(task: str, primary: str, labels: int, asked: Sequence[str] = ()) -> tuple[str, ...]:

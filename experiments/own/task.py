@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from experiments.metrics import modules_of
 from experiments.own.metrics import check_metrics, metrics_sha256, score_rows, try_metrics
 from experiments.own.places import own_files
 from experiments.own.table import (
@@ -65,6 +66,11 @@ class OwnTask(Task):
         if self.kind not in ("classes", "numbers"):
             raise ValueError(f"task.kind={self.kind}: task={self.name} predicts classes or numbers, name one of them")
         check_metrics(self.name, self.kind, self.metrics, self.primary)
+
+    @property
+    def scoring_modules(self) -> tuple[str, ...]:
+        """Those of the known metrics; files of one's own say what they import."""
+        return modules_of(self.metrics)
 
     @property
     def supports_holdout(self) -> bool:

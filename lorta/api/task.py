@@ -99,6 +99,11 @@ class Task(Protocol):
         """Whether `predict_base` is to be called."""
         return False
 
+    @property
+    def scoring_modules(self) -> tuple[str, ...]:
+        """Modules that scoring imports: processes that only do runs import them once, before the first."""
+        return ()
+
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
         """Describe the part of a model that is adapted.
 

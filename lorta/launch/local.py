@@ -6,13 +6,14 @@ long, costs that run only; its record says so. The pool itself is pebble's.
 
 import errno
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
@@ -111,22 +112,41 @@ def _make_pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
     """Return a pool whose server has begun to load what the runs will."""
     context = multiprocessing.get_context("forkserver")
     context.RLock()  # the pool makes some when it is given its first run: now nothing has been begun
+    wanted = preload.imports(specs)
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
         context.set_forkserver_preload([])
     else:
+        _server.begin(specs, wanted, context)
+        if len(specs) > 1:
+            preload.import_all(AT_THE_END)  # in the time that the server takes
+    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
+    processes = min(workers + spare, len(specs))
+    return ProcessPool(processes, max_tasks=1, initializer=_get_ready, initargs=[wanted], context=context)
+
+
+class _Server:
+    """The process that workers are forked from. It outlives the pool that it was begun for."""
+
+    def __init__(self) -> None:
+        self.lacks_bitsandbytes = False
+
+    def begin(self, specs: Sequence[RunSpec], wanted: preload.Imports, context: ForkServerContext) -> None:
+        """Begin it, or keep the one that is there, unless that lacks bitsandbytes and runs now need it."""
+        if self.lacks_bitsandbytes and wanted.quantised:
+            forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue]: of earlier pools, all ended
+        self.lacks_bitsandbytes = not wanted.quantised
         os.environ[preload.VARIABLE] = preload.program(specs)
         context.set_forkserver_preload(["lorta.launch.preload_server"])
         with allocator.preferred(specs[0].settings.runtime.allocator):
-            multiprocessing.forkserver.ensure_running()
-        preload.import_all(AT_THE_END)  # in the time that the server takes
-    modules = preload.modules(specs)
-    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
-    return ProcessPool(workers + spare, max_tasks=1, initializer=_get_ready, initargs=[modules], context=context)
+            forkserver.ensure_running()
 
 
-def _get_ready(modules: Sequence[str]) -> None:
+_server = _Server()
+
+
+def _get_ready(wanted: preload.Imports) -> None:
     leave_with_parent()
-    preload.import_all(modules)
+    preload.prepare(wanted)
 
 
 class Waiting:

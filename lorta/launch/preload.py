@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from lorta.api.task import Task
 from lorta.models.locate import ModelFiles
+from lorta.models.quantization import leave_out_bitsandbytes, quantised
 from lorta.models.tokenizer import keep_tokenizer
 from lorta.planning.spec import RunSpec
 from lorta.system.quiet import be_quiet
@@ -25,43 +27,64 @@ OF_ALL = (
     "transformers",
     "peft",
     "datasets",
-    "scipy.stats",
-    "sklearn.metrics",  # what is imported after the fork is in memory once a worker, and takes time once a run
     "lorta.training.trainer",
     "lorta.runner.execute",
-    "lorta.cli.run",  # every process imports what the command's own script does
-    "lorta.cli.sweep",
 )
 
 
-def modules(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the modules that these runs import: those of all runs, of their models and of the classes they name."""
+class Imports(NamedTuple):
+    """The modules that runs import, and whether weights of one of them are quantised."""
+
+    names: tuple[str, ...]
+    quantised: bool
+
+
+def imports(specs: Sequence[RunSpec]) -> Imports:
+    """Return what these runs import: what all runs do, and what their models, classes and scores need.
+
+    What is imported after the fork is in memory once a worker, and takes time once a run.
+    """
     kinds = {spec.model.config.get("model_type") for spec in specs}
     of_models = sorted(f"transformers.models.{kind}.modeling_{kind}" for kind in kinds if kind)
     classes = {type(part).__module__ for spec in specs for part in (spec.task, spec.adapter)}
     configs = {str((spec.settings.adapter.get("config") or {}).get("_target_", "")) for spec in specs}
-    return [*OF_ALL, *of_models, *sorted(classes | {name.rpartition(".")[0] for name in configs if name})]
+    of_classes = sorted(classes | {name.rpartition(".")[0] for name in configs if name})
+    of_scores = sorted({name for spec in specs for name in spec.task.scoring_modules})
+    names = (*OF_ALL, *of_models, *of_classes, *of_scores)
+    return Imports(names, any(quantised(spec.model) for spec in specs))
 
 
-def import_all(names: Iterable[str]) -> None:
-    """Import modules, faster than an import statement. What cannot be imported is left to its run, which says why."""
+def import_all(names: Iterable[str], keep: bool = False) -> None:
+    """Import modules, faster than an import statement. What cannot be imported is left to its run, which says why.
+
+    With `keep`, garbage collection never looks at what is in memory by then.
+    """
     collecting = gc.isenabled()
     gc.disable()  # modules that are being read leave nothing to collect: a seventh of the time
     try:
         for name in names:
             with suppress(Exception):
                 import_module(name)
+        if keep:
+            gc.freeze()
     finally:
         if collecting:
             gc.enable()
 
 
+def prepare(wanted: Imports) -> None:
+    """Import what runs need in a process that does nothing else."""
+    if not wanted.quantised:
+        leave_out_bitsandbytes()
+    import_all(wanted.names, keep=True)
+
+
 def program(specs: Sequence[RunSpec]) -> str:
-    """Return the modules of these runs and their pairs of task and model, for `load`, as text."""
+    """Return the imports of these runs and their pairs of task and model, for `load`, as text."""
     pairs = {
         spec.settings.model.model_dump_json(): (spec.task, spec.model, spec.settings.model.dtype) for spec in specs
     }
-    return base64.b64encode(pickle.dumps((modules(specs), list(pairs.values())))).decode()
+    return base64.b64encode(pickle.dumps((imports(specs), list(pairs.values())))).decode()
 
 
 def load(text: str) -> None:
@@ -69,8 +92,8 @@ def load(text: str) -> None:
 
     A model that cannot be loaded is left to its run, which says why. `text` is this process's own, from `program`.
     """
-    names, models = pickle.loads(base64.b64decode(text))
-    import_all(names)
+    wanted, models = pickle.loads(base64.b64decode(text))
+    prepare(wanted)
     import torch
 
     torch.set_num_threads(1)  # a pool of threads would be missing in forked processes

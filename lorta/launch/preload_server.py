@@ -10,9 +10,11 @@ import os
 from lorta.launch import preload
 from lorta.system import provenance
 
+gc.disable()  # until all is there: of what is imported nothing is to be collected
 if preload.VARIABLE in os.environ:
     preload.load(os.environ[preload.VARIABLE])
 provenance.code()  # once a sweep, not once a run; and of the code that is in memory now
 provenance.environment()
-gc.collect()
+gc.collect()  # of what came after the imports: models that were loaded to warm up
 gc.freeze()
+gc.enable()

@@ -1,25 +1,31 @@
 """What workers share: frozen imports, tokenizers, and base weights that are pages of the model's file."""
 
 import gc
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 from transformers import RobertaForSequenceClassification
 
 from lorta.config.places import CONF
-from lorta.launch import preload
+from lorta.launch import local, preload
 from lorta.models.backbone import load_classifier
 from lorta.models.locate import ModelFiles
+from lorta.models.quantization import leave_out_bitsandbytes, quantization_settings
 from lorta.models.tokenizer import keep_tokenizer, load_tokenizer, tokenizer_sha256
 from lorta.planning.planner import make_plan
 from tests.contract.backbones import backbone
 
 ROOT = Path(__file__).parents[2]
+FOUR_BITS = "model.quantization=4bit"
 TOKENIZER = ROOT / "lorta" / "embedded" / "weights" / "tiny"
 
 
@@ -62,10 +68,11 @@ def test_the_server_of_workers_loads_every_model_of_a_sweep():
         "import sys, lorta.launch.preload_server, torch\n"
         "from lorta.models import tokenizer\n"
         "models = [name for name in sys.modules if name.startswith('transformers.models.') and '.modeling_' in name]\n"
-        "print(len(tokenizer._kept), torch.get_num_threads(), sorted(name.rpartition('_')[2] for name in models))"
+        "print(len(tokenizer._kept), torch.get_num_threads(), 'torch._inductor.compile_fx' in sys.modules,\n"
+        "      sorted(name.rpartition('_')[2] for name in models))"
     )
-    kept, threads, models = output(code, program).split(maxsplit=2)
-    assert (kept, threads) == ("2", "1")
+    kept, threads, compiler, models = output(code, program).split(maxsplit=3)
+    assert (kept, threads, compiler) == ("2", "1", "False")
     assert "'roberta'" in models
     assert "'llama'" in models
 
@@ -99,6 +106,43 @@ def test_beside_a_gpu_workers_import_torch_themselves(tmp_path):
         "print(*statuses, 'libtorch' in Path(f'/proc/{server._forkserver_pid}/maps').read_text())"
     )
     assert output(code) == "success False"
+
+
+def test_only_runs_on_quantised_weights_import_bitsandbytes(monkeypatch):
+    plain, quantised = (make_plan(["task=glue/rte", *more], False, CONF).specs for more in ([], [FOUR_BITS]))
+    assert not preload.imports(plain).quantised
+    assert preload.imports([*plain, *quantised]).quantised
+    files = replace(plain[0].model, config={"quantization_config": {"quant_method": "bitsandbytes"}})
+    assert preload.imports([replace(plain[0], model=files)]).quantised
+
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    leave_out_bitsandbytes()
+    assert find_spec("bitsandbytes") is None  # what PEFT asks
+    with pytest.raises(RuntimeError, match=r"model.quantization=4bit: this process was begun without bitsandbytes"):
+        quantization_settings("4bit", torch.float32)
+
+
+def test_bitsandbytes_that_is_in_memory_stays(monkeypatch):
+    there = ModuleType("bitsandbytes")
+    monkeypatch.setitem(sys.modules, "bitsandbytes", there)
+    leave_out_bitsandbytes()
+    assert sys.modules["bitsandbytes"] is there
+    assert quantization_settings("4bit", torch.float32) is not None
+
+
+def test_a_server_without_bitsandbytes_ends_before_quantised_runs(monkeypatch):
+    """Otherwise PEFT in its workers would take their quantised layers for ordinary ones."""
+    done: list[str] = []
+    monkeypatch.setattr(local.forkserver._forkserver, "_stop", lambda: done.append("end"))
+    monkeypatch.setattr(local.forkserver, "ensure_running", lambda: done.append("begin"))
+    monkeypatch.setenv(preload.VARIABLE, "")
+    context = multiprocessing.get_context("forkserver")
+    monkeypatch.setattr(context, "set_forkserver_preload", lambda names: None)
+    server = local._Server()
+    for word in ("seed=0", FOUR_BITS, "seed=1", "seed=2", FOUR_BITS, FOUR_BITS):
+        specs = make_plan(["task=glue/rte", word], False, CONF).specs
+        server.begin(specs, preload.imports(specs), context)
+    assert done == ["begin", "end", "begin", "begin", "begin", "end", "begin", "begin"]
 
 
 def output(code: str, program: str | None = None) -> str:
