@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra import initialize_config_dir
@@ -28,12 +28,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lorta.config.grammar import as_word, explain
-from lorta.config.identity import FORMER_KEYS, present_key, with_present_keys
+from lorta.config.identity import FORMER_KEYS, SEEDS, present_key, with_present_keys
 from lorta.config.places import own_folders
 from lorta.config.yaml_files import read_mapping, yaml_sentence
 
 OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
 HYDRAS, LAUNCHERS = re.compile(r"hydra([./]|$)"), re.compile(r"hydra(/launcher$|\.launcher\.)")  # keys
+ALONE = -1  # of a cell without siblings
+REFERS_TO_SEED = re.compile(r"\$\{[^}]*seed")
 Values = dict[str, list[Any]]  # key or group -> the values it takes in the grid
 
 
@@ -46,6 +48,9 @@ class Cell:
     overrides: tuple[str, ...]
     base: DictConfig
     assignment: Mapping[str, Any]
+    siblings: int = (
+        ALONE  # the same number for cells of one grid that differ in their seeds only, which nothing refers to
+    )
 
     def has(self, key: str) -> bool:
         """Return whether a dotted key is there."""
@@ -236,13 +241,14 @@ def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell
             base = composer.compose(combination, problems)
             if base is None:
                 continue
+            choices = {key: str(value) for key, value in combination.items()}
+            resolver = _Resolver(base, combination, problems)
             for assignment in _combinations(_existing(plain, base, combination, problems)):
-                config = _resolve(base, assignment, combination, problems)
+                config, siblings = resolver.resolve(assignment)
                 if config is not None:
                     given = {key: value for key, value in (combination | assignment).items() if key in values}
                     overrides = tuple(as_word(key, value) for key, value in given.items())
-                    choices = {key: str(value) for key, value in combination.items()}
-                    cells.append(Cell(config, choices, overrides, base, assignment))
+                    cells.append(Cell(config, choices, overrides, base, assignment, siblings))
     return cells
 
 
@@ -311,6 +317,37 @@ def _dotted_keys(node: Any, prefix: str = "") -> list[str]:
     for key, value in node.items():
         keys += [f"{prefix}{key}", *_dotted_keys(value, f"{prefix}{key}.")]
     return keys
+
+
+class _Resolver:
+    """Resolves the assignments to one composition: those that differ in their seeds only at once, where that is safe.
+
+    A seed is a number that nothing else is made of, unless a file or a typed value refers to it.
+    """
+
+    numbers: ClassVar[Iterator[int]] = itertools.count()
+
+    def __init__(self, base: DictConfig, choices: Mapping[str, Any], problems: Problems) -> None:
+        self.base, self.choices, self.problems = base, choices, problems
+        self._resolved: dict[tuple[str, ...], tuple[dict[str, Any] | None, int]] = {}
+        self._refers = _refers_to_seed(OmegaConf.to_container(base, resolve=False))
+
+    def resolve(self, assignment: Mapping[str, Any]) -> tuple[dict[str, Any] | None, int]:
+        """Return the plain configuration, None with a sentence among the problems, and the number of its siblings."""
+        seeds = {key: value for key, value in assignment.items() if key in SEEDS}
+        others = {key: value for key, value in assignment.items() if key not in SEEDS}
+        if self._refers or _refers_to_seed(others) or not all(type(seed) is int for seed in seeds.values()):
+            return _resolve(self.base, assignment, self.choices, self.problems), ALONE
+        key = tuple(map(repr, others.values()))
+        if key not in self._resolved:
+            config = _resolve(self.base, assignment, self.choices, self.problems)
+            self._resolved[key] = config, next(self.numbers)
+        config, siblings = self._resolved[key]
+        return config and {**config, **seeds}, siblings
+
+
+def _refers_to_seed(values: Any) -> bool:
+    return REFERS_TO_SEED.search(repr(values)) is not None
 
 
 def _resolve(

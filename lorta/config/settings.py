@@ -42,7 +42,8 @@ def check_holdout(value: object) -> object:
     )
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+SEED_BOUND = 2**31
+Seed = Annotated[int, Field(ge=0, lt=SEED_BOUND)]
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
 
 

@@ -1,6 +1,7 @@
 """Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
-from lorta.config.compose import Cell, Problems, Values, compose_cells, parse_overrides
+from lorta.config.compose import ALONE, Cell, Problems, Values, compose_cells, parse_overrides
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
@@ -21,7 +22,7 @@ from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
 from lorta.planning.lr_search import Results, check_rate, check_seeds, search, searching, tuned
 from lorta.planning.questions import stated
-from lorta.planning.seeds import bounds, up_to
+from lorta.planning.seeds import bounds, seeds_of, up_to, valid, with_typed_seeds
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget, Question
@@ -83,14 +84,16 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     unique = named_as_before(_with_least_seeds(planned := _unique(specs), problems))
     if problems:
         return Plan(problems=tuple(problems))
-    sentences = {spec.run_id: planner.sentence(spec) for spec in unique}
+    of_cells = {spec.cell_id: spec for spec in reversed(unique)}
+    sentence_of = {cell: planner.sentence(spec) for cell, spec in reversed(of_cells.items())}
+    sentences = {spec.run_id: sentence_of[spec.cell_id] for spec in unique}
     unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
     questions = _stated(unique, problems)
     for sentence in check_seeds(unique):
         problems.add(sentence)
     if problems:  # of an adapter's formula, or of what is asked
         return Plan(problems=tuple(problems))
-    unique = tuple(replace(spec, questions=questions) for spec in unique)
+    unique = tuple(spec.labelled(questions=questions) for spec in unique)
     plan = Plan(
         unique,
         unsupported=unsupported,
@@ -186,12 +189,17 @@ def _unique(specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
     """Return the runs; one that its store has finished under an older identity keeps the name it has there."""
-    missing = [spec for spec in specs if not spec.settings.runtime.force and not spec.folder.exists()]
+    wanted = [spec for spec in specs if not spec.settings.runtime.force]
+    there = {
+        root: set(os.listdir(root)) if os.path.isdir(root) else ()
+        for root in {spec.settings.runtime.runs for spec in wanted}
+    }
+    missing = [spec for spec in wanted if spec.run_id not in there[spec.settings.runtime.runs]]
     own = frozenset(spec.signature for spec in specs)
     roots = {Path(spec.settings.runtime.runs) for spec in missing}
     earlier = {root: earlier_runs(root, own) for root in roots}
     names = {spec.signature: earlier[Path(spec.settings.runtime.runs)].get(spec.signature) for spec in missing}
-    return tuple(replace(spec, earlier_id=name) if (name := names.get(spec.signature)) else spec for spec in specs)
+    return tuple(spec.labelled(earlier_id=name) if (name := names.get(spec.signature)) else spec for spec in specs)
 
 
 class _Planner:
@@ -200,9 +208,20 @@ class _Planner:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self._made: dict[str, Any] = {}
+        self._siblings: dict[int, RunSpec | None] = {}
 
     def spec(self, cell: Cell) -> RunSpec | None:
         """Return the run of a cell, or None when there is a sentence about it."""
+        if cell.siblings == ALONE or not valid(seeds := seeds_of(cell.config)):
+            return self._first(cell)
+        if cell.siblings not in self._siblings:
+            self._siblings[cell.siblings] = self._first(cell)
+            return self._siblings[cell.siblings]
+        first = self._siblings[cell.siblings]
+        return first and first.with_seeds(seeds, with_typed_seeds(first.overrides, cell.overrides))
+
+    def _first(self, cell: Cell) -> RunSpec | None:
+        """Return the run of a cell, of which no sibling is known."""
         settings = self._settings(cell.config)
         if settings is None:
             return None

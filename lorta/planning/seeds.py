@@ -1,8 +1,10 @@
 """seeds=auto: runs with the least number of seeds first, and more for the questions that are still open. No torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
+from lorta.config.identity import SEEDS, SEPARATE_SEEDS
+from lorta.config.settings import SEED_BOUND
 from lorta.planning.spec import RunSpec
 
 MOST = 100  # seeds of a cell: the rule that looks after each of them is worked out for so many
@@ -67,11 +69,29 @@ def up_to(specs: Sequence[RunSpec], counts: Mapping[str, int]) -> list[RunSpec]:
 def with_seed(spec: RunSpec, seed: int) -> RunSpec:
     """Return the run with another seed, as if that had been typed."""
     typed = [word for word in spec.overrides if not word.startswith("seed=")]
-    settings = spec.settings.model_copy(update={"seed": seed})
-    return replace(spec, settings=settings, overrides=(*typed, f"seed={seed}"), earlier_id=None)
+    return spec.with_seeds({"seed": seed}, (*typed, f"seed={seed}"))
 
 
 def _cell(runs: Sequence[RunSpec], count: int) -> list[RunSpec]:
     first, known = runs[0].settings.seed, {spec.settings.seed for spec in runs}
     more = [seed for seed in range(first, first + count) if seed not in known]
     return [*runs, *(with_seed(runs[0], seed) for seed in more)]
+
+
+def seeds_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the seeds of a configuration by their names."""
+    return {name: config[name] for name in SEEDS if name in config}
+
+
+def valid(seeds: Mapping[str, Any]) -> bool:
+    """Return whether a configuration may have these seeds, by their names."""
+    return all(
+        (seed is None and name in SEPARATE_SEEDS) or (type(seed) is int and 0 <= seed < SEED_BOUND)
+        for name, seed in seeds.items()
+    )
+
+
+def with_typed_seeds(overrides: Sequence[str], typed: Sequence[str]) -> tuple[str, ...]:
+    """Return a sibling's overrides with the seeds that were typed."""
+    words = {word.partition("=")[0]: word for word in typed}
+    return tuple(words.get(name, word) if (name := word.partition("=")[0]) in SEEDS else word for word in overrides)

@@ -1,7 +1,7 @@
 """A run before it runs: settings, what they resolved to, and the identity made of those that can move a number."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from lorta.geometry import Geometry, ModelContext
 from lorta.models.locate import ModelFiles
 from lorta.records.canonical import sha256
 from lorta.records.sections import Budget, Question, Tuning
+
+OF_IDENTITY = ("config", "cell_identity", "cell_id", "config_hash")  # of a run, worked out once
 
 
 def separate_seeds(settings: RunSettings) -> dict[str, int]:
@@ -98,14 +100,35 @@ class RunSpec:
         return self.tuned is not None or (self.settings.tuning is not None and not self.budgets)
 
     @cached_property
+    def cell_identity(self) -> dict[str, Any]:
+        """The names and values of identity but for the seeds."""
+        return identity.identity({key: value for key, value in self.config.items() if key not in identity.SEEDS})
+
+    @cached_property
     def cell_id(self) -> str:
         """12 hexadecimal digits: the same for all seeds of a cell."""
-        return identity.cell_id(self.config)
+        return sha256(self.cell_identity)[:12]
 
     @cached_property
     def config_hash(self) -> str:
         """All 64 digits of the SHA-256 that `signature` abbreviates."""
-        return sha256(identity.identity(self.config))
+        seeds = {key: value for key, value in self.config.items() if key in identity.SEEDS}
+        return sha256({**self.cell_identity, **seeds})
+
+    def labelled(self, **changes: Any) -> "RunSpec":
+        """Return the same run with other fields that are no part of its identity, which is not made again."""
+        other = replace(self, **changes)
+        vars(other).update({name: vars(self)[name] for name in OF_IDENTITY if name in vars(self)})
+        return other
+
+    def with_seeds(self, seeds: Mapping[str, int], overrides: tuple[str, ...]) -> "RunSpec":
+        """Return the run of the same cell with other seeds, by the names of settings; valid ones."""
+        settings = self.settings.model_copy(update=dict(seeds))
+        other = replace(self, settings=settings, overrides=overrides, earlier_id=None)
+        of_cell = {key: value for key, value in self.config.items() if key not in identity.SEEDS}
+        own = {"config": of_cell | {"seed": settings.seed} | separate_seeds(settings)}
+        vars(other).update(own, cell_identity=self.cell_identity, cell_id=self.cell_id)
+        return other
 
     @property
     def signature(self) -> str:
