@@ -1,13 +1,17 @@
-"""`lorta export` and `lorta fit`: from an adapter to a LoRA, and from a LoRA to a LoRTA. They need no harness."""
+"""`lorta export` and `lorta fit`: from an adapter to a LoRA, and from a LoRA to a LoRTA. They need no harness.
+
+What the arguments say is checked before torch is imported, which takes seconds.
+"""
 
 import argparse
-import json
-from pathlib import Path
+from typing import Any
 
 import yaml
 
+from lorta.cli.base_model import base_place
 from lorta.config.instantiate import resolve
 from lorta.config.places import CONF
+from lorta.weight_files import require_free, require_saved
 
 
 def declare_export(parser: argparse.ArgumentParser) -> None:
@@ -33,22 +37,32 @@ def declare_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", help="the base model's folder or config.json, if the adapter does not name it")
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="the base model: a folder, config.json, name in conf/model or hub repository (default: the saved one)",
+    )
     parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the new adapter")
 
 
 def export(parsed: argparse.Namespace) -> None:
     """Write the LoRA and print its rank, and what singular values lose. Raises ValueError where there is no LoRA."""
-    from lorta.tuner.export import export_folder, peft_type, read_config, require_free
+    if parsed.rank is not None:
+        _require_positive(parsed, "rank")
+    if parsed.residual is not None and not 0 <= parsed.residual < 1:
+        raise ValueError(f"--residual={parsed.residual}: a share of the update is needed, at least 0 and below 1.")
+    saved = require_saved(parsed.adapter)
+    base = _checked_base(parsed, parsed.adapter, saved)
+    _be_quiet()
+    from lorta.tuner.export import export_folder
     from lorta.tuner.singular_export import EXACT, Truncation, export_singular
 
-    require_free(parsed.to, parsed.adapter)
-    import_tuner(parsed.adapter)
-    if peft_type(read_config(parsed.adapter)) == "LORTA" and parsed.rank is None and parsed.residual is None:
-        config, fitted = export_folder(parsed.adapter, parsed.to, parsed.base), None
+    import_tuner(parsed.adapter, saved["peft_type"])
+    if saved["peft_type"] == "LORTA" and parsed.rank is None and parsed.residual is None:
+        config, fitted = export_folder(parsed.adapter, parsed.to, base), None
     else:
         kept = Truncation(parsed.rank, EXACT if parsed.residual is None else parsed.residual)
-        fitted = export_singular(parsed.adapter, parsed.to, kept, parsed.base)
+        fitted = export_singular(parsed.adapter, parsed.to, kept, base)
         config = fitted.config
     ranks = sorted({config.r, *(config.rank_pattern or {}).values()})
     rank = ", ".join(str(rank) for rank in ranks)
@@ -59,17 +73,32 @@ def export(parsed: argparse.Namespace) -> None:
             print(f"{fit.rank:5d} {fit.residual:10.3e}  {path}")
 
 
-def import_tuner(adapter: str) -> None:
+def _checked_base(parsed: argparse.Namespace, adapter: str, saved: dict[str, Any]) -> str:
+    """Return where the base model lies, when there is a place to write to, too."""
+    require_free(parsed.to, adapter)
+    return base_place(parsed.base, saved.get("base_model_name_or_path"), saved.get("revision"), adapter)
+
+
+def _require_positive(parsed: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(parsed, name) < 1:
+            raise ValueError(f"--{name}={getattr(parsed, name)}: a whole number, 1 or more, is needed.")
+
+
+def _be_quiet() -> None:
+    """Import the libraries without their notices: nothing in them is about what was asked for."""
+    from lorta.system.quiet import quiet_transformers
+
+    quiet_transformers()
+
+
+def import_tuner(adapter: str, kind: str) -> None:
     """Import the module of a saved adapter's tuner, if one of conf/adapter has it and PEFT does not.
 
     Raises ValueError for a type that nobody knows.
     """
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    file = Path(adapter) / "adapter_config.json"
-    if not file.is_file():
-        return  # whoever reads the adapter says so
-    kind = json.loads(file.read_text(encoding="utf-8")).get("peft_type")
     known = {str(getattr(name, "value", name)) for name in PEFT_TYPE_TO_CONFIG_MAPPING}
     if kind in known:
         return
@@ -88,10 +117,16 @@ def _targets() -> list[str]:
 
 def fit(parsed: argparse.Namespace) -> None:
     """Write the LoRTA and print its size and residuals. Raises ValueError for a LoRA that it cannot read."""
+    _require_positive(parsed, "rank", "restarts", "sweeps")
+    saved = require_saved(parsed.lora)
+    if saved["peft_type"] != "LORA":
+        raise ValueError(f"{parsed.lora} is a {saved['peft_type']} adapter, not LORA: `lorta export` makes one of it.")
+    base = _checked_base(parsed, parsed.lora, saved)
+    _be_quiet()
     from lorta.tuner.fit import FitSettings, fit_folder
 
     settings = FitSettings(parsed.rank, parsed.head_side, parsed.restarts, parsed.seed, parsed.sweeps)
-    config, fitted = fit_folder(parsed.lora, parsed.to, settings, parsed.base)
+    config, fitted = fit_folder(parsed.lora, parsed.to, settings, base)
     geometry = config.geometry or {}
     print(
         f"{parsed.to}: LoRTA of rank {config.r}, {sum(factor.numel() for factor in fitted.factors.values())} parameters"

@@ -5,6 +5,7 @@ A wheel holds `conf`, `results/published`, `requirements.lock`, `baselines` and 
 packages importable under their own names, which YAML files and records use.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,15 @@ def make_importable() -> None:
     Workers and Slurm's jobs get own folders with the environment.
     """
     sys.path += [folder for folder in map(str, (ROOT, *own_folders())) if folder not in sys.path]
+
+
+def package_places(path: str) -> list[Path]:
+    """Return where a path or `package:NAME/PLACE` may lie; nothing for a package that is not installed."""
+    if not path.startswith("package:"):
+        return [Path(path).expanduser()]
+    package, _, below = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    return [Path(root) / below for root in (spec.submodule_search_locations or [])] if spec else []
 
 
 def own_folders() -> tuple[Path, ...]:

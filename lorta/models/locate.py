@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lorta.config.places import package_places
 from lorta.config.settings import ModelSettings, Quantization
 from lorta.models.gguf import SUFFIX, file_sha256, is_gguf, missing_sentence, plain_folder
 from lorta.models.hub import ask, fetch, require_commit
@@ -66,13 +67,7 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
 
 def find_place(path: str) -> Path | None:
     """Return the folder or GGUF file that a path or `package:NAME/PLACE` names, or None when there is none."""
-    if not path.startswith("package:"):
-        places = [Path(path).expanduser()]
-    else:
-        package, _, below = path.removeprefix("package:").partition("/")
-        package_spec = importlib.util.find_spec(package)
-        roots = list(package_spec.submodule_search_locations or []) if package_spec else []
-        places = [Path(root) / below for root in roots]
+    places = package_places(path)
     return next((place for place in places if place.is_dir() or (place.suffix == SUFFIX and place.is_file())), None)
 
 

@@ -14,9 +14,15 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 def be_quiet() -> None:
     """Silence progress bars and advice of the libraries, which this imports."""
     import datasets
+
+    datasets.disable_progress_bars()
+    quiet_transformers()
+
+
+def quiet_transformers() -> None:
+    """Silence progress bars and advice of transformers, such as its report of a head that is new."""
     from transformers.utils import logging as of_transformers
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    datasets.disable_progress_bars()
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 import transformers
 from peft import LoraConfig, PeftConfig, PeftModel
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from lorta.peft_extension.saving import adapter_weights
 from lorta.tuner.config import PEFT_TYPE
 from lorta.tuner.layer import HIDDEN, PREFIX, LortaLinear
 from lorta.tuner.model import LortaModel
-from lorta.weight_files import require_no_pointer, require_whole
+from lorta.weight_files import require_free, require_no_pointer, require_whole
 
 AUTO_CLASSES = {  # what PEFT's task types stand for
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -35,7 +35,6 @@ AUTO_CLASSES = {  # what PEFT's task types stand for
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "FEATURE_EXTRACTION": "AutoModel",
 }
-ADAPTER_FILES = (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME)
 LORTA_KEYS = "base_model." + PREFIX
 MODULE_KEYS = "base_model.model."
 CPU = torch.device("cpu")  # some accelerators have no float64
@@ -115,18 +114,6 @@ def export_folder(adapter: str | Path, folder: str | Path, base: str | Path | No
     for key in [key for key in weights if key.startswith(LORTA_KEYS)]:
         getattr(tuner, key.removeprefix("base_model."))["default"] = nn.Parameter(weights[key], requires_grad=False)
     return _write(config, tuner, "default", weights, Path(folder))
-
-
-def require_free(folder: str | Path, source: str | Path) -> None:
-    """Raise ValueError where writing would replace the adapter that is read, or another one."""
-    if Path(source).resolve() == Path(folder).resolve():
-        raise ValueError(f"{folder}: the new adapter would replace the one that is read: name another folder.")
-    taken = [name for name in ADAPTER_FILES if (Path(folder) / name).exists()]
-    if taken:
-        raise ValueError(
-            f"{folder}: the new adapter would replace the one that is there ({', '.join(taken)}): name another folder, "
-            "or remove it first."
-        )
 
 
 def read_config(folder: str | Path) -> PeftConfig:

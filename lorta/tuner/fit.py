@@ -26,11 +26,11 @@ from lorta.tuner.export import (
     read_base_config,
     read_config,
     read_weights,
-    require_free,
     write_adapter,
 )
 from lorta.tuner.factors import HeadSide
 from lorta.tuner.targets import FEEDFORWARD_ROLES, check_shape, describe, position_of
+from lorta.weight_files import require_free
 
 MATRIX = re.compile(rf"{re.escape(MODULE_KEYS)}(.+)\.lora_([AB])\.weight")
 VARIANTS = (  # settings of LoRAs whose update is not scaling * B @ A alone

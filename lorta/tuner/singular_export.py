@@ -27,9 +27,9 @@ from lorta.tuner.export import (
     read_base_config,
     read_config,
     read_weights,
-    require_free,
     write_adapter,
 )
+from lorta.weight_files import require_free
 
 RESIDUALS = "lora_residuals.json"
 EXACT = 1e-6  # relative residual that the rounding to float32 may leave
