@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.prompts import Encoded, Request, Template, common_prefix, encode
 from experiments.rows import Row, capped, identities
-from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
+from experiments.texts import PROMPT_TOO_LONG, TextSource, both_left, plan_texts, read_texts, text_problem
 from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
@@ -102,19 +102,19 @@ class DpoTask(Task):
                 )
                 pairs = [self._pair(row, tokenizer) for row in rows]
                 prompts = {"prompt_ids": [pair[0].prompt for pair in pairs]}
-                refuse_unknown(f"task={self.name}, {use} rows", prompts, tokenizer)  # before they are called equal
+                what = f"task={self.name}, {use} rows"
+                refuse_unknown(what, prompts, tokenizer, {use: count})  # before they are called equal
                 columns, dropped, cut = _cut(pairs, identities(rows), data.max_length)
                 for reason, number in dropped.items():
                     count = count.without(reason, number)
                 count = count.noting(ANSWER_CUT, cut)
-                return some_left(columns, count, data.max_length), count
+                return columns, count
 
             return cached(self, plan, data, use, tokenizer, make, cache)
 
         train = split("train", "train", data.max_train_samples)
         evaluation = split("evaluation", "validation", data.max_eval_samples)
-        counts = {"train": train.count, "evaluation": evaluation.count}
-        return DataSplits(train.rows, evaluation.rows, counts)
+        return both_left(train, evaluation, data.max_length)
 
     def _pair(self, row: Row, tokenizer: Any) -> list[Encoded]:
         """Return the prompt with the chosen answer, and with the rejected one."""

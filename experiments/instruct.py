@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.prompts import Request, Template, encode
 from experiments.rows import Row, capped, identities
-from experiments.texts import PROMPT_TOO_LONG, TextSource, plan_texts, read_texts, some_left, text_problem
+from experiments.texts import PROMPT_TOO_LONG, TextSource, both_left, plan_texts, read_texts, text_problem
 from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
@@ -97,14 +97,13 @@ class InstructTask(Task):
                 count = count.without(PROMPT_TOO_LONG, len(rows) - len(columns["idx"]))
                 for reason, number in notes.items():
                     count = count.noting(reason, number)
-                return some_left(columns, count, data.max_length), count
+                return columns, count
 
             return cached(self, plan, data, use, tokenizer, make, cache)
 
         train = split("train", "train", data.max_train_samples)
         evaluation = split("evaluation", "validation", data.max_eval_samples)
-        counts = {"train": train.count, "evaluation": evaluation.count}
-        return DataSplits(train.rows, evaluation.rows, counts)
+        return both_left(train, evaluation, data.max_length)
 
     def _encoded(
         self, rows: Sequence[Row], tokenizer: Any, max_length: int, on_prompt: bool

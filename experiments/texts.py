@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from simpleeval import InvalidExpression, simple_eval
 
@@ -19,7 +19,11 @@ from lorta.config.settings import DataSettings
 from lorta.embedded.instructions import INSTRUCT_REVISION, text_fingerprint, text_rows
 from lorta.models.hub import download, require_commit, require_file
 from lorta.models.hub_cache import HubFile
-from lorta.records.row_counts import KEEP, RowCount
+from lorta.records.row_counts import KEEP, RowCount, RowsUnusable
+from lorta.training.context import DataSplits
+
+if TYPE_CHECKING:
+    from experiments.tokenised import Tokenised
 
 SPLITS = {"train": "train", "evaluation": "validation"}
 PROMPT_TOO_LONG = "the prompt alone fills data.max_length"
@@ -95,11 +99,13 @@ def read_texts(
     return of_split, RowCount(len(of_split) + dropped).without(KEEP, dropped)
 
 
-def some_left(columns: dict[str, list[Any]], count: RowCount, max_length: int) -> dict[str, list[Any]]:
-    """Return the columns. Raises ValueError, with what became of the rows, where no row is left."""
-    if not columns["idx"]:
-        raise ValueError(f"data.max_length={max_length}: no row is left, {count}; raise it")
-    return columns
+def both_left(train: "Tokenised", evaluation: "Tokenised", max_length: int) -> DataSplits:
+    """Return both splits. Raises RowsUnusable, with what became of the rows of both, where no row is left of one."""
+    counts = {"train": train.count, "evaluation": evaluation.count}
+    for use, count in counts.items():
+        if count.used == 0:
+            raise RowsUnusable(f"data.max_length={max_length}: no row is left for {use}, {count}; raise it", counts)
+    return DataSplits(train.rows, evaluation.rows, counts)
 
 
 def _hub_rows(source: TextSource) -> list[Row]:

@@ -19,7 +19,7 @@ from lorta.api.task import DataPlan
 from lorta.config.settings import DataSettings
 from lorta.models.tokenizer import tokenizer_sha256
 from lorta.records.canonical import canonical_json
-from lorta.records.row_counts import CAPS, RowCount
+from lorta.records.row_counts import CAPS, RowCount, RowsUnusable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,7 +53,7 @@ def cached(
 ) -> Tokenised:
     """Return the columns of a split and its count as `make` returns them, which is called only where neither is cached.
 
-    `task` is a dataclass, `use` the split's name in the plan. Raises ValueError for a tokenizer that knows less than
+    `task` is a dataclass, `use` the split's name in the plan. Raises RowsUnusable for a tokenizer that knows less than
     half of the text.
     """
     from datasets import Dataset
@@ -61,7 +61,9 @@ def cached(
     folder = cache / "tokenised" / cache_key(task, plan, data, use, tokenizer)
     if not folder.is_dir():
         columns, count = make()
-        refuse_unknown(f"task={task.name}, {use} rows", columns, tokenizer)
+        if not count.used:
+            return Tokenised(Dataset.from_dict(columns), count)  # a file of no rows cannot be read again
+        refuse_unknown(f"task={task.name}, {use} rows", columns, tokenizer, {use: count})
         _save(Dataset.from_dict(columns), count, folder)
     return Tokenised(Dataset.load_from_disk(str(folder)), RowCount(**json.loads((folder / COUNT).read_text())))
 
@@ -128,8 +130,10 @@ def cluster_name(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def refuse_unknown(what: str, columns: Mapping[str, Sequence[Sequence[int]]], tokenizer: Any) -> None:
-    """Raise ValueError where more than half of the tokens are the unknown one, or none is more than a special one.
+def refuse_unknown(
+    what: str, columns: Mapping[str, Sequence[Sequence[int]]], tokenizer: Any, counts: Mapping[str, RowCount]
+) -> None:
+    """Raise RowsUnusable where more than half of the tokens are the unknown one, or none is more than a special one.
 
     Transformers makes an empty tokenizer for a folder without tokenizer files: all text is unknown to it.
     """
@@ -142,9 +146,10 @@ def refuse_unknown(what: str, columns: Mapping[str, Sequence[Sequence[int]]], to
     known = sum(number for token, number in tokens.items() if token not in special and token != unknown_id)
     if known == 0 or unknown / (known + unknown) > UNKNOWN_AT_MOST:
         share = f"{unknown / (known + unknown):.0%} of their tokens are" if known + unknown else "all of their text is"
-        raise ValueError(
+        raise RowsUnusable(
             f"{what}: {share} unknown to the tokenizer ({len(tokenizer)} tokens): its files are missing beside the "
-            "model, or they are of another language; copy the tokenizer's files into the model's folder"
+            "model, or they are of another language; copy the tokenizer's files into the model's folder",
+            counts,
         )
 
 

@@ -95,7 +95,7 @@ class QuestionTask(Task):
         counts["evaluation"] = counts["evaluation"].noting(QUESTION_CUT, sum(row.told["cut"] for row in evaluation))
         read = {"train": train["input_ids"], "evaluation": [row.prompt_tokens for row in evaluation]}
         for use, ids in read.items():
-            refuse_unknown(f"task={self.name}, {use} rows", {"input_ids": ids}, tokenizer)
+            refuse_unknown(f"task={self.name}, {use} rows", {"input_ids": ids}, tokenizer, counts)
         return DataSplits(train, evaluation, counts)
 
     @property

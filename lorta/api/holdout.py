@@ -6,7 +6,7 @@ from typing import Any
 
 from lorta.api.task import DataPlan, DataSplits, Task
 from lorta.config.settings import DataSettings
-from lorta.records.row_counts import HOLDOUT, RowCount
+from lorta.records.row_counts import HOLDOUT, RowCount, RowsUnusable
 
 
 def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, cache: Path) -> DataSplits:
@@ -25,7 +25,7 @@ def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, 
         Training rows and rows that are scored.
 
     Raises:
-        ValueError: more than half of the training rows would be held out.
+        RowsUnusable: more than half of the training rows would be held out.
 
     Example:
         >>> from datasets import Dataset
@@ -48,9 +48,10 @@ def load_splits(task: Task, plan: DataPlan, data: DataSettings, tokenizer: Any, 
     loaded = task.load_data(plan, wider, tokenizer, cache)
     rows = loaded.train
     if 2 * data.holdout > len(rows):
-        raise ValueError(
+        raise RowsUnusable(
             f"data.holdout={data.holdout} is more than half of {len(rows)} training rows: hold out fewer "
-            "(tune.holdout with tune=lr)"
+            "(tune.holdout with tune=lr)",
+            loaded.counts,
         )
     order = list(range(len(rows)))
     random.Random(f"lorta hold-out {task.name}").shuffle(order)

@@ -163,6 +163,9 @@ class Task(Protocol):
 
         Returns:
             The training rows and the rows that are scored.
+
+        Raises:
+            RowsUnusable: no row is left of a split; the run's record keeps the counts.
         """
 
     def start_head(self, backbone: "Backbone", data: DataSplits) -> str | None:

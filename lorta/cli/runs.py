@@ -12,6 +12,7 @@ from typing import Any
 
 from lorta.cli.filters import declare_filters, filtered, flat
 from lorta.records.locks import holder
+from lorta.records.row_counts import RowCount
 from lorta.status.states import RawRecord, glance
 from lorta.system.terminal import counted
 
@@ -62,6 +63,9 @@ def show(parsed: argparse.Namespace) -> None:
         for name, score in scores.items():
             print(f"score     {split} {name} {_score_text(score)}")
     params, time, code = (record.get(name) or {} for name in ("params", "time", "code"))
+    for split, told in (record.get("task", "splits") or {}).items():
+        if told.get("read") is not None:
+            print(f"rows      {split} {RowCount(told['read'], told.get('dropped') or {})}")
     if params:
         print(f"weights   {params['adapter']:,} adapter, {params['head']:,} head, {params['other_trainable']:,} other")
     if time:

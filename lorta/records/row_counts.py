@@ -53,6 +53,15 @@ class RowCount:
         return f"{self.used:,} of {self.read:,} rows used ({reasons})" if reasons else f"{self.read:,} rows, all used"
 
 
+class RowsUnusable(ValueError):
+    """Rows that a run cannot go on with. `counts` says what became of them, for its record: split -> count."""
+
+    def __init__(self, sentence: str, counts: Mapping[str, RowCount]) -> None:
+        """Take what is wrong, and the counts as far as they are known."""
+        super().__init__(sentence)
+        self.counts = counts
+
+
 def lost_sentences(task: str, counts: Mapping[str, RowCount]) -> list[str]:
     """Return a sentence for each split of which more than MOST_LOST was dropped without being asked for."""
     return [f"{task}, {use}: {count}" for use, count in counts.items() if count.lost_share > MOST_LOST]

@@ -168,7 +168,8 @@ def _failed(run: "_Run", error: Exception) -> RunRecord:
         step=getattr(error, "step", None),
         traceback_file=TRACEBACK,
     )
-    return describe.ended(run.record, run.data, "failed", failure)
+    record = describe.with_counts(run.record, getattr(error, "counts", {}))
+    return describe.ended(record, run.data, "failed", failure)
 
 
 class _Run:

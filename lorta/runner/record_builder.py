@@ -21,6 +21,7 @@ from lorta.models.quantization import dtype_of, quantization_of
 from lorta.models.tokenizer import tokenizer_sha256
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
+from lorta.records.row_counts import RowCount
 from lorta.records.sections import (
     AdapterSection,
     Batch,
@@ -142,17 +143,24 @@ def _batch_section(spec: RunSpec) -> Batch:
 
 def with_rows(record: RunRecord, data: DataSplits) -> RunRecord:
     """Return the record with the number of rows that each split really has, and what became of the others."""
+    record, rows = with_counts(record, data.counts), {"train": len(data.train), "evaluation": len(data.evaluation)}
     assert record.task is not None
-    rows = {"train": len(data.train), "evaluation": len(data.evaluation)}
-    splits = {use: replace(split, rows=rows[use], **_counted(data, use)) for use, split in record.task.splits.items()}
+    splits = {use: replace(split, rows=rows[use]) for use, split in record.task.splits.items()}
     return replace(record, task=replace(record.task, splits=splits))
 
 
-def _counted(data: DataSplits, use: str) -> dict[str, Any]:
-    count = data.counts.get(use)
+def with_counts(record: RunRecord, counts: Mapping[str, RowCount]) -> RunRecord:
+    """Return the record with what became of the rows of splits that a run could not go on with."""
+    assert record.task is not None
+    splits = {use: _counted(split, counts.get(use)) for use, split in record.task.splits.items()}
+    return replace(record, task=replace(record.task, splits=splits))
+
+
+def _counted(split: Split, count: RowCount | None) -> Split:
     if count is None:
-        return {}
-    return {"read": count.read, "dropped": dict(count.dropped), "noted": dict(count.noted) or None}
+        return split
+    noted = dict(count.noted) or None
+    return replace(split, rows=count.used, read=count.read, dropped=dict(count.dropped), noted=noted)
 
 
 def model_section(spec: RunSpec, backbone: Backbone, files: ModelFiles) -> ModelSection:

@@ -18,16 +18,19 @@ from lorta.launch.progress import follow
 from lorta.models.locate import find_model
 from lorta.models.tokenizer import load_tokenizer
 from lorta.planning.planner import make_plan
-from lorta.records.row_counts import ANSWER_CUT, ANSWER_EMPTY, QUESTION_CUT, RowCount
+from lorta.records.row_counts import ANSWER_CUT, ANSWER_EMPTY, QUESTION_CUT, RowCount, RowsUnusable
 from lorta.records.sections import Split
+from lorta.records.store import Store
 from lorta.reporting.captions import caption
 from lorta.runner.execute import execute
 from lorta.runner.record_builder import with_rows
+from lorta.status.rows import row_lines
 from tests.example_records import finished, with_section
 from tests.experiments.folding.structure_files import write_pdb
 
 LONG = "the old dog " * 60
 INSTRUCT = {"instruction": "Say it.", "output": "it"}
+LONG_PROMPT = INSTRUCT | {"instruction": LONG}
 PAIR = {"prompt": "Say it.", "chosen": "it " * 90 + "yes", "rejected": "it " * 90 + "no"}
 TOO_LONG = "the prompt alone fills data.max_length"
 EQUAL = "both answers are the same tokens within data.max_length"
@@ -109,10 +112,35 @@ def test_cut_questions_are_used_and_counted(tmp_path):
     assert (counted["train"].noted, counted["evaluation"].noted) == ({QUESTION_CUT: 2}, {QUESTION_CUT: 1})
 
 
-def test_a_split_of_which_nothing_is_left_says_why(tmp_path):
-    write(tmp_path, "dpo", [PAIR], [PAIR])
-    with pytest.raises(ValueError, match=rf"data.max_length=64: no row is left, 0 of 1 rows used \(1: {EQUAL}\)"):
-        counts(tmp_path, "dpo", "data.max_length=64")
+@pytest.mark.parametrize(("name", "row", "reason"), [("dpo", PAIR, EQUAL), ("instruct", LONG_PROMPT, TOO_LONG)])
+def test_a_run_of_which_no_row_is_left_fails_with_the_counts_of_both_splits(name, row, reason, tmp_path, capsys):
+    """Issue 17, A9: record, plan, screen and `lorta show` say what became of the rows of a run that failed for it."""
+    good = INSTRUCT if name == "instruct" else PAIR | {"rejected": "never"}
+    write(tmp_path, name, [row] * 3, [row, row, good])
+    spec = planned(tmp_path, name, "data.max_length=64", "adapter=lora", "runtime.checks=false")
+    record = execute(spec)
+    sentence = f"data.max_length=64: no row is left for train, 0 of 3 rows used (3: {reason}); raise it"
+    assert (record.status, record.failure.kind, record.failure.message) == ("failed", "data", sentence)
+    stored = Store(tmp_path / "runs").read(spec.run_id).task.splits
+    assert {use: (split.rows, split.count) for use, split in stored.items()} == {
+        "train": (0, RowCount(3, {reason: 3})),
+        "evaluation": (1, RowCount(3, {reason: 2})),
+    }
+    lost = f"3 rows used (2: {reason})"
+    lines = [f"rows of {name}, evaluation: 1 of {lost}", f"rows of {name}, train: 0 of 3 rows used (3: {reason})"]
+    assert sorted(row_lines([spec])) == lines
+    console = Console(file=io.StringIO(), width=300)
+    follow([spec], [record], console)
+    assert f"rows of {name}, evaluation: 1 of {lost}" in console.file.getvalue()
+    assert main(["show", spec.run_id, "--runs", f"{tmp_path}/runs"]) == 0
+    assert f"rows      evaluation 1 of {lost}" in capsys.readouterr().out
+
+
+def test_a_hold_out_of_more_than_half_says_how_many_rows_there_were(tmp_path):
+    write(tmp_path, "dpo", [PAIR | {"rejected": "never"}] * 3 + [PAIR | {"prompt": LONG}], [PAIR])
+    with pytest.raises(RowsUnusable, match="more than half of 3 training rows") as refused:
+        counts(tmp_path, "dpo", "data.max_length=150", "data.holdout=2")
+    assert refused.value.counts["train"] == RowCount(4, {TOO_LONG: 1})
 
 
 def test_filters_and_caps_are_counted_in_their_order(tmp_path):

@@ -14,7 +14,7 @@ from lorta.config.settings import DataSettings
 from lorta.models.locate import find_model
 from lorta.models.tokenizer import load_tokenizer
 from lorta.planning.planner import make_plan
-from lorta.records.row_counts import RowCount
+from lorta.records.row_counts import RowCount, RowsUnusable
 
 ROWS = [{"sentence": f"the old dog {index}", "label": index % 2, "idx": index} for index in range(20)]
 PLAN = DataPlan("local", "sha256", {"train": "a", "evaluation": "b"})
@@ -192,18 +192,18 @@ class Words:
 def test_rows_of_which_more_than_half_is_unknown_are_refused(ids, sentence):
     columns = {"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids], "idx": list(range(len(ids)))}
     if sentence is None:
-        refuse_unknown("rows", columns, Words())
+        refuse_unknown("rows", columns, Words(), {})
         return
     with pytest.raises(
         ValueError, match=rf"^rows: {sentence} to the tokenizer \(5 tokens\).*copy the tokenizer's files"
     ):
-        refuse_unknown("rows", columns, Words())
+        refuse_unknown("rows", columns, Words(), {})
 
 
 def test_an_unknown_token_that_is_also_the_end_counts_for_nothing():
     tokenizer = Words()
     tokenizer.unk_token_id = tokenizer.eos_token_id  # GPT-2's
-    refuse_unknown("rows", {"chosen_ids": [[9, 2], [9, 2]], "prompt_ids": [[2, 2, 2]] * 2}, tokenizer)
+    refuse_unknown("rows", {"chosen_ids": [[9, 2], [9, 2]], "prompt_ids": [[2, 2, 2]] * 2}, tokenizer, {})
 
 
 @pytest.mark.parametrize("name", ["glue/sst2", "instruct", "dpo", "gsm8k"])
@@ -221,5 +221,6 @@ def test_every_task_refuses_a_tokenizer_that_knows_no_word(name, tmp_path, token
     found = task(name)
     settings = data(max_train_samples=8, max_eval_samples=8, max_length=64)
     assert is_dataclass(found) and asdict(found)
-    with pytest.raises(ValueError, match=f"task={name}, train rows: .* unknown to the tokenizer"):
+    with pytest.raises(RowsUnusable, match=f"task={name}, train rows: .* unknown to the tokenizer") as refused:
         found.load_data(found.plan_data(settings, "embedded"), settings, empty, tmp_path)
+    assert refused.value.counts["train"].used == 8
