@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -120,18 +121,21 @@ def test_a_run_of_which_no_row_is_left_fails_with_the_counts_of_both_splits(name
     spec = planned(tmp_path, name, "data.max_length=64", "adapter=lora", "runtime.checks=false")
     record = execute(spec)
     sentence = f"data.max_length=64: no row is left for train, 0 of 3 rows used (3: {reason}); raise it"
-    assert (record.status, record.failure.kind, record.failure.message) == ("failed", "data", sentence)
-    stored = Store(tmp_path / "runs").read(spec.run_id).task.splits
-    assert {use: (split.rows, split.count) for use, split in stored.items()} == {
+    assert record.status == "failed" and record.failure is not None
+    assert (record.failure.kind, record.failure.message) == ("data", sentence)
+    stored = Store(tmp_path / "runs").read(spec.run_id)
+    assert stored is not None and stored.task is not None
+    assert {use: (split.rows, split.count) for use, split in stored.task.splits.items()} == {
         "train": (0, RowCount(3, {reason: 3})),
         "evaluation": (1, RowCount(3, {reason: 2})),
     }
     lost = f"3 rows used (2: {reason})"
     lines = [f"rows of {name}, evaluation: 1 of {lost}", f"rows of {name}, train: 0 of 3 rows used (3: {reason})"]
     assert sorted(row_lines([spec])) == lines
-    console = Console(file=io.StringIO(), width=300)
+    screen = io.StringIO()
+    console = Console(file=screen, width=300)
     follow([spec], [record], console)
-    assert f"rows of {name}, evaluation: 1 of {lost}" in console.file.getvalue()
+    assert f"rows of {name}, evaluation: 1 of {lost}" in screen.getvalue()
     assert main(["show", spec.run_id, "--runs", f"{tmp_path}/runs"]) == 0
     assert f"rows      evaluation 1 of {lost}" in capsys.readouterr().out
 
@@ -215,13 +219,14 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
     overrides = ("data.max_length=64", "adapter=lora", "trainer.max_steps=1", "runtime.checks=false")
     spec = planned(tmp_path, "instruct", *overrides)
     record = execute(spec)
-    assert record.status == "success", record.failure
+    assert record.status == "success" and record.task is not None, record.failure
     split = record.task.splits["train"]
     assert (split.read, split.rows, split.dropped, split.noted) == (12, 6, {TOO_LONG: 6}, {ANSWER_EMPTY: 1})
-    console = Console(file=io.StringIO(), width=300)
+    screen = io.StringIO()
+    console = Console(file=screen, width=300)
     follow([spec, spec], [record, record], console)
     line = f"instruct, train: 6 of 12 rows used (6: {TOO_LONG})"
-    assert console.file.getvalue().count(f"rows of {line}") == 1  # once a sweep
+    assert screen.getvalue().count(f"rows of {line}") == 1  # once a sweep
     assert (
         main(
             [
@@ -245,6 +250,7 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
 
 def test_a_task_that_counts_nothing_leaves_the_count_open():
     splits = {use: Split(rows=0, fingerprint=use) for use in ("train", "evaluation")}
-    rows = SimpleNamespace(train=[1, 2], evaluation=[3], counts={})
-    found = with_rows(with_section(finished(), "task", splits=splits), rows).task.splits
-    assert found == {use: replace(split, rows=len(getattr(rows, use))) for use, split in splits.items()}
+    rows: Any = SimpleNamespace(train=[1, 2], evaluation=[3], counts={})
+    found = with_rows(with_section(finished(), "task", splits=splits), rows).task
+    assert found is not None
+    assert found.splits == {use: replace(split, rows=len(getattr(rows, use))) for use, split in splits.items()}
