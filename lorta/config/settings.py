@@ -107,6 +107,7 @@ class RuntimeSettings(Settings):
     """`runtime`: what cannot change a number."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    runs_per_gpu: Literal["auto"] | Positive = "auto"
     timeout_s: Annotated[float, Field(gt=0.0)] | None
     memory_limit_mib: Positive | None
     allocator: Literal["auto", "system"]

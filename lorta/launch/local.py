@@ -1,7 +1,7 @@
 """Local workers: one process a run, forked from a server that has torch, transformers and peft in memory already.
 
-Where there are GPUs, each process imports them itself, while it waits for its run. A run that is killed, or takes too
-long, costs that run only; its record says so. The pool itself is pebble's.
+Where there are GPUs, each process imports them itself, while it waits for its run, and sees one GPU only. A run that is
+killed, or takes too long, costs that run only; its record says so. The pools themselves are pebble's.
 """
 
 import errno
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from lorta.launch import preload
+from lorta.launch.lanes import Lane, runs_per_gpu, spread
 from lorta.planning.spec import RunSpec
 from lorta.records.locks import holder, on_this_machine
 from lorta.records.record import RunRecord
@@ -27,7 +29,7 @@ from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
 from lorta.runner.record_builder import failure_kind
 from lorta.system import allocator
-from lorta.system.environment import gpus_here
+from lorta.system.gpus import VARIABLE, gpus_here, one_gpu, visible_gpus
 from lorta.system.parent_watchdog import leave_with_parent
 from lorta.system.preemption import defer_preemption, preemption_requested
 
@@ -39,17 +41,33 @@ WITHOUT_WORKERS = "runtime.workers=0 does the runs in this process, one after an
 
 
 def worker_count(specs: Sequence[RunSpec]) -> int:
-    """Return how many processes to use: the setting, or one with a GPU, or the cores divided by a run's threads."""
+    """Return how many runs to do at once: the setting, or `runs_per_gpu` on each GPU, or the cores by a run's threads.
+
+    Raises WorkersUnavailable when more are to share a GPU than fit.
+    """
     wanted = specs[0].settings.runtime.workers
     if wanted == 0 and any(spec.settings.runtime.memory_limit_mib is not None for spec in specs):
         return 1  # native code that gets no memory may end its process
+    if wanted == 0:
+        return 0
+    if gpus := visible_gpus():
+        return _on_gpus(specs, gpus)
     if wanted != "auto":
         return wanted
-    if gpus_here():
-        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(spec.settings.trainer.cpu_threads for spec in specs)
     return max(1, min(cores // threads, len(specs)))
+
+
+def _on_gpus(specs: Sequence[RunSpec], gpus: tuple[str, ...]) -> int:
+    runtime = specs[0].settings.runtime
+    if runtime.workers != "auto" and runtime.runs_per_gpu == "auto":
+        return runtime.workers
+    try:
+        most = len(gpus) * runs_per_gpu(specs, gpus)
+    except ValueError as error:
+        raise WorkersUnavailable(0, str(error)) from error
+    return min(most, len(specs) if runtime.workers == "auto" else runtime.workers)
 
 
 def run_all(
@@ -73,30 +91,47 @@ def run_all(
         yield from _run_here(queue, before, waiting)
         return
     for _ in range(MOST_POOLS):
-        with _pool(specs, workers) as pool, defer_preemption():
+        with ExitStack() as stack:
+            lanes = _lanes(specs, workers, stack)
+            stack.enter_context(defer_preemption())
             try:
-                yield from _Dispatcher(pool, workers, before, waiting).run(queue)
+                yield from _Dispatcher(lanes, before, waiting).run(queue)
                 return
             except PoolBroken:
-                pool.stop()
+                _stop(lanes)
             except BaseException:
-                pool.stop()
+                _stop(lanes)
                 raise
     raise WorkersUnavailable(0, f"the process that workers are forked from ended {MOST_POOLS} times: {WITHOUT_WORKERS}")
 
 
 class WorkersUnavailable(OSError):
-    """No worker process can be had here; `strerror` is one sentence with the remedy."""
+    """No worker process can be had here, or not so many; `strerror` is one sentence with the remedy."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class PoolBroken(Exception):
-    """The pool takes no more runs: the server that its workers are forked from is gone. Those at work go on."""
+    """A pool takes no more runs: the server that its workers are forked from is gone. Those at work go on."""
 
 
-def _pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
+def _lanes(specs: Sequence[RunSpec], workers: int, stack: ExitStack) -> list[Lane]:
+    """Return a lane for each GPU that there is work for, or one; `stack` closes their pools."""
+    gpus = visible_gpus()
+    rooms = list(spread(workers, gpus))
+    return [Lane(stack.enter_context(_pool(specs, room, gpu)), room, bool(gpus)) for gpu, room in rooms]
+
+
+def _stop(lanes: Iterable[Lane]) -> None:
+    for lane in lanes:
+        lane.pool.stop()
+
+
+def _pool(specs: Sequence[RunSpec], workers: int, gpu: str | None) -> ProcessPool:
     """Return a pool, as `_make_pool`. Raises WorkersUnavailable where the system refuses what it needs."""
     try:
-        return _make_pool(specs, workers)
+        return _make_pool(specs, workers, gpu)
     except OSError as error:
         raise _unavailable(error) from error
 
@@ -108,20 +143,20 @@ def _unavailable(error: OSError) -> WorkersUnavailable:
     return WorkersUnavailable(error.errno, f"{what}: {WITHOUT_WORKERS}")
 
 
-def _make_pool(specs: Sequence[RunSpec], workers: int) -> ProcessPool:
-    """Return a pool whose server has begun to load what the runs will."""
+def _make_pool(specs: Sequence[RunSpec], workers: int, gpu: str | None = None) -> ProcessPool:
+    """Return a pool whose server has begun to load what the runs will, and whose workers see one GPU if it is named."""
     context = multiprocessing.get_context("forkserver")
     context.RLock()  # the pool makes some when it is given its first run: now nothing has been begun
     wanted = preload.imports(specs)
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
-        context.set_forkserver_preload([])
+        context.set_forkserver_preload(["lorta.launch.local"])  # no torch
     else:
         _server.begin(specs, wanted, context)
         if len(specs) > 1:
             preload.import_all(AT_THE_END)  # in the time that the server takes
     spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
     processes = min(workers + spare, len(specs))
-    return ProcessPool(processes, max_tasks=1, initializer=_get_ready, initargs=[wanted], context=context)
+    return ProcessPool(processes, max_tasks=1, initializer=_get_ready, initargs=[wanted, gpu], context=context)
 
 
 class _Server:
@@ -144,7 +179,9 @@ class _Server:
 _server = _Server()
 
 
-def _get_ready(wanted: preload.Imports) -> None:
+def _get_ready(wanted: preload.Imports, gpu: str | None) -> None:
+    if gpu is not None:  # CUDA looks at it once, when it starts: bitsandbytes starts it with its import
+        os.environ[VARIABLE] = gpu
     leave_with_parent()
     preload.prepare(wanted)
 
@@ -168,7 +205,8 @@ class Waiting:
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int], waiting: Waiting) -> Iterator[RunRecord | None]:
     while queue and not preemption_requested():
         spec = queue.popleft()
-        record = attempt(spec, before[spec.run_id])
+        with one_gpu():
+            record = attempt(spec, before[spec.run_id])
         if record is None:
             waiting.tell([spec])
             queue.append(spec)
@@ -177,12 +215,21 @@ def _run_here(queue: deque[RunSpec], before: Mapping[str, int], waiting: Waiting
 
 
 class _Dispatcher:
-    """Gives runs to a pool's workers, so many at a time, and asks those at work to leave when this process is."""
+    """Gives runs to the pools' workers, so many at a time, and asks those at work to leave when this process is.
 
-    def __init__(self, pool: ProcessPool, workers: int, before: Mapping[str, int], waiting: Waiting) -> None:
-        self.pool, self.workers, self.before, self.waiting = pool, workers, before, waiting
-        self.running: dict[Future[RunRecord | None], RunSpec] = {}
+    A run that finds no memory on a GPU that it shares is done again with the GPU to itself: a smaller micro-batch,
+    which moves numbers by rounding, must not depend on neighbours.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], before: Mapping[str, int], waiting: Waiting) -> None:
+        self.lanes, self.before, self.waiting = lanes, dict(before), waiting
+        self.alone: set[str] = set()  # runs that share no GPU
         self.told: set[int] = set()  # processes
+
+    @property
+    def running(self) -> dict[Future[RunRecord | None], RunSpec]:
+        """What is at work, in all lanes."""
+        return {future: spec for lane in self.lanes for future, spec in lane.running.items()}
 
     def run(self, queue: deque[RunSpec]) -> Iterator[RunRecord | None]:
         """Run until the queue is empty, or until those at work have left."""
@@ -193,10 +240,15 @@ class _Dispatcher:
                 self._start(queue)
             done, _ = wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
-                spec = self.running.pop(future)
+                lane = next(lane for lane in self.lanes if future in lane.running)
+                spec, lane.alone = lane.running.pop(future), False
                 record = _record(future, spec, self.before[spec.run_id])
                 if record is None:  # another sweep's
                     queue.append(spec)
+                elif lane.shared and spec.run_id not in self.alone and _lacked_gpu_memory(record):
+                    self.alone.add(spec.run_id)
+                    self.before[spec.run_id] = record.attempt
+                    queue.appendleft(spec)
                 else:
                     yield record
             if not self.running and queue:
@@ -207,21 +259,25 @@ class _Dispatcher:
     def _start(self, queue: deque[RunSpec]) -> None:
         """Start runs that nobody holds while workers are free; a look at each run of the queue at most."""
         for _ in range(len(queue)):
-            if len(self.running) >= self.workers:
+            alone = queue[0].run_id in self.alone
+            free = [lane for lane in self.lanes if lane.takes(alone)]
+            if not free:
                 return
             spec = queue.popleft()
             if holder(spec.folder) is not None:
                 queue.append(spec)
                 continue
+            lane = min(free, key=lambda lane: len(lane.running))
+            given = [spec, self.before[spec.run_id], lane.shared and not alone]
             timeout = spec.settings.runtime.timeout_s
             try:
-                future = self.pool.schedule(attempt, [spec, self.before[spec.run_id]], timeout=timeout)
+                future = lane.pool.schedule(attempt, given, timeout=timeout)
             except OSError as error:
                 raise _unavailable(error) from error
             except RuntimeError as error:  # pebble's, of a pool whose threads have ended
                 queue.extendleft([spec, *self.running.values()])
                 raise PoolBroken from error
-            self.running[future] = spec
+            lane.running[future], lane.alone = spec, alone
 
     def _ask_to_leave(self) -> None:
         for spec in self.running.values():
@@ -247,6 +303,12 @@ def _record(future: "Future[RunRecord | None]", spec: RunSpec, before: int) -> R
         kind = failure_kind(error, "unknown")
         failure = Failure(kind=kind, type=type(error).__name__, message=str(error), phase="unknown")
         return lost(spec, before, "failed", failure)
+
+
+def _lacked_gpu_memory(record: RunRecord) -> bool:
+    """Return whether a run itself says that its GPU was full; a process that was killed may have had other reasons."""
+    failure = record.failure
+    return failure is not None and failure.kind == "oom" and failure.type != ProcessExpired.__name__
 
 
 def _expired(error: ProcessExpired, memory_limit_mib: int | None) -> Failure:

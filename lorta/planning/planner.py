@@ -26,7 +26,8 @@ from lorta.planning.seeds import bounds, seeds_of, up_to, valid, with_typed_seed
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.sections import Budget, Question
-from lorta.system.environment import environment_problems, gpus_here
+from lorta.system.environment import environment_problems
+from lorta.system.gpus import gpu_problems, gpus_here
 from lorta.system.processor import has_fast_bf16
 
 LARGE = 200  # cells: from here on, values are checked before their combinations
@@ -57,7 +58,7 @@ class Plan:
 def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     """Return the plan of a command line's overrides; `folder` is the absolute path of `conf`."""
     problems = Problems()
-    for sentence in environment_problems(gpus_here()):
+    for sentence in [*environment_problems(gpus_here()), *gpu_problems()]:
         problems.add(sentence)
     values = parse_overrides(arguments, multirun, folder, problems)
     launcher = choose_launcher(values, folder, problems)

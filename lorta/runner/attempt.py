@@ -25,15 +25,15 @@ def attempts_so_far(specs: Sequence[RunSpec]) -> dict[str, int]:
     return attempts
 
 
-def attempt(spec: RunSpec, attempts_before: int) -> RunRecord | None:
-    """Run a spec and return its record, another sweep's if it ended since.
+def attempt(spec: RunSpec, attempts_before: int, shares_gpu: bool = False) -> RunRecord | None:
+    """Run a spec and return its record, another sweep's if it ended since. `shares_gpu`: other runs are on its GPU.
 
     None while someone else is at it, and when asked to leave before there was anything to keep. Any other error of the
     operating system is this run's failure. Raises StoreUnwritable.
     """
     try:
         with handle_preemption_signals():
-            return _claimed(spec, attempts_before)
+            return _claimed(spec, attempts_before, shares_gpu)
     except Preempted as left:
         return _left(spec, attempts_before, left)
     except OSError as error:  # outside of execute's own handling: the run's folder is damaged, or the store is
@@ -64,7 +64,7 @@ def _unrecorded(spec: RunSpec, attempts_before: int, error: OSError) -> RunRecor
     return lost(spec, attempts_before, "failed", failure)
 
 
-def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
+def _claimed(spec: RunSpec, attempts_before: int, shares_gpu: bool) -> RunRecord | None:
     store = Store(spec.settings.runtime.runs)
     claim = take(store.folder(spec.run_id))
     if claim is None:
@@ -74,14 +74,14 @@ def _claimed(spec: RunSpec, attempts_before: int) -> RunRecord | None:
         if record is not None and record.attempt > attempts_before and record.status in ENDED:
             return record
         store.tidy(spec.run_id)
-        return _execute(spec, claim)
+        return _execute(spec, claim, shares_gpu)
 
 
-def _execute(spec: RunSpec, claim: Claim) -> RunRecord:
+def _execute(spec: RunSpec, claim: Claim, shares_gpu: bool) -> RunRecord:
     from lorta.runner.execute import execute
     from lorta.runner.tracking import mirrored
 
-    record = execute(spec, still_ours=lambda: not claim.lost())
+    record = execute(spec, still_ours=lambda: not claim.lost(), shares_gpu=shares_gpu)
     settings = spec.settings
     return mirrored(record, Store(settings.runtime.runs), settings.tracking)
 

@@ -54,11 +54,12 @@ if TYPE_CHECKING:
 PREDICTIONS, HISTORY, TRACEBACK = "predictions", "history", "traceback.txt"
 
 
-def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> RunRecord:
+def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True, shares_gpu: bool = False) -> RunRecord:
     """Run a spec and return its record, which is on disk as `running` before the work and final after it.
 
     When a micro-batch does not fit into memory, the run begins again with half of it, the batch of an optimizer step as
-    before. The final record is not written when the run is no longer `still_ours`. Raises StoreUnwritable.
+    before; one that shares its GPU with others fails, since it may fit when it has the GPU to itself. The final record
+    is not written when the run is no longer `still_ours`. Raises StoreUnwritable.
     """
     store = Store(spec.settings.runtime.runs)
     folder, previous = store.open(spec.run_id)
@@ -68,7 +69,7 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True) -> Run
     asked, mebibytes = spec.settings.trainer, spec.settings.runtime.memory_limit_mib
     beside = _memory_at_start() if mebibytes is not None else None
     trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder / CHECKPOINT))
-    run = _Run(spec, folder, record)
+    run = _Run(spec, folder, record, shares_gpu)
     while trainer is not None:
         run.begin(trainer, batch_section(asked, trainer), limited_memory(mebibytes, beside))
         store.write(run.record)
@@ -122,7 +123,8 @@ def _try(run: "_Run", store: Store) -> TrainerSettings | None:
             require_store(error, store)
         # what went well before goes wrong in a second start when memory has not all come back: less may still fit
         again = run.settings.trainer != run.spec.settings.trainer
-        smaller = halved(run.settings.trainer) if full and (again or run.watch.current == "train") else None
+        may_halve = full and not run.shares_gpu and (again or run.watch.current == "train")
+        smaller = halved(run.settings.trainer) if may_halve else None
         if smaller is None:
             run.record = _failed(run, error)
             return None
@@ -175,8 +177,9 @@ def _failed(run: "_Run", error: Exception) -> RunRecord:
 class _Run:
     """The steps of one run, in one try or several; `record` is filled in on the way, so a failure keeps what it had."""
 
-    def __init__(self, spec: RunSpec, folder: Path, record: RunRecord) -> None:
+    def __init__(self, spec: RunSpec, folder: Path, record: RunRecord, shares_gpu: bool = False) -> None:
         """Take the record to begin with."""
+        self.shares_gpu = shares_gpu
         self.spec, self.folder, self.record, self.first_record = spec, folder, record, record
         self.adapter, self.task, self.settings = spec.adapter, spec.task, spec.settings
         self.watch, self.limit = Stopwatch(), nullcontext()
@@ -227,6 +230,11 @@ class _Run:
         be_quiet()
         if problems := environment_problems(torch.cuda.is_available()):  # a job's may not be that of its plan
             raise ValueError("\n".join(problems))
+        if (gpus := torch.cuda.device_count()) > 1:
+            raise ValueError(
+                f"this process sees {gpus} GPUs, and a run uses one: set CUDA_VISIBLE_DEVICES to one of them before "
+                "torch starts CUDA, or give runtime.workers=1, whose worker sees one"
+            )
         if not torch.cuda.is_available():
             torch.set_num_threads(self.settings.trainer.cpu_threads)
         set_seed(self.settings.seed_of("init"))

@@ -7,7 +7,6 @@ No torch.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 OFF = ("", "0", "no", "false", "off", "n", "f")
 
@@ -110,8 +109,3 @@ def environment_problems(gpus: bool, variables: Mapping[str, str] = os.environ) 
 def recorded_variables(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables, of those that are set, by which numbers may move in their last digits."""
     return {name: variables[name] for name in RECORDED if name in variables}
-
-
-def gpus_here() -> bool:
-    """Return whether this machine has NVIDIA GPUs, without torch."""
-    return Path("/proc/driver/nvidia/gpus").is_dir()

@@ -46,7 +46,7 @@ class InThisThread:
 def with_pools(monkeypatch, *broken: bool) -> list[InThisThread]:
     pools = [InThisThread(one) for one in broken]
     made = iter(pools)
-    monkeypatch.setattr(local, "_make_pool", lambda specs, workers: next(made))
+    monkeypatch.setattr(local, "_make_pool", lambda specs, workers, gpu: next(made))
     monkeypatch.setattr(local, "POLL_S", 0.01)
     return pools
 
@@ -81,7 +81,7 @@ def test_a_missing_or_tiny_dev_shm_names_the_way_without_workers(specs, monkeypa
 
 
 def test_too_few_file_descriptors_are_no_matter_of_dev_shm(specs, monkeypatch):
-    def refuse(specs, workers):
+    def refuse(specs, workers, gpu):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(local, "_make_pool", refuse)
