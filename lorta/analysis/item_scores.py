@@ -119,11 +119,21 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
             continue
         if not (store.folder(record.run_id) / file.path).is_file():
             continue
-        rows, metric, scorer = store.read_rows(record.run_id, file), record.task.metric_primary, _scorer(record)
-        items = item_scores(scorer, metric, rows) if scorer else None
+        rows, metric = store.read_rows(record.run_id, file), record.task.metric_primary
+        items = _imported_items(rows) if record.imported else _own_items(record, rows)
         if items is not None:
             lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows)))
     return lines
+
+
+def _own_items(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    scorer = _scorer(record)
+    return item_scores(scorer, record.task.metric_primary, rows) if scorer and record.task else None
+
+
+def _imported_items(rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """Return the scores that the source itself gave the rows; None where the run's score is not their mean."""
+    return tuple(float(row["score"]) for row in rows) if all("score" in row for row in rows) else None
 
 
 def _clusters(rows: Sequence[Mapping[str, Any]]) -> tuple[int, ...] | None:

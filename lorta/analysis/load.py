@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lorta.analysis.imported import counted_items
 from lorta.analysis.item_scores import ItemScores, items_file, read_items, stored_items
 from lorta.analysis.losses import History, Losses, from_store, losses_file, read_losses
 from lorta.analysis.validation import refuse_untrusted, without_score_failed
@@ -33,7 +34,8 @@ def read_source(
             raise ValueError(f"there is no {runs}: run a sweep, or name the records with --records or --runs.")
         store = Store(runs)
         records = without_score_failed(store.records())
-        return Source(records, stored_items(records, store), from_store(records, store) if with_losses else {})
+        items = {**stored_items(records, store), **counted_items(records)}
+        return Source(records, items, from_store(records, store) if with_losses else {})
     exported: list[RunRecord] = []
     items: dict[str, tuple[float, ...]] = {}
     losses: dict[str, History] = {}
@@ -45,4 +47,4 @@ def read_source(
         exported += without_score_failed(records)
         items |= read_items(items_file(results, suite), records)
         losses |= read_losses(losses_file(results, suite), records) if with_losses else {}
-    return Source(exported, items, losses)
+    return Source(exported, {**items, **counted_items(exported)}, losses)

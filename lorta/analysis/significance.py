@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import bdtr
 
 from lorta.analysis.clusters import common_clusters
+from lorta.analysis.imported import is_counted
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.resampling import (
     Array,
@@ -112,14 +113,19 @@ def _comparisons(table: Table, scores: Sequence[Mapping[str, Scores]], resampler
             if row != best and all(task in of_row and task in scores[best] for task in tasks):
                 differences = {task: _difference(of_row[task], scores[best][task]) for task in tasks}
                 if (interval := _paired_interval(differences, resampler)) is not None:
-                    single = column != AVERAGE
-                    tested[row] = interval, _mcnemar(of_row[column], scores[best][column]) if single else ()
+                    exact = column != AVERAGE and not any(map(_counted, (table.rows[row], table.rows[best])))
+                    tested[row] = interval, _mcnemar(of_row[column], scores[best][column]) if exact else ()
         corrected = holm([interval.p_of_zero for interval, _ in tested.values()])
         comparisons += [
             Comparison(row, best, column, interval, p, mcnemar)
             for (row, (interval, mcnemar)), p in zip(tested.items(), corrected, strict=True)
         ]
     return tuple(comparisons)
+
+
+def _counted(row: Row) -> bool:
+    """Return whether it is not known which rows a method answered right: no two answers to one row are known."""
+    return any(is_counted(run.record) for run in row.runs)
 
 
 def _best(table: Table, column: str) -> int | None:

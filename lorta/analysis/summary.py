@@ -1,15 +1,17 @@
 """From records to the numbers of tables: rows of (adapter, rank), a score per task, their average, parameters and time.
 
 Runs of different models, data sources, protocol numbers, row caps or selection rules go into different tables, and so
-do different training lengths of one task, and metrics of which less is better. Cells that differ in anything else
-become rows of their own, named by the settings that differ. Pure functions; no torch.
+do different training lengths of one task, and metrics of which less is better. Imported runs share no table with runs
+of this project, and share one with each other only where their protocols are the same. Cells that differ in anything
+else become rows of their own, named by the settings that differ. Pure functions; no torch.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
+from lorta.analysis.imported import Protocol, differences, imported_names, protocol, task_protocol
 from lorta.analysis.statistics import mean, sample_std
 from lorta.config.identity import SEEDS
 from lorta.records.record import RunRecord
@@ -28,7 +30,7 @@ class Run(NamedTuple):
     task: TaskSection
     model: ModelSection
     protocol: ProtocolSection
-    params: Parameters
+    params: Parameters | None  # None of an imported run alone
     time: Timing
     score: Score
 
@@ -65,6 +67,7 @@ class Row:
     average: Cell
     train_s: Cell
     runs: tuple[Run, ...]
+    sizes_known: bool = True  # otherwise the counts of parameters are 0, and are not to be shown
 
     @property
     def label(self) -> str:
@@ -80,6 +83,7 @@ class Table:
     tasks: tuple[str, ...]
     metrics: Mapping[str, str]  # task -> metric shown
     rows: tuple[Row, ...]
+    differs: tuple[tuple[str, str], ...] = ()  # of imported runs: what of their protocol other tables have otherwise
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -121,9 +125,10 @@ def summarise(records: Iterable[RunRecord]) -> tuple[Table, ...]:
     tables: list[Table] = []
     for _, comparable in sorted(group(runs, _table_key).items()):
         uneven = any(len({_length(run) for run in of_task}) > 1 for of_task in group(comparable, _task_name).values())
-        lengths = group(comparable, _length if uneven else lambda run: (-1.0, -1))
+        lengths = group(comparable, _length if uneven else lambda run: (-1.0, -1, ()))
         tables += [_table(same_length) for _, same_length in sorted(lengths.items())]
-    return tuple(tables)
+    differs = differences([[run.record for run in table.runs] for table in tables])
+    return tuple(replace(table, differs=of_table) for table, of_table in zip(tables, differs, strict=True))
 
 
 def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -135,7 +140,8 @@ def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[I
 
 
 def _run(record: RunRecord) -> Run:
-    if not (record.adapter and record.task and record.model and record.protocol and record.params and record.time):
+    sized = record.params or record.imported
+    if not (record.adapter and record.task and record.model and record.protocol and sized and record.time):
         raise ValueError(f"record {record.run_id} is a success without all its sections; run it again.")
     score = record.primary_score
     if score is None:
@@ -149,8 +155,9 @@ def _task_name(run: Run) -> str:
     return run.task.name
 
 
-def _length(run: Run) -> tuple[float, int]:
-    return run.protocol.epochs, run.protocol.max_steps or -1
+def _length(run: Run) -> tuple[float, int, Protocol]:
+    epochs = -1.0 if run.protocol.epochs is None else run.protocol.epochs
+    return epochs, run.protocol.max_steps or -1, task_protocol(run.record)
 
 
 def _table_key(run: Run) -> tuple[Any, ...]:
@@ -160,6 +167,7 @@ def _table_key(run: Run) -> tuple[Any, ...]:
         (task.source, task.protocol, run.protocol.selection),
         (task.max_train_samples or -1, task.max_eval_samples or -1),
         not task.higher_is_better,
+        protocol(run.record),
     )
 
 
@@ -206,6 +214,8 @@ def _all_data(run: Run) -> tuple[tuple[str, str], ...]:
 
 def _by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     """Split the runs of one adapter and rank by the settings in which cells of the same task differ."""
+    if (names := imported_names(run.record for run in runs)) is not None:
+        return iter(sorted(group(runs, lambda run: names[run.record.cell_id]).items()))
     by_task = group(runs, _task_name).values()
     if all(len({run.record.cell_id for run in of_task}) == 1 for of_task in by_task):
         return iter([("", list(runs))])
@@ -239,10 +249,12 @@ def _row(variant: str, runs: Sequence[Run], tasks: Sequence[str]) -> Row:
     by_task = {task: sorted((run for run in runs if run.task.name == task), key=_seed) for task in tasks}
     cells = {task: _cell(of_task, _points, _why_no_score) for task, of_task in by_task.items()}
     times = {task: _cell(of_task, _train_s, _why_no_time) for task, of_task in by_task.items()}
-    parts = [(run.params.adapter, run.params.head, run.params.other_trainable) for run in runs]
+    known = [run.params for run in runs if run.params is not None]
+    parts = [(params.adapter, params.head, params.other_trainable) for params in known] or [(0, 0, 0)]
     adapter, head, other = (Count(min(values), max(values)) for values in zip(*parts, strict=True))
     name, rank = runs[0].adapter.name, runs[0].adapter.rank
-    return Row(name, rank, variant, adapter, head, other, cells, _average(cells), _average(times), tuple(runs))
+    average, seconds, all_known = _average(cells), _average(times), len(known) == len(runs)
+    return Row(name, rank, variant, adapter, head, other, cells, average, seconds, tuple(runs), all_known)
 
 
 def _seed(run: Run) -> int:

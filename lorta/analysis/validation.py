@@ -1,6 +1,6 @@
 """Which records may stand in a committed suite or beside a published number: whole, clean, and of one protocol."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,8 @@ def _failed(record: RunRecord) -> RunRecord:
 def validation_problems(records: Iterable[RunRecord], uncommitted: bool = False) -> list[str]:
     """Return a sentence for each problem, the first few of many."""
     given = list(records)
-    problems = [problem for record in given for problem in _problems(record, uncommitted)] + _mixed_protocols(given)
+    problems = [problem for record in given for problem in _problems(record, uncommitted)]
+    problems += _mixed_protocols(given) + _mixed_origins(given)
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     return [*problems[:SHOWN], *more]
 
@@ -76,7 +77,8 @@ def _hash(record: RunRecord, config: dict[str, Any]) -> str:
 
 
 def _mixed_protocols(records: Iterable[RunRecord]) -> list[str]:
-    known = [(record.task.name, record.task.protocol) for record in records if record.task is not None]
+    own = [record for record in records if record.imported is None]  # imported ones of two protocols share no table
+    known = [(record.task.name, record.task.protocol) for record in own if record.task is not None]
     numbers = {task: sorted({protocol for _, protocol in of_task}) for task, of_task in group(known, _task).items()}
     return [
         f"the records of {task} have the protocols {' and '.join(map(str, listed))}, whose numbers cannot be "
@@ -84,6 +86,14 @@ def _mixed_protocols(records: Iterable[RunRecord]) -> list[str]:
         for task, listed in sorted(numbers.items())
         if len(listed) > 1
     ]
+
+
+def _mixed_origins(records: Sequence[RunRecord]) -> list[str]:
+    imported = sum(record.imported is not None for record in records)
+    if imported in (0, len(records)):
+        return []
+    own = len(records) - imported
+    return [f"{imported} imported records stand beside {own} that were made here; import into a store of their own."]
 
 
 def _task(item: tuple[str, int]) -> str:

@@ -79,7 +79,8 @@ class Evidence:
         """Take the finished ones of these records."""
         runs_of: defaultdict[tuple[str, int | None, str], list[RunRecord]] = defaultdict(list)
         for record in records:
-            if record.status == "success" and record.adapter and record.task and not record.has_separate_seeds:
+            own = record.imported is None and not record.has_separate_seeds
+            if record.status == "success" and record.adapter and record.task and own:
                 for rank in {record.adapter.rank, None}:  # None as well: a published rank may not be known
                     runs_of[record.adapter.name, rank, record.task.name].append(record)
         return cls(runs_of, items, Resampler())

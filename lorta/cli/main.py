@@ -90,6 +90,14 @@ COMMANDS = {
         examples=("list adapters", "list tasks", "list models"),
     ),
     "restore": Command("Take committed records into a store, so that they count as done.", "restore"),
+    "import": Command(
+        *("Take results of PEFT's method_comparison or lm_eval into a store.", "import_results"),
+        examples=(
+            "import peft peft/method_comparison/MetaMathQA/results --runs theirs",
+            "import lm_eval out --runs theirs",
+            "import lm_eval out --runs theirs --metric acc_norm",
+        ),
+    ),
     "table": Command("Make reports of runs, and the tables of papers beside our runs.", "table"),
     "report": Command("Make one HTML page of tables, plots and records.", "report"),
     "recipes": Command("List the tables of the paper with their recipes.", "recipes"),

@@ -92,7 +92,7 @@ def status(parsed: argparse.Namespace) -> int:
     """Print how many runs are in which state, and every one that is not done."""
     from lorta.planning.requests import waiting_sentences
     from lorta.planning.titles import titles
-    from lorta.status.states import STATES, plan_states, store_states
+    from lorta.status.states import STATES, glances, plan_states, store_states
 
     if parsed.overrides:
         planned = _plan(parsed)
@@ -104,6 +104,8 @@ def status(parsed: argparse.Namespace) -> int:
     else:
         _require_store(parsed.runs)
         states = store_states(parsed.runs)
+        if imported := sum(bool(record.get("imported")) for record in glances(parsed.runs)):
+            print(f"{imported} imported records, which are no runs of this project")
     print(_counts(states))
     for line in _other_code(states):
         print(line)

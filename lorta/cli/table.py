@@ -111,7 +111,8 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
         options.records = sorted((options.results / "records").glob("*.jsonl*"))
     source = read_source(options.runs, options.records, uncommitted=options.uncommitted)
     if options.records is None:
-        refuse_untrusted(source.records, str(options.runs), options.uncommitted)
+        own = [record for record in source.records if record.imported is None]  # no other is beside published numbers
+        refuse_untrusted(own, str(options.runs), options.uncommitted)
     names = [words["table"]] if "table" in words else list(paper.tables)
     evidence = Evidence.of(source.records, source.items)
     tables = [judge_table(paper, name, evidence) for name in names]
@@ -122,7 +123,7 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
 
 def _say_other_code(records: Iterable[RunRecord]) -> None:
     """Say which finished runs were done by other code; beside the table, which is of its records alone."""
-    done = [record for record in records if record.status == "success"]
+    done = [record for record in records if record.status == "success" and record.imported is None]
     phrases = [other_code(record.code and asdict(record.code), record.config) for record in done]
     for sentence in other_code_sentences(phrases):
         print(sentence, file=sys.stderr)

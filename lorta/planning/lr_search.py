@@ -225,7 +225,7 @@ def steps_of(record: RunRecord | None) -> int | None:
     train = record.task.splits.get("train") if record.task else None
     if train is None or not train.rows or record.batch is None:
         return None
-    return math.ceil(record.protocol.epochs * math.ceil(train.rows / record.batch.effective))
+    return math.ceil((record.protocol.epochs or 0.0) * math.ceil(train.rows / record.batch.effective))
 
 
 def searching(spec: RunSpec) -> bool:

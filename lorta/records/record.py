@@ -23,6 +23,7 @@ from lorta.records.sections import (
     Failure,
     Forgetting,
     Hardware,
+    Imported,
     Memory,
     Merging,
     ModelSection,
@@ -59,6 +60,7 @@ __all__ = [
     "Failure",
     "Forgetting",
     "Hardware",
+    "Imported",
     "Memory",
     "Merging",
     "ModelSection",
@@ -135,6 +137,7 @@ class RunRecord:
     environment: Environment | None = None
     hardware: Hardware | None = None
     tracking: Tracking | None = None
+    imported: Imported | None = field(default=None, metadata={"added": True})  # None: the run was made here
     env_fingerprint: str | None = None  # timings of different fingerprints are not comparable
     reasons: dict[str, str] = field(default_factory=dict[str, str])  # dotted field -> why it is null
 
@@ -145,7 +148,8 @@ class RunRecord:
             raise ValueError(f"a RunRecord with status {self.status} needs a failure section.")
         if self.status == "skipped" and not self.reason:
             raise ValueError("a RunRecord with status skipped needs a reason, one sentence.")
-        missing = [name for name in SECTIONS_OF_A_RESULT if getattr(self, name) is None]
+        unknown = {"params"} if self.imported is not None else set[str]()  # a source may not count weights
+        missing = [name for name in SECTIONS_OF_A_RESULT if getattr(self, name) is None and name not in unknown]
         if self.status == "success" and missing:
             raise ValueError(f"a RunRecord with status success needs {', '.join(missing)}.")
 

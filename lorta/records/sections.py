@@ -85,9 +85,9 @@ class ModelSection:
     id: str
     revision: str | None
     dtype: str
-    parameters_total: int
-    tokenizer_sha256: str
-    padding_side: str
+    parameters_total: int | None  # these three are None where an imported run does not say them
+    tokenizer_sha256: str | None
+    padding_side: str | None
     pad_token_id: int | None
     weights_sha256: str | None = None
     pad_token: str | None = field(default=None, metadata={"added": True})
@@ -103,7 +103,7 @@ class ProtocolSection:
 
     selection: Selection
     tuned: bool  # whether the learning rate was searched for this adapter
-    epochs: float
+    epochs: float | None  # None where an imported run does not say it
     max_steps: int | None  # None when the epochs decide
 
 
@@ -347,6 +347,21 @@ class Hardware:
     gpu_count: int = 0
     gpu_memory_bytes: int | None = None
     hostname_hash: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Where a run comes from that was not made here. Such runs share tables with none but their own kind.
+
+    Runs are compared only where `protocol` is the same, and the runs of one task only where `task_protocol` is.
+    """
+
+    format: Literal["peft", "lm_eval"]
+    name: str  # of the run, as its source calls it
+    files: dict[str, str]  # name of each file -> SHA-256 of its bytes
+    protocol: dict[str, str]  # what all runs of a table must share: lengths, steps, versions
+    task_protocol: dict[str, str]  # what the runs of a task must share: number of examples, prompts
+    noted: dict[str, Any]  # what else the source says and no other section holds
 
 
 @dataclass(frozen=True, kw_only=True)

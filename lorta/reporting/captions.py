@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from lorta.analysis.summary import POINTS, Run, Table, group
 from lorta.records.record import RunRecord
 from lorta.records.sections import Split
+from lorta.reporting.imported import imported_sentences, of_protocol
 from lorta.reporting.notes import search_sentence
 
 PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
@@ -14,6 +15,9 @@ MESSAGE_CHARACTERS = 160  # of a failure's first line
 def title(table: Table) -> str:
     """Return the table's name: what tells it from other tables of the same report."""
     run = table.runs[0]
+    if run.record.imported is not None:
+        better = [] if table.higher_is_better else ["lower is better"]
+        return ", ".join([run.model.name, f"imported from {run.record.imported.format}", *better, *of_protocol(table)])
     lengths = {_training(run) for run in table.runs}
     parts = [run.model.name, f"{run.task.source} data", f"protocol {run.task.protocol}", *_caps(run)]
     parts += [] if table.higher_is_better else ["lower is better"]
@@ -23,6 +27,9 @@ def title(table: Table) -> str:
 
 def caption(table: Table) -> list[str]:
     """Return the notes on model, data, training, selection, scores, learning rates, code and timing."""
+    if table.runs[0].record.imported is not None:
+        own = [_model(table), f"Scored rows: {_by_task(table, _scored_rows)}.", _length(table), _scores(table)]
+        return [*own, *imported_sentences(table), _timing(table)]
     sentences = (
         _model,
         _data,
@@ -130,6 +137,10 @@ def _rows(run: Run) -> str:
     return " / ".join(_used(run.task.splits.get(name)) for name in ("train", run.task.split_primary))
 
 
+def _scored_rows(run: Run) -> str:
+    return f"{run.score.n:,}"
+
+
 def _used(split: Split | None) -> str:
     if split is None:
         return "unknown"
@@ -161,6 +172,8 @@ def _training(run: Run) -> str:
     steps = run.protocol.max_steps
     if steps is not None:
         return f"{steps:,} steps"
+    if run.protocol.epochs is None:
+        return "unknown length"
     return f"{run.protocol.epochs:g} epoch{'' if run.protocol.epochs == 1 else 's'}"
 
 

@@ -60,7 +60,8 @@ def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
     for table, analysis in zip(tables, analyses, strict=True):
         name = title(table)
         for number, row in enumerate(table.rows):
-            numbers = [*row.adapter_parameters, *row.head_parameters, *row.other_parameters]
+            counts_of = (*row.adapter_parameters, *row.head_parameters, *row.other_parameters)
+            numbers = [count if row.sizes_known else None for count in counts_of]
             cells = {**{task: row.cells.get(task, Cell(None)) for task in tasks}, AVERAGE: row.average}
             intervals = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
             scores = [value for cell, interval in intervals for value in _cell_values(cell, interval)]

@@ -102,12 +102,14 @@ def _write_tables(
 
 
 def _plot_scores(pairs: Sequence[Pair], name: str, results: Path) -> None:
-    if pairs:
-        plot(_bands(pairs, [score_panels(*pair) for pair in pairs]), _stem(results, name))
+    if bands := _bands(pairs, [score_panels(*pair) for pair in pairs]):
+        plot(bands, _stem(results, name))
 
 
 def _bands(pairs: Sequence[Pair], panels: Sequence[Sequence[Panel]]) -> list[Band]:
-    return [(title(table), panel) for (table, _), panel in zip(pairs, panels, strict=True) if panel]
+    known = [all(row.sizes_known for row in table.rows) for table, _ in pairs]  # plots are over the number of weights
+    given = zip(pairs, panels, known, strict=True)
+    return [(title(table), panel) for (table, _), panel, sized in given if panel and sized]
 
 
 def _stem(results: Path, name: str) -> Path:

@@ -69,10 +69,11 @@ def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
         cells = [*(row.cells[task] for task in table.tasks), *average, row.train_s]
         for column, note in _notes(table, row, dict(zip(names, cells, strict=True))).items():
             marks[len(body), column] = footnotes.setdefault(note, len(footnotes) + 1)
+        sizes = map(count_text, counts) if row.sizes_known else [DASH] * len(counts)
         body.append(
             (
                 row.label,
-                *map(count_text, counts),
+                *sizes,
                 *(_cell_text(cell, seeds, digits) for cell, digits in zip(cells, decimals, strict=True)),
             )
         )

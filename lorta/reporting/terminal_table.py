@@ -29,7 +29,8 @@ def show(table: Table, analysis: Analysis, console: Console) -> None:
     for number, row in _best_first(table, ranked):
         scores = [_score(table, analysis, number, column, column == ranked) for column in shown]
         time = DASH if row.train_s.mean is None else f"{row.train_s.mean:.1f}"
-        grid.add_row(*map(Text, (row.label, count_text(row.adapter_parameters), *scores, time)))
+        size = count_text(row.adapter_parameters) if row.sizes_known else DASH
+        grid.add_row(*map(Text, (row.label, size, *scores, time)))
     console.print(grid, soft_wrap=False)
     for note in _notes(table, analysis, ranked):
         console.print(Text(note), soft_wrap=False)

@@ -60,7 +60,8 @@ class Past:
     def __init__(self, records: Iterable[RawRecord]) -> None:
         self._known: dict[Key, list[RawRecord]] = {}
         for record in records:
-            if record.get("status") == "success" and record.get("time", "wall_s") is not None:
+            own = record.get("imported") is None  # other machines have other seconds
+            if own and record.get("status") == "success" and record.get("time", "wall_s") is not None:
                 for key in keys_of_record(record):
                     self._known.setdefault(key, []).append(record)
 

@@ -53,7 +53,9 @@ class RawRecord(NamedTuple):
         name = f"{self.get('adapter', 'name')}{'' if rank is None else f' r={rank}'}"
         rate = self.get("adapter", "learning_rate") or self.get("adapter", "head_learning_rate")
         trial = f" trial {rate:g}" if self.is_trial else ""
-        return f"{name} {self.get('task', 'name')}{trial} seed {self.get('seed')}"
+        source = self.get("imported", "format")
+        imported = f", imported from {source}" if source else ""
+        return f"{name} {self.get('task', 'name')}{trial} seed {self.get('seed')}{imported}"
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,15 @@ def state_of(record: RawRecord) -> RunState:
 
 
 def store_states(root: Path) -> list[RunState]:
-    """Return the state of every run of a store that has a record or waits in a queue, ordered by signature."""
+    """Return the state of every run of a store that has a record or waits in a queue, ordered by signature.
+
+    Imported records are no runs of this project and are left out.
+    """
     queue, states = Queue(), list[RunState]()
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         record = glance(folder)
+        if record is not None and record.get("imported"):
+            continue
         if record is not None:
             states.append(_or_pending(state_of(record), folder, record, queue))
         elif (job := read_job(folder)) is not None:
@@ -171,7 +178,11 @@ def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, RawRecor
 def _lookalikes(plan: Plan, own: set[str]) -> dict[str, RawRecord]:
     """Return the finished records of other inputs or protocols in the store, by what they share with a planned run."""
     root = Store(plan.runs[0].settings.runtime.runs).root
-    others = [record for record in glances(root) if record.folder.name not in own and record.get("status") == "success"]
+    others = [
+        record
+        for record in glances(root)
+        if record.folder.name not in own and record.get("status") == "success" and not record.get("imported")
+    ]
     return {_but_for_inputs(record.get("config")): record for record in others if record.get("config")}
 
 
