@@ -11,8 +11,9 @@ RESULTS is the folder `results`, whose reports are committed; of a store's own r
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 from lorta.analysis.load import read_source
@@ -41,6 +42,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
     parser.add_argument(
         "--width", default="screen", help="of the figures: screen, page (6.75 inches) or column (3.25 inches)"
+    )
+    parser.add_argument("--tasks", help="of the report: rte,glue/cola,math_* (default: all)")
+    parser.add_argument(
+        "--columns", help="of the LaTeX table: parameters,head,other,scores,average,seconds (default: all)"
     )
 
 
@@ -75,13 +80,37 @@ def _words(words: list[str]) -> dict[str, str]:
 def _report(options: argparse.Namespace) -> None:
     from lorta.reporting.report import write_full_report
 
-    formats, width = _formats(options.formats), _width(options.width)
+    formats, width, shown = _formats(options.formats), _width(options.width), _columns(options.columns)
     if options.records is None:
         options.runs = options.runs or Path("runs")
     source = read_source(options.runs, options.records, True, options.uncommitted)
+    source = source._replace(records=_of_tasks(source.records, options.tasks))
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
-    print(write_full_report(source, name, options.results, formats, width))
+    print(write_full_report(source, name, options.results, formats, width, shown))
     _say_other_code(source.records)
+
+
+def _of_tasks(records: list[RunRecord], text: str | None) -> list[RunRecord]:
+    """Return the records of the tasks that some patterns name, in full or without the family. Raises ValueError."""
+    if text is None:
+        return records
+    tasks = {record.run_id: record.task.name if record.task else record.choices.get("task", "") for record in records}
+    kept: set[str] = set()
+    for pattern in text.split(","):
+        named = {name for name in tasks.values() if fnmatch(name, pattern) or fnmatch(name.rpartition("/")[2], pattern)}
+        if not named:
+            raise ValueError(f"--tasks: no record is of {pattern}; there are {', '.join(sorted(set(tasks.values())))}.")
+        kept |= named
+    return [record for record in records if tasks[record.run_id] in kept]
+
+
+def _columns(text: str | None) -> Sequence[str]:
+    from lorta.reporting.latex import COLUMNS
+
+    words = COLUMNS if text is None else tuple(text.split(","))
+    if unknown := [word for word in words if word not in COLUMNS]:
+        raise ValueError(f"--columns takes {', '.join(COLUMNS)}, with commas between, got {', '.join(unknown)}.")
+    return words
 
 
 def _formats(text: str) -> list[str]:

@@ -28,8 +28,9 @@ def title(table: Table) -> str:
 def caption(table: Table) -> list[str]:
     """Return the notes on model, data, training, selection, scores, learning rates, code and timing."""
     if table.runs[0].record.imported is not None:
-        own = [_model(table), f"Scored rows: {_by_task(table, _scored_rows)}.", _length(table), _scores(table)]
-        return [*own, *imported_sentences(table), _timing(table)]
+        own = [_model(table), f"Scored rows: {_by_task(table, _scored_rows)}.", _length(table), scores_sentence(table)]
+        timed = any(row.train_s.mean is not None for row in table.rows)
+        return [*own, *imported_sentences(table), *([_timing(table)] if timed else [])]
     sentences = (
         _model,
         _data,
@@ -38,7 +39,7 @@ def caption(table: Table) -> list[str]:
         _noted_rows,
         _length,
         _selection,
-        _scores,
+        scores_sentence,
         _base_scores,
         _learning_rates,
         search_sentence,
@@ -189,7 +190,8 @@ def _selection(table: Table) -> str:
     return f"Selection: the weights of the best epoch are scored.{caveat}"
 
 
-def _scores(table: Table) -> str:
+def scores_sentence(table: Table) -> str:
+    """Return which split the scores are of, over which seeds, and in which unit."""
     seeds = sorted({run.record.seed for run in table.runs})
     spread = "mean ± sample standard deviation over" if len(seeds) > 1 else "without a standard deviation: only"
     split = _by_task(table, lambda run: run.task.split_primary)

@@ -12,7 +12,7 @@ LATEX_SPECIALS = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", DASH: "--"}
-    | {"−": "$-$", "≥": r"$\geq$"}  # noqa: RUF001
+    | {"−": "$-$", "≥": r"$\geq$", "\N{DAGGER}": r"$\dagger$"}  # noqa: RUF001
 )
 STYLE = "table{border-collapse:collapse}th,td{padding:.2em .6em;text-align:right}th:first-child,td:first-child"
 STYLE += "{text-align:left}thead th{border-bottom:1px solid}caption{text-align:left}"
@@ -27,6 +27,7 @@ class TextTable:
     marks: Mapping[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
     footnotes: tuple[str, ...] = ()
     bold: frozenset[tuple[int, int]] = frozenset()
+    ties: frozenset[tuple[int, int]] = frozenset()  # of LaTeX: cells with a dagger
     left: int = 1  # the first columns are words, the rest are numbers
 
 
@@ -61,17 +62,23 @@ def _markdown_cell(table: TextTable, row: int, column: int, text: str) -> str:
     return cell if mark is None else f"{cell} [{mark}]"
 
 
-def latex_table(table: TextTable, caption: str) -> str:
-    """Return a table environment; it needs the packages booktabs and graphicx."""
+def latex_table(table: TextTable, caption: str, short: str = "", label: str = "") -> str:
+    """Return a table environment; it needs the packages booktabs and graphicx.
+
+    With a label, the footnotes are left to a file of notes; `short` is the caption in a list of tables.
+    """
     body = [
         " & ".join(_latex_cell(table, row, column, text) for column, text in enumerate(cells)) + r" \\"
         for row, cells in enumerate(table.body)
     ]
-    notes = [rf"\textsuperscript{{{number}}}{latex_text(note)}\\" for number, note in enumerate(table.footnotes, 1)]
+    footnotes = () if label else table.footnotes
+    notes = [rf"\textsuperscript{{{number}}}{latex_text(note)}\\" for number, note in enumerate(footnotes, 1)]
+    shorter = f"[{{{latex_text(short)}}}]" if short else ""
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(caption)}}}",
+        rf"\caption{shorter}{{{latex_text(caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{'l' * table.left}{'r' * (len(table.header) - table.left)}}}",
         r"\toprule",
@@ -89,7 +96,8 @@ def latex_table(table: TextTable, caption: str) -> str:
 def _latex_cell(table: TextTable, row: int, column: int, text: str) -> str:
     mark = table.marks.get((row, column))
     cell = rf"\textbf{{{latex_text(text)}}}" if (row, column) in table.bold else latex_text(text)
-    return cell if mark is None else rf"{cell}\textsuperscript{{{mark}}}"
+    above = [*([r"$\dagger$"] if (row, column) in table.ties else []), *([str(mark)] if mark is not None else [])]
+    return rf"{cell}\textsuperscript{{{','.join(above)}}}" if above else cell
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex} and figures/NAME.png.
+"""From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex,notes.tex} and figures/NAME.png.
 
 A study that asks questions has reports/NAME.questions.csv.
 More plots, if they are asked for, are figures/NAME.{costs,ranks,rates,training}.
@@ -19,8 +19,9 @@ from lorta.records.store import write_atomically
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
 from lorta.reporting.figures import Band, plot
+from lorta.reporting.latex import COLUMNS, to_latex, to_latex_notes
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
-from lorta.reporting.tables import to_latex, to_markdown
+from lorta.reporting.tables import to_markdown
 from lorta.reporting.terminal_table import show
 from lorta.reporting.variance import variance_section
 from lorta.reporting.verdicts import to_verdict_csv, verdict_sentences
@@ -61,9 +62,14 @@ def write_and_show(
     console.print(f"written: {results / 'reports' / name}.{{md,csv,tex}}{drawn}{replaces}", markup=False)
 
 
-def write_full_report(source: Source, name: str, results: Path, formats: Sequence[str], width: str) -> str:
-    """Write the report and every kind of plot that has something to show, for a width of figures.WIDTHS."""
-    pairs, _, markdown = _write_tables(source.records, name, results, source.items)
+def write_full_report(
+    source: Source, name: str, results: Path, formats: Sequence[str], width: str, shown: Sequence[str] = COLUMNS
+) -> str:
+    """Write the report and every kind of plot that has something to show, for a width of figures.WIDTHS.
+
+    `shown` are the columns of the LaTeX table, of latex.COLUMNS.
+    """
+    pairs, _, markdown = _write_tables(source.records, name, results, source.items, shown)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
         ".costs": [cost_panels(*pair) for pair in pairs],
@@ -78,7 +84,7 @@ def write_full_report(source: Source, name: str, results: Path, formats: Sequenc
 
 
 def _write_tables(
-    records: Sequence[RunRecord], name: str, results: Path, items: ItemScores
+    records: Sequence[RunRecord], name: str, results: Path, items: ItemScores, shown: Sequence[str] = COLUMNS
 ) -> tuple[list[Pair], Sequence[Sequence[Answered]], str]:
     """Write the tables; return them with their analyses, the answers to each one's questions, and the Markdown text."""
     pairs = [(table, analyse(table, items)) for table in summarise(records)]
@@ -92,7 +98,8 @@ def _write_tables(
         "csv": to_csv(tables, analyses),
         "runs.csv": to_long_csv(records),
         "comparisons.csv": to_comparison_csv(tables, analyses),
-        "tex": to_latex(tables, analyses),
+        "tex": to_latex(tables, analyses, name, shown),
+        "notes.tex": to_latex_notes(tables, analyses, name, shown),
     }
     if questions:
         texts["questions.csv"] = to_verdict_csv(tables, answered)

@@ -1,4 +1,4 @@
-"""Tables as Markdown and LaTeX (booktabs). The same records always give the same bytes."""
+"""Tables as Markdown. The same records always give the same bytes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,7 +12,6 @@ from lorta.reporting.diagnostic_tables import check_grid, check_notes
 from lorta.reporting.markup import (
     DASH,
     TextTable,
-    latex_table,
     markdown_notes,
     markdown_table,
     markdown_text,
@@ -22,6 +21,7 @@ from lorta.reporting.sizes import NOTE, size_grid
 from lorta.reporting.verdicts import verdict_grid, verdict_notes
 
 COUNTS = ("adapter parameters", "head parameters", "other trainable")
+SECONDS = "train s"
 BOLD = (
     "Bold: not significantly different from the best method in the column (t-test paired by seed, and by scored row "
     "where row scores are known; Holm-corrected; alpha = 0.05)."
@@ -43,21 +43,9 @@ def to_markdown(
     return "\n".join(sections)
 
 
-def to_latex(tables: Sequence[Table], analyses: Sequence[Analysis | None] | None = None) -> str:
-    """Return one table environment per table; it needs the packages booktabs and graphicx."""
-    pairs = list(zip(tables, analyses or [None] * len(tables), strict=True))
-    return "\n".join(
-        latex_table(
-            grid(table, analysis),
-            f"{title(table)}. {' '.join([*caption(table), *([BOLD] if analysis and analysis.ties else [])])}",
-        )
-        for table, analysis in pairs
-    )
-
-
 def grid(table: Table, analysis: Analysis | None = None) -> TextTable:
     """Return the cells as text, and numbered footnotes for what is missing; one task needs no average."""
-    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :], "train s"]
+    names = [*map(table.short, table.tasks), *columns(table)[len(table.tasks) :], SECONDS]
     decimals = [*[table.decimals] * (len(names) - 1), 1]
     seeds = max(len(cell.seeds) for row in table.rows for cell in row.cells.values())
     body: list[tuple[str, ...]] = []
@@ -90,8 +78,10 @@ def _notes(table: Table, row: Row, cells: Mapping[str, Cell]) -> dict[int, str]:
     collapsed = {first + place: collapse_note(row, task) for place, task in enumerate(table.tasks)}
     asked = {1: size_note(row)} | {first + place: edge_note(row, task) for place, task in enumerate(table.tasks)}
     notes: dict[int, str] = {}
+    untimed = all(other.train_s.mean is None for other in table.rows)
     for column, (name, cell) in enumerate(cells.items(), first):
-        said = [f"{row.label}, {name}: {cell.note}" if cell.note else None, collapsed.get(column)]
+        where = "" if name == SECONDS and untimed else f"{row.label}, "
+        said = [f"{where}{name}: {cell.note}" if cell.note else None, collapsed.get(column)]
         if any(said):
             notes[column] = "; ".join(note for note in said if note)
     return notes | {column: note for column, note in asked.items() if note and column not in notes}
@@ -210,6 +200,8 @@ def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
 
 def _markdown_sizes(table: Table) -> list[str]:
     header, body = size_grid(table)
+    if len(header) == 1:
+        return []  # of imported runs whose source says no size
     return ["### Sizes", "", *markdown_table(TextTable(header, tuple(body))), "", f"- {NOTE}"]
 
 

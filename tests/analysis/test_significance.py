@@ -7,7 +7,7 @@ from statsmodels.stats.multitest import multipletests
 
 from lorta.analysis.significance import AVERAGE, Analysis, analyse, holm, mcnemar_p
 from lorta.records.record import RunRecord
-from lorta.reporting.tables import interval_grid, to_latex, to_markdown
+from lorta.reporting.tables import interval_grid, to_markdown
 from tests.example_records import finished, sweep, the_table, with_section
 
 ROWS = 277
@@ -45,7 +45,7 @@ def bold(analysis: Analysis, adapters: list[str], column: str = "glue/rte") -> s
 @settings(max_examples=15)  # multipletests collects garbage at every call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(values):
-    assert holm(values) == pytest.approx(list(multipletests(values, method="holm")[1]))
+    assert holm(values) == pytest.approx(list(multipletests(values, method="holm")[1]))  # pyright: ignore
 
 
 def test_holm_of_nothing_is_nothing():
@@ -56,7 +56,7 @@ def test_holm_of_nothing_is_nothing():
 def test_mcnemar_is_statsmodels(answers):
     first, second = (np.array(side) for side in zip(*answers, strict=True))
     counts = [[np.sum((first == one) & (second == other)) for other in (True, False)] for one in (True, False)]
-    expected = mcnemar(counts, exact=True).pvalue if (first != second).any() else 1.0
+    expected = mcnemar(counts, exact=True).pvalue if (first != second).any() else 1.0  # pyright: ignore
     assert mcnemar_p(first, second) == pytest.approx(min(1.0, expected))
 
 
@@ -112,7 +112,7 @@ def test_lower_is_better_where_the_task_says_so():
 def test_losses_keep_their_unit():
     records = losing({"good": 0.2, "bad": 0.5})
     table = the_table(records)
-    analysis = analyse(table, {run.run_id: (run.primary_score.value,) * 5 for run in records})
+    analysis = analyse(table, {run.run_id: (run.primary_score.value,) * 5 for run in records})  # pyright: ignore
     (worse,) = analysis.comparisons
     assert worse.interval.value == pytest.approx(0.3)
     assert analysis.with_items == (0, 1)
@@ -135,9 +135,8 @@ def test_seeds_that_two_methods_share_are_compared():
     assert found.interval.value == pytest.approx(-30.0)
 
 
-def test_markdown_and_latex_print_ties_bold():
+def test_markdown_prints_ties_bold():
     table = the_table([finished(adapter, seed=seed, value=0.8 + seed / 100) for adapter in "ab" for seed in range(3)])
     analysis = analyse(table, {})
     assert "**81.0 ± 1.0**" in to_markdown([table], [], [analysis])
-    assert r"\textbf{81.0 $\pm$ 1.0}" in to_latex([table], [analysis])
     assert interval_grid(table, analysis).header[-1] == "score vs. best"
