@@ -73,8 +73,14 @@ def submitted(cluster, tmp_path_factory):
     """The cluster with two arrays in its queue, of two long runs and of eight short ones; what was said; their ids."""
     found = Cluster(cluster, tmp_path_factory.mktemp("arrays"))
     said = [found.submit(words) for words in (TWO, EIGHT)]
-    ids = [re.search(r"submitted as Slurm job (\d+);", text).group(1) for text in said]
-    return found, said, *ids
+    return found, said, *map(submitted_id, said)
+
+
+def submitted_id(said: str) -> str:
+    """Return the Slurm job that a submission names."""
+    job = re.search(r"submitted as Slurm job (\d+);", said)
+    assert job, said
+    return job.group(1)
 
 
 def test_submitting_says_how_many_and_imports_no_torch(submitted):
@@ -92,12 +98,15 @@ def test_what_slurm_refuses_is_a_sentence_and_leaves_nothing(submitted):
 
 
 def test_what_is_in_the_queue_is_not_submitted_again(submitted):
-    found, _, _, eight = submitted
-    again = found.submit(EIGHT)
-    assert "8 runs: 0 to submit" in again
+    found, words = submitted[0], [*SMALL, "seed=11,12"]
+    begin = "hydra.launcher.additional_parameters={begin:now+1hour}"  # so that it is still in the queue
+    job = submitted_id(found.submit(words, begin))
+    again = found.submit(words, begin)
+    assert "2 runs: 0 to submit" in again
     assert "submitted as" not in again
-    last = rf"pending +[0-9a-f]{{12}}  head_only glue/cola seed 7: Slurm job {eight}_7: (PENDING|CONFIGURING|RUNNING)"
-    assert re.search(last, found.status(EIGHT))
+    last = rf"pending +[0-9a-f]{{12}}  head_only glue/cola seed 12: Slurm job {job}_1: PENDING"
+    assert re.search(last, found.status(words))
+    found.call("scancel", job)
 
 
 def test_a_signalled_run_goes_on_and_a_cancelled_one_says_so(submitted):

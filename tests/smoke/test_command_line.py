@@ -54,9 +54,9 @@ def wandb_records(content: bytes) -> Iterator[Any]:
 SOME = ("full", "lora", "loretta_rep", "lorta", "prompt_tuning")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("sweep")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
 
 
 def test_every_adapter_runs(folder):
