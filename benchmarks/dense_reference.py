@@ -41,6 +41,6 @@ class DenseReference(nn.Module):
             update = self.updates[path]
             if update.shape[0] != inputs[0].shape[-1]:  # the output projection: heads on its input side
                 update = update.T
-            return output + inputs[0] @ update[:, : output.shape[-1]]
+            return output + inputs[0] @ update[:, : output.shape[-1]].to(output.dtype)
 
         return add

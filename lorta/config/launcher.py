@@ -26,6 +26,7 @@ class SlurmSettings(Settings):
     mem_gb: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     gpus_per_node: Positive | None
     array_parallelism: Positive
+    runs_per_task: Positive
     setup: list[str]
     additional_parameters: dict[str, Any]
 

@@ -97,7 +97,7 @@ def _unavailable() -> str | None:
 
 
 def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
-    """Submit an array with a task for each run, note that in the runs' folders, and return the job's id.
+    """Submit an array with a task for every so many runs, note that in their folders, and return the job's id.
 
     Raises ValueError with sbatch's own words when it refuses, StoreUnwritable before anything is submitted.
     """
@@ -112,22 +112,25 @@ def submit(specs: Sequence[RunSpec], settings: SlurmSettings) -> str:
     folder = Path(specs[0].settings.runtime.runs) / FOLDER / f"{submitted_at.replace(':', '')}-{specs[0].run_id}"
     executor = SlurmExecutor(folder, python=shlex.join([sys.executable, "-IS", "-c", BLOCKED, sys.executable]))
     executor.update_parameters(**_parameters(specs, settings))
-    attempts = [before[spec.run_id] for spec in specs]
+    tasks = [specs[first : first + settings.runs_per_task] for first in range(0, len(specs), settings.runs_per_task)]
+    attempts = [[before[spec.run_id] for spec in task] for task in tasks]
     try:
         with redirect_stderr(io.StringIO()):  # where submitit repeats what it raises
-            jobs = executor.map_array(run_in_job, specs, attempts, [_warned_after(settings)] * len(specs))
+            jobs = executor.map_array(run_task, tasks, attempts, [_warned_after(settings)] * len(tasks))
     except (FailedJobError, FailedSubmissionError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise ValueError(_with_remedy(" ".join(str(error).split()), len(specs))) from error
-    for spec, job in zip(specs, jobs, strict=True):
-        write_job(spec.folder, Job(job.job_id, title(spec), submitted_at, str(job.paths.stdout)))
+        raise ValueError(_with_remedy(" ".join(str(error).split()), len(tasks))) from error
+    for task, job in zip(tasks, jobs, strict=True):
+        for spec in task:
+            write_job(spec.folder, Job(job.job_id, title(spec), submitted_at, str(job.paths.stdout)))
     return jobs[0].job_id.partition("_")[0]
 
 
-def _with_remedy(refusal: str, runs: int) -> str:
+def _with_remedy(refusal: str, tasks: int) -> str:
     if "Invalid job array specification" not in refusal:
         return refusal
-    return f"{refusal}; an array of {runs} is too large here (`scontrol show config`: MaxArraySize), narrow the sweep"
+    limit = f"an array of {tasks} is too large here (`scontrol show config`: MaxArraySize)"
+    return f"{refusal}; {limit}, narrow the sweep or raise hydra.launcher.runs_per_task"
 
 
 def _parameters(specs: Sequence[RunSpec], settings: SlurmSettings) -> dict[str, Any]:
@@ -160,6 +163,44 @@ def _path_of_checkout() -> list[str]:
 def _warned_after(settings: SlurmSettings) -> float:
     """Return the seconds after which SIGUSR1 may mean the end of the time, not another job's precedence."""
     return settings.timeout_min * 60 - settings.signal_delay_s - EARLY_S
+
+
+def run_task(specs: Sequence[RunSpec], attempts_before: Sequence[int], warned_after_s: float) -> str:
+    """Do runs one after another as a task of the array and return the last one's status, or that they are requeued.
+
+    A run that ended in an earlier start of the task is not done again, so a requeued task goes on where it was. A run
+    without a result stops no other, but on a GPU, whose state may be lost with it, the others wait for a fresh process.
+    Raises SystemExit with status 1 when one of them has no result.
+    """
+    status, failed, unsound = "", False, False
+    with handle_preemption_signals():  # between two runs, too
+        for spec, before in zip(specs, attempts_before, strict=True):
+            if unsound and requested_by() is None:
+                return _requeue(spec, "in a new process, the run before it failed")
+            begins = attempts_so_far([spec])[spec.run_id] <= before
+            try:
+                status = _run_or_leave(spec, before, warned_after_s)
+            except SystemExit as left:
+                if left.code == EXIT_STATUS:  # the cluster forbids to requeue
+                    raise
+                failed, unsound = True, begins and _cuda_started()
+            if status == "requeued":
+                return status
+    if failed:
+        raise SystemExit(1)
+    return status
+
+
+def _run_or_leave(spec: RunSpec, before: int, warned_after_s: float) -> str:
+    try:
+        return run_in_job(spec, before, warned_after_s)
+    except Preempted:  # just before the run began, or behind it
+        return run_in_job(spec, before, warned_after_s)
+
+
+def _cuda_started() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def run_in_job(spec: RunSpec, attempts_before: int, warned_after_s: float) -> str:
@@ -197,21 +238,21 @@ def _got_further(spec: RunSpec, record: RunRecord | None) -> bool:
     return record is not None and checkpoint is not None and int(checkpoint.name) > (record.resumed_from_step or 0)
 
 
-def _requeue(spec: RunSpec) -> str:
+def _requeue(spec: RunSpec, why: str = "stopped by a signal") -> str:
     """Go back into the queue, into the same folder; raises SystemExit where the cluster forbids that."""
     name = this_job()
     assert name is not None, "a task of an array has a job id"
     before = read_job(spec.folder) or Job(name, title(spec), "", "")
     write_job(spec.folder, replace(before, submitted_at=now()))
     if requeued(name):  # somebody else did
-        print(f"{title(spec)}: stopped by a signal, Slurm job {name} is in the queue again")
+        print(f"{title(spec)}: {why}, Slurm job {name} is in the queue again")
         return "requeued"
     done = subprocess.run(["scontrol", "requeue", name], capture_output=True, text=True)
     if done.returncode != 0:  # it may be in the queue nevertheless, by Slurm's own doing: squeue tells
         write_job(spec.folder, before)
-        print(f"{title(spec)}: stopped by a signal; {done.stderr}")
+        print(f"{title(spec)}: {why}; {done.stderr}")
         raise SystemExit(EXIT_STATUS)
-    print(f"{title(spec)}: stopped by a signal, requeued as Slurm job {name}")
+    print(f"{title(spec)}: {why}, requeued as Slurm job {name}")
     return "requeued"
 
 
