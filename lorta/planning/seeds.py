@@ -44,6 +44,12 @@ def bounds(specs: Sequence[RunSpec]) -> tuple[int, int] | None:
         )
     if len({spec.settings.seed for spec in specs}) > 1:
         problems.append("seeds=auto and several values of seed contradict: seeds=auto chooses them, leave seed out")
+    separate = [name for name in SEPARATE_SEEDS if any(getattr(spec.settings, name) is not None for spec in specs)]
+    if separate:
+        problems.append(
+            f"seeds=auto and {' and '.join(separate)} contradict: runs with separate seeds are in no table, so that no "
+            "question can be decided; leave out one of the two"
+        )
     if any(spec.settings.compare is None for spec in specs):
         problems.append(
             "seeds=auto adds seeds until the study's questions are decided, and there is none: state one, "

@@ -96,6 +96,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("-m adapter=lora,lorta compare={{method:lorta}}", ("needs method and with",)),
     ("-m adapter=lora,lorta seeds=auto", ("seeds=auto", "state one")),
     ("-m adapter=lora,lorta seeds=auto seeds.least=1 compare=best", ("seeds.least=1", "2 <= least")),
+    ("-m adapter=lora,lorta seeds=auto compare=best init_seed=1,2", ("seeds=auto and init_seed", "leave out")),
+    ("-m adapter=lora,lorta seeds=auto compare=best order_seed=0", ("seeds=auto and order_seed", "no table")),
     ("compare=best", ("compare", "two methods or more")),
     ("runtime.workers=-1", ("runtime.workers",)),
     ("runtime.name=../x", ("runtime.name",)),
