@@ -67,6 +67,11 @@ def main(arguments: Sequence[str] | None = None, command: str = "python run.py")
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     plan = plan_or_explain(overrides, multirun)
     console = Console(soft_wrap=True)
+    if plan is not None and plan.runs:
+        from lorta.status.committed import committed_sentence
+
+        if sentence := committed_sentence(plan):
+            console.print(sentence, markup=False)
     if plan is not None and (plan.trials or adds_to(plan.specs)):
         return run_rounds(plan, lambda: plan_or_explain(overrides, multirun), console, parallel=multirun)
     return 2 if plan is None else run_plan(plan, console, parallel=multirun)

@@ -60,6 +60,7 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.planning.requests import budget_sentences, waiting_sentences
     from lorta.planning.titles import titles
     from lorta.records.store import Store
+    from lorta.status.committed import committed_sentence
     from lorta.status.forecast import Past
     from lorta.status.rows import row_lines
     from lorta.status.states import glances, plan_states
@@ -81,6 +82,8 @@ def plan(parsed: argparse.Namespace) -> int:
         print(sentence)
     for sentence in dict.fromkeys(planned.unsupported.values()):
         print(f"not supported: {sentence}")
+    if sentence := committed_sentence(planned):
+        print(sentence)
     if sentence := uncommitted_sentence():
         print(sentence)
     todo = [spec for spec in planned.runs if states[spec.run_id].state not in ("done", "unsupported")]

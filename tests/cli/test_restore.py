@@ -7,6 +7,7 @@ import pytest
 
 from lorta.analysis.item_scores import Line, items_file, stored_items, write_items
 from lorta.cli.main import main
+from lorta.cli.run import main as run_main
 from lorta.config.identity import VERSION
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
@@ -66,7 +67,9 @@ def test_what_the_store_has_stays_and_what_is_at_work_is_left(suite, tmp_path, c
     done = [record for record in records if record.status == "success"]
     store, other = Store(tmp_path / "runs"), with_score(done[0], 0.5)
     store.write(other)
-    with take(store.folder(done[1].run_id)):
+    claim = take(store.folder(done[1].run_id))
+    assert claim is not None
+    with claim:
         assert restore(file, tmp_path) == 0
     assert "1 restored, 1 already in the store, left as they are, 1 at work" in capsys.readouterr().out
     assert store.read(other.run_id) == other
@@ -114,6 +117,29 @@ def test_changed_records_are_refused_with_a_sentence_and_nothing_written(suite, 
     assert restore(file, tmp_path) == 2
     assert said[what] in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_says_which_of_its_runs_are_committed_and_takes_none(suite, tmp_path, capsys, monkeypatch):
+    words, _, file = suite
+    monkeypatch.setattr("lorta.status.committed.RECORDS", file.parent)
+    assert main(["plan", "-m", *words, "runtime.name=study"]) == 0
+    command = f"lorta restore {file} --runs {tmp_path}/runs"
+    said = f"3 of the runs to do are committed in {file}; to take them instead: {command}"
+    assert said in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    for more in (["runtime.name=other"], ["runtime.name=study", "runtime.force=true"]):
+        assert main(["plan", "-m", *words, *more]) == 0
+    assert restore(file, tmp_path) == 0
+    assert main(["plan", "-m", *words, "runtime.name=study"]) == 0
+    assert "committed in" not in capsys.readouterr().out
+
+
+def test_a_run_says_so_before_it_starts(suite, capsys, monkeypatch):
+    words, _, file = suite
+    monkeypatch.setattr("lorta.status.committed.RECORDS", file.parent)
+    monkeypatch.setattr("lorta.cli.run.run_plan", lambda *given, **named: 0)
+    assert run_main(["-m", *words, "runtime.name=study"]) == 0
+    assert "3 of the runs to do are committed" in capsys.readouterr().out
 
 
 def test_a_suite_has_one_file_whose_checksum_sha256sum_would_accept(tmp_path):
