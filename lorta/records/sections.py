@@ -230,6 +230,8 @@ class Timing:
     step_s_p90: float | None = None
     warmup_steps_excluded: int | None = None
     check_s: float | None = field(default=None, metadata={"added": True})  # forgetting and merging
+    # of all cores, in this process: what the run costs on a CPU, however many threads it had
+    cpu_s: float | None = field(default=None, metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -265,6 +265,7 @@ def timing_section(watch: Stopwatch, outcome: "TrainingOutcome") -> Timing:
     seconds = watch.seconds | {"train": outcome.train_s, "eval": watch.seconds["eval"] + outcome.eval_s}
     return Timing(
         wall_s=round(watch.wall_s, 3),
+        cpu_s=round(watch.cpu_s, 3),
         step_s_median=outcome.step_s_median,
         step_s_p90=outcome.step_s_p90,
         warmup_steps_excluded=outcome.warmup_steps,

@@ -24,6 +24,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
+        self.cpu_started = time.process_time()
         self.seconds: dict[str, float] = {}
         self.current = "setup"
 
@@ -42,6 +43,11 @@ class Stopwatch:
     def wall_s(self) -> float:
         """Seconds since construction."""
         return time.perf_counter() - self.started
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds since construction that this process computed, over all of its threads."""
+        return time.process_time() - self.cpu_started
 
 
 def synchronise() -> None:
