@@ -68,6 +68,12 @@ def answer_questions(
     return [tuple(next(answers) for _ in pairs) for pairs in asked]
 
 
+def difference(table: Table, question: Question, items: ItemScores) -> Difference | None:
+    """Return the paired differences of a question's methods over the seeds that both have, None without any."""
+    pair = _pair(table, question, items)
+    return None if pair is None else _difference(pair)
+
+
 def rows_named(table: Table, label: str) -> list[Row]:
     """Return the rows of a method: the one of this very name, or all of its variants."""
     exact = [row for row in table.rows if row.label == label]

@@ -126,8 +126,13 @@ def _leaves(point: Point, ends: tuple[float, float]) -> bool:
     return (point.low is not None and point.low < ends[0]) or (point.high is not None and point.high > ends[1])
 
 
+def wrapped(text: str, inches: float) -> list[str]:
+    """Return the lines of a text below a figure of that width."""
+    return textwrap.wrap(text, int(inches / 0.062))
+
+
 def _wrapped_notes(panels: Sequence[Panel], inches: float) -> list[str]:
-    return textwrap.wrap(_notes(panels), int(inches / 0.062))
+    return wrapped(_notes(panels), inches)
 
 
 def _note_lines(panels: Sequence[Panel], inches: float) -> int:
@@ -180,7 +185,7 @@ def _draw_panel(axis: "Axes", panel: Panel, crowded: bool) -> dict[str, Any]:
     if panel.y_range:
         axis.set_ylim(panel.y_range)
     if panel.log_x:
-        _label_logarithms(axis, small=panel.x_ends[0] < 1)
+        label_logarithms(axis, small=panel.x_ends[0] < 1)
     if crowded:
         _label_curves(axis, named)
     return handles
@@ -222,7 +227,7 @@ def _label_curves(axis: "Axes", curves: Sequence[Curve]) -> None:
         )
 
 
-def _label_logarithms(axis: "Axes", small: bool) -> None:
+def label_logarithms(axis: "Axes", small: bool) -> None:
     """Label 1, 2 and 5 of a decade where few decades are shown, as 500, 1k, 2k; the default labels collide there.
 
     Within a decade, label round numbers instead, at least two; small numbers as they are, not as 4m.

@@ -17,11 +17,13 @@ def side_by_side(xs: Sequence[float], log: bool) -> list[float]:
             groups[-1].append(number)
         else:
             groups.append([number])
-    for group in groups:
+    drawn = list(xs)
+    for group in (group for group in groups if len(group) > 1):
         middle = sum(places[number] for number in group) / len(group)
         for place, number in enumerate(sorted(group)):
-            places[number] = middle + gap * (place - (len(group) - 1) / 2)
-    return [math.exp(place) if log else place for place in places]
+            moved = middle + gap * (place - (len(group) - 1) / 2)
+            drawn[number] = math.exp(moved) if log else moved
+    return drawn
 
 
 def kept_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

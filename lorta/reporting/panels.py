@@ -14,7 +14,7 @@ from lorta.analysis.statistics import mean
 from lorta.analysis.summary import Row, Run, Table, group
 from lorta.reporting.ranges import Ends, metric_ends, within_range
 from lorta.reporting.sizes import training_peak
-from lorta.reporting.styles import family_place, printed_name
+from lorta.reporting.styles import family_place, printed_name, printed_task
 from lorta.reporting.tables import interval_text
 
 PARAMETERS, RANK = "adapter parameters", "rank"
@@ -166,7 +166,7 @@ def training_panels(table: Table, losses: Losses) -> list[Panel]:
                 points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
                 curves.append(Curve(row.adapter, _printed(row), tuple(points)))
         if curves:
-            title = f"{table.short(task)}: training loss"
+            title = f"{printed_task(table.short(task))}: training loss"
             panels.append(Panel(title, "training step", "training loss", tuple(curves), log_x=False))
     return _numbered(panels)
 
@@ -245,7 +245,7 @@ def _front(points: Iterable[Point], table: Table) -> tuple[Point, ...]:
 
 
 def _title(table: Table, column: str) -> str:
-    return column if column == AVERAGE else f"{table.short(column)} ({table.metrics[column]})"
+    return column if column == AVERAGE else printed_task(table.short(column), table.metrics[column])
 
 
 def _unit(table: Table) -> str:

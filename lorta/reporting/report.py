@@ -1,6 +1,6 @@
 """From records, and nothing else, to reports/NAME.{md,csv,runs.csv,comparisons.csv,tex,notes.tex} and figures/NAME.png.
 
-A study that asks questions has reports/NAME.questions.csv.
+A study that asks questions has reports/NAME.questions.csv and figures/NAME.study.png.
 More plots, if they are asked for, are figures/NAME.{costs,ranks,rates,training}.
 """
 
@@ -21,6 +21,8 @@ from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
 from lorta.reporting.figures import Band, plot
 from lorta.reporting.latex import COLUMNS, to_latex, to_latex_notes
 from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
+from lorta.reporting.study import study_panels
+from lorta.reporting.study_figure import plot_study
 from lorta.reporting.tables import to_markdown
 from lorta.reporting.terminal_table import show
 from lorta.reporting.variance import variance_section
@@ -38,9 +40,9 @@ def write_report(
     the time, so a caller whose records did not change may leave the figure out. Raises ValueError for records that must
     not share a table.
     """
-    pairs, _, markdown = _write_tables(list(records), name, results, items or {})
+    pairs, answered, markdown = _write_tables(list(records), name, results, items or {})
     if figure:
-        _plot_scores(pairs, name, results)
+        _plot_scores(pairs, answered, name, results, items or {})
     return markdown
 
 
@@ -51,7 +53,7 @@ def write_and_show(
     replaces = " (in place of the ones of before)" if (results / "reports" / f"{name}.md").exists() else ""
     pairs, answered, _ = _write_tables(records, name, results, items)
     if figure:
-        _plot_scores(pairs, name, results)
+        _plot_scores(pairs, answered, name, results, items)
     for pair in pairs:
         show(*pair, console)
     if not pairs:
@@ -69,7 +71,7 @@ def write_full_report(
 
     `shown` are the columns of the LaTeX table, of latex.COLUMNS.
     """
-    pairs, _, markdown = _write_tables(source.records, name, results, source.items, shown)
+    pairs, answered, markdown = _write_tables(source.records, name, results, source.items, shown)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
         ".costs": [cost_panels(*pair) for pair in pairs],
@@ -80,6 +82,7 @@ def write_full_report(
     for kind, panels in kinds.items():
         if bands := _bands(pairs, panels):
             plot(bands, _stem(results, name + kind), formats, width)
+    _plot_study(pairs, answered, _stem(results, f"{name}.study"), source.items, formats, width)
     return markdown
 
 
@@ -108,9 +111,26 @@ def _write_tables(
     return pairs, answered, markdown
 
 
-def _plot_scores(pairs: Sequence[Pair], name: str, results: Path) -> None:
+def _plot_scores(
+    pairs: Sequence[Pair], answered: Sequence[Sequence[Answered]], name: str, results: Path, items: ItemScores
+) -> None:
     if bands := _bands(pairs, [score_panels(*pair) for pair in pairs]):
         plot(bands, _stem(results, name))
+        _plot_study(pairs, answered, _stem(results, f"{name}.study"), items)
+
+
+def _plot_study(
+    pairs: Sequence[Pair],
+    answered: Sequence[Sequence[Answered]],
+    stem: Path,
+    items: ItemScores,
+    formats: Sequence[str] = ("png",),
+    width: str = "page",
+) -> None:
+    """Draw the answers to a study's questions, nothing where it has none."""
+    of_tables = [study_panels(table, of, items) for (table, _), of in zip(pairs, answered, strict=True)]
+    if panels := [panel for of_table in of_tables for panel in of_table]:
+        plot_study(panels, stem, formats, width)
 
 
 def _bands(pairs: Sequence[Pair], panels: Sequence[Sequence[Panel]]) -> list[Band]:

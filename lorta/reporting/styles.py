@@ -8,7 +8,7 @@ lines and a second row of markers.
 import re
 import zlib
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lorta.config.places import CONF
 
@@ -62,25 +62,28 @@ class Style(NamedTuple):
 
 
 @cache
-def _known() -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Return method -> name, and method -> place of its family and in it, of conf/figures.yaml."""
+def _known() -> dict[str, Any]:
     import yaml
 
-    known = yaml.safe_load(ORDER.read_text(encoding="utf-8"))
-    families = enumerate(known["families"].values())
-    places = {method: (number, place) for number, family in families for place, method in enumerate(family)}
-    return known["methods"], places
+    return yaml.safe_load(ORDER.read_text(encoding="utf-8"))
+
+
+@cache
+def _families() -> dict[str, tuple[int, int]]:
+    """Return method -> place of its family, and in it."""
+    families = enumerate(_known()["families"].values())
+    return {method: (number, place) for number, family in families for place, method in enumerate(family)}
 
 
 def named_methods() -> tuple[str, ...]:
     """Return the methods of conf/figures.yaml in order."""
-    return tuple(_known()[0])
+    return tuple(_known()["methods"])
 
 
 def printed_name(method: str, rank: int | None = None, variant: str = "") -> str:
     """Return a method, or one row of a table, as papers print it: LoRTA, LoRTA (r=11), LoRTA (r=11, dropout=0.1)."""
     details = ", ".join([*([] if rank is None else [f"r={rank}"]), *([variant] if variant else [])])
-    return f"{_known()[0].get(method, method)}{f' ({details})' if details else ''}"
+    return f"{_known()['methods'].get(method, method)}{f' ({details})' if details else ''}"
 
 
 def printed_label(label: str) -> str:
@@ -89,10 +92,15 @@ def printed_label(label: str) -> str:
     return label if match is None else printed_name(match[1], int(match[2]) if match[2] else None, match[3] or "")
 
 
+def printed_task(short: str, metric: str = "") -> str:
+    """Return a task's short name, and its metric if given, as papers print them: STS-B (Pearson correlation)."""
+    name = _known()["tasks"].get(short, short)
+    return f"{name} ({_known()['metrics'].get(metric, metric)})" if metric else name
+
+
 def family_place(method: str) -> tuple[int, int]:
     """Return what methods are sorted by: the place of the family, and that in the family; unnamed ones are last."""
-    families = _known()[1]
-    return families.get(method, (len(families), 0))
+    return _families().get(method, (len(_families()), 0))
 
 
 def style_of(method: str) -> Style:

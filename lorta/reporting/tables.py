@@ -18,7 +18,7 @@ from lorta.reporting.markup import (
 )
 from lorta.reporting.notes import collapse_note, edge_note, size_note
 from lorta.reporting.sizes import NOTE, size_grid
-from lorta.reporting.verdicts import verdict_grid, verdict_notes
+from lorta.reporting.verdicts import verdict_section
 
 COUNTS = ("adapter parameters", "head parameters", "other trainable")
 SECONDS = "train s"
@@ -34,9 +34,11 @@ def to_markdown(
     analyses: Sequence[Analysis | None] | None = None,
     answered: Sequence[Sequence[Answered]] | None = None,
 ) -> str:
-    """Return one section per table, then the runs that have no result. `answered` are each table's questions."""
-    given = zip(tables, analyses or [None] * len(tables), answered or [()] * len(tables), strict=True)
+    """Return the verdicts on `answered`, each table's questions, one section per table, then runs without a result."""
+    given = zip(tables, analyses or [None] * len(tables), strict=True)
     sections = [_markdown_table(*of_table) for of_table in given] or ["No run has finished yet.\n"]
+    if verdicts := verdict_section(tables, answered or [()] * len(tables)):
+        sections.insert(0, verdicts)
     if rest := without_result(records):
         lines = "".join(f"  - {markdown_text(line.strip())}\n" if line[0] == " " else f"- {line}\n" for line in rest)
         sections.append(f"## Runs without a result\n\n{lines}")
@@ -157,24 +159,16 @@ def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
     return f"{cell.mean:.{decimals}f}{spread}{fewer}"
 
 
-def _markdown_table(table: Table, analysis: Analysis | None, answered: Sequence[Answered]) -> str:
+def _markdown_table(table: Table, analysis: Analysis | None) -> str:
     rows = grid(table, analysis)
     lines = [f"## {markdown_text(title(table))}", "", *markdown_table(rows), "", *markdown_notes(rows)]
     lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
     rest = [
-        *_markdown_verdicts(table, answered),
         *_markdown_intervals(table, analysis),
         *_markdown_sizes(table),
         *_markdown_checks(table),
     ]
     return "\n".join([*lines, *rest, ""])
-
-
-def _markdown_verdicts(table: Table, answered: Sequence[Answered]) -> list[str]:
-    if not answered:
-        return []
-    notes = [f"- {markdown_text(text)}" for text in verdict_notes(answered)]
-    return ["### Questions and verdicts", "", *markdown_table(verdict_grid(table, answered)), "", *notes, ""]
 
 
 def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:

@@ -16,17 +16,23 @@ NOTE = (
 )
 
 
-def variance_section(records: Iterable[RunRecord]) -> str:
-    """Return a Markdown section, empty where no run has separate seeds."""
+def variance_grid(records: Iterable[RunRecord]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Return the lines of the table and its notes; both are empty where no run has separate seeds."""
     body: list[tuple[str, ...]] = []
-    notes = [NOTE]
+    notes: list[str] = []
     for cell in _studies(records):
         name = f"{method(cell[0])}, {cell[0].task.name if cell[0].task else ''}"
         try:
             body += [(name, *_cells(row)) for row in variance_shares(_scores(cell))]
         except ValueError as error:
             notes.append(f"{name}: {error}")
-    if not body and len(notes) == 1:
+    return body, (NOTE, *notes) if body or notes else ()
+
+
+def variance_section(records: Iterable[RunRecord]) -> str:
+    """Return a Markdown section, empty where no run has separate seeds."""
+    body, notes = variance_grid(records)
+    if not notes:
         return ""
     table = [*markdown_table(TextTable(HEADER, tuple(body), left=2)), ""] if body else []
     return "\n".join(

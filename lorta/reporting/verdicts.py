@@ -1,16 +1,20 @@
 """The verdicts on a study's questions as a table, sentences and CSV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lorta.analysis.equivalence import Verdict
-from lorta.analysis.questions import Answered
-from lorta.analysis.summary import Table
+from lorta.analysis.questions import Answered, rows_named
+from lorta.analysis.summary import Table, group
 from lorta.records.record import Question
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import Value, csv_text
-from lorta.reporting.markup import DASH, TextTable
+from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
+from lorta.reporting.study import trained_parameters
 
-HEADER = ("question", "verdict", "difference", "interval", "interval for equivalence", "seeds", "note")
+HEADER = (
+    *("question", "verdict", "difference", "interval", "interval for equivalence", "seeds", "trained parameters"),
+    "note",
+)
 NOTES = (
     "Verdicts: better or worse, if the interval leaves out 0; equivalent, if the interval for equivalence lies within "
     "the margin (two one-sided tests); else undecided, which does not mean that the methods are alike.",
@@ -18,10 +22,12 @@ NOTES = (
     "correction for all questions of the study leaves: no verdict is false with a probability of 95 %. Of a single "
     "question, it is 95 %, and 90 % for equivalence.",
 )
+PARAMETERS_NOTE = "Trained parameters are counted without the head; those of normalisation layers are included."
 SEEDS_NOTE = "Seeds were added until a question was decided, by a rule that stays valid after each look."
 CSV_COLUMNS = (
     *("table", "task", "method", "with", "margin", "verdict", "difference", "low", "high", "equivalence_low"),
     *("equivalence_high", "level", "p_difference", "p_equivalence", "seeds", "least_seeds", "most_seeds", "note"),
+    *("parameters", "with_parameters"),
 )
 
 
@@ -30,24 +36,39 @@ def verdict_grid(table: Table, answered: Sequence[Answered]) -> TextTable:
     return TextTable(HEADER, tuple(_line(table, of) for of in answered))
 
 
+def verdict_section(tables: Sequence[Table], answered: Sequence[Sequence[Answered]]) -> str:
+    """Return the Markdown section that a study's report begins with, empty where no question was asked."""
+    asked = [(table, of_table) for table, of_table in zip(tables, answered, strict=True) if of_table]
+    if not asked:
+        return ""
+    lines = ["## Questions and verdicts", ""]
+    for table, of_table in asked:
+        lines += [f"### {markdown_text(title(table))}", ""] if len(asked) > 1 else []
+        lines += [f"- {markdown_text(text)}" for text in verdict_sentences([table], [of_table])]
+        lines += ["", *markdown_table(verdict_grid(table, of_table)), ""]
+    notes = dict.fromkeys(text for _, of_table in asked for text in verdict_notes(of_table))
+    return "\n".join([*lines, *(f"- {markdown_text(text)}" for text in notes), "", ""])
+
+
 def verdict_notes(answered: Sequence[Answered]) -> tuple[str, ...]:
-    """Return what a reader must know of the verdicts, and which method is the best if that was asked."""
+    """Return what a reader must know of the verdicts."""
     added = (SEEDS_NOTE,) if any(of.question.seeds for of in answered) else ()
-    best = best_sentence(answered)
-    return (*([best] if best else []), *NOTES, *added)
+    return (*NOTES, PARAMETERS_NOTE, *added)
 
 
-def verdict_sentences(tables: Sequence[Table], answered: Sequence[Sequence[Answered]]) -> list[str]:
-    """Return one sentence for each question, for the screen."""
+def verdict_sentences(
+    tables: Sequence[Table], answered: Sequence[Sequence[Answered]], name: Callable[[str], str] = str
+) -> list[str]:
+    """Return one sentence for each question, and one for what they say together; `name` prints a row's label."""
     sentences: list[str] = []
     for table, of_table in zip(tables, answered, strict=True):
-        sentences += [_sentence(table, of) for of in of_table]
-        best = best_sentence(of_table)
-        sentences += [best] if best else []
+        sentences += [_sentence(table, of, name) for of in of_table]
+        together = best_sentence(of_table, name), *fewest_sentences(table, of_table, name)
+        sentences += [sentence for sentence in together if sentence]
     return sentences
 
 
-def best_sentence(answered: Sequence[Answered]) -> str | None:
+def best_sentence(answered: Sequence[Answered], name: Callable[[str], str] = str) -> str | None:
     """Return which method is the best where every pair of three or more was compared; None where that was not asked."""
     names = list(dict.fromkeys(name for of in answered for name in (of.question.method, of.question.reference)))
     pairs = {frozenset((of.question.method, of.question.reference)) for of in answered if of.question.margin is None}
@@ -56,8 +77,63 @@ def best_sentence(answered: Sequence[Answered]) -> str | None:
     beaten = {loser for of in answered if (loser := _loser(of)) is not None}
     left = [name for name in names if name not in beaten]
     if len(left) == 1:
-        return f"Best of all: {left[0]}."
-    return f"Best of all: undecided; no method is better than {', '.join(left)}."
+        return f"Best of all: {name(left[0])}."
+    return f"Best of all: undecided; no method is better than {', '.join(map(name, left))}."
+
+
+def fewest_sentences(table: Table, answered: Sequence[Answered], name: Callable[[str], str] = str) -> list[str]:
+    """Return how many times fewer parameters are equivalent, for each method that was asked at several sizes."""
+    sentences: list[str] = []
+    asked = [of for of in answered if of.question.margin is not None]
+    for (method, reference, task), of_method in group(asked, _without_rank).items():
+        if len(of_method) < 2:
+            continue
+        where = f" on {table.short(task)}" if task else ""
+        margin = _margin(table, of_method[0].question.margin or 0.0)
+        equal = [of for of in of_method if of.answer and of.answer.verdict in (Verdict.EQUIVALENT, Verdict.BETTER)]
+        sized = sorted((sizes[0], of) for of in equal if (sizes := _sizes(table, of.question)))
+        if sized:
+            smallest = sized[0][1].question
+            sentences.append(
+                f"The smallest {name(method)} that is equivalent to {name(reference)} within {margin}, or better"
+                f"{where}: {name(smallest.method)}{_ratio(table, smallest)}."
+            )
+        else:
+            sentences.append(
+                f"No {name(method)} is known to be equivalent to {name(reference)} within {margin}{where}."
+            )
+    return sentences
+
+
+def _without_rank(of: Answered) -> tuple[str, str, str | None]:
+    return of.question.method.partition(" r=")[0], of.question.reference, of.question.task
+
+
+def _sizes(table: Table, question: Question) -> tuple[int, int] | None:
+    """Return what the method and its reference train besides the head, None where a table has not one row of each."""
+    rows = rows_named(table, question.method), rows_named(table, question.reference)
+    if any(len(of) != 1 for of in rows):
+        return None
+    one, other = (trained_parameters(of[0]) for of in rows)
+    return one, other
+
+
+def _ratio(table: Table, question: Question) -> str:
+    """Return the sizes in words, behind a comma; empty where they are not known."""
+    sizes = _sizes(table, question)
+    if sizes is None:
+        return ""
+    one, other = sizes
+    counts = f"({one:,} against {other:,})"
+    if not one or not other or one == other:
+        return f", trained parameters: {one:,} against {other:,}"
+    if one < other:
+        return f", with {_times(other / one)} times fewer trained parameters {counts}"
+    return f", with {_times(one / other)} times as many trained parameters {counts}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def to_verdict_csv(tables: Sequence[Table], answered: Sequence[Sequence[Answered]]) -> str:
@@ -70,7 +146,7 @@ def to_verdict_csv(tables: Sequence[Table], answered: Sequence[Sequence[Answered
 
 def _line(table: Table, of: Answered) -> tuple[str, ...]:
     if of.answer is None:
-        return (_question(table, of.question), "no answer", *[DASH] * 4, of.note)
+        return (_question(table, of.question), "no answer", *[DASH] * 4, _counts(table, of.question), of.note)
     answer, digits = of.answer, table.decimals + 1
     return (
         _question(table, of.question),
@@ -79,8 +155,14 @@ def _line(table: Table, of: Answered) -> tuple[str, ...]:
         _bounds(answer.interval, digits),
         DASH if answer.margin is None else _bounds(answer.inner, digits),
         str(answer.seeds),
+        _counts(table, of.question),
         of.note,
     )
+
+
+def _counts(table: Table, question: Question) -> str:
+    sizes = _sizes(table, question)
+    return DASH if sizes is None else f"{sizes[0]:,} against {sizes[1]:,}"
 
 
 def _question(table: Table, question: Question) -> str:
@@ -95,11 +177,12 @@ def _margin(table: Table, margin: float) -> str:
     return f"{margin:g}{unit}"
 
 
-def _sentence(table: Table, of: Answered) -> str:
+def _sentence(table: Table, of: Answered, name: Callable[[str], str]) -> str:
     question = of.question
+    method, reference = name(question.method), name(question.reference)
     where = question.task or (table.tasks[0] if len(table.tasks) == 1 else f"the average of {len(table.tasks)} tasks")
     if of.answer is None:
-        return f"{question.method} against {question.reference} on {where}: no answer, {of.note}."
+        return f"{method} against {reference} on {where}: no answer, {of.note}."
     answer, digits = of.answer, table.decimals + 1
     relation = {"equivalent": "equivalent to", "undecided": "undecided against"}
     words = relation.get(str(answer.verdict), f"{answer.verdict} than")
@@ -108,9 +191,9 @@ def _sentence(table: Table, of: Answered) -> str:
     if answer.verdict == Verdict.EQUIVALENT:
         bounds, level = answer.inner, 2 * answer.level
     return (
-        f"{question.method} is {words} {question.reference}{within} on {where}: difference {answer.value:+.{digits}f}, "
+        f"{method} is {words} {reference}{within} on {where}: difference {answer.value:+.{digits}f}, "
         f"{100 * (1 - level):.3g} % interval {_bounds(bounds, digits)}, {answer.seeds} seeds"
-        f"{f' ({of.note})' if of.note else ''}."
+        f"{f' ({of.note})' if of.note else ''}{_ratio(table, question)}."
     )
 
 
@@ -135,4 +218,11 @@ def _csv_line(table: Table, of: Answered) -> Sequence[Value]:
     cells = [None if number is None else float(f"{number:.6g}") for number in numbers]
     verdict = "" if answer is None else str(answer.verdict)
     head = (title(table), task, question.method, question.reference, question.margin, verdict)
-    return (*head, *cells, answer and answer.seeds, *(question.seeds or (None, None)), of.note)
+    return (
+        *head,
+        *cells,
+        answer and answer.seeds,
+        *(question.seeds or (None, None)),
+        of.note,
+        *(_sizes(table, question) or (None, None)),
+    )

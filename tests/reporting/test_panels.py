@@ -65,7 +65,7 @@ def test_bars_are_the_intervals_of_the_analysis():
 def test_average_comes_first_and_then_every_task():
     table = the_table(sweep())
     titles = [panel.title for panel in score_panels(table, analyse(table, {}))]
-    assert titles == ["average", "rte (accuracy)", "stsb (pearson)"]
+    assert titles == ["average", "RTE (accuracy)", "STS-B (Pearson correlation)"]
 
 
 def costly(record: RunRecord) -> RunRecord:
@@ -196,4 +196,4 @@ def test_curves_are_by_family_then_size_and_ranks_by_number():
 
 def test_loss_plots_are_named_for_the_loss():
     (panel,) = trained(the_table([finished()]), {0: (10, 20)})
-    assert (panel.title, panel.y_label) == ("rte: training loss", "training loss")
+    assert (panel.title, panel.y_label) == ("RTE: training loss", "training loss")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,19 +150,20 @@ def test_figure_draws_every_method_and_the_head_alone_as_a_line_across(tmp_path,
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *arguments, **options: drawn.append(figure))
     write_report([*sweep(), with_section(finished("vera"), "task", protocol=2)], "x", tmp_path)
-    first, second = drawn[0].subfigs
+    parts: Any = drawn[0].subfigs  # matplotlib's types are not those of what it draws
+    first, second = parts
     average, rte, *_ = first.axes
     curves = {tuple(np.round(np.array(bars.lines[0].get_xdata(), float), 6)) for bars in average.containers}  # pyright: ignore
     assert curves == {(360.0, 720.0), (4096.0, 8192.0)}
-    assert any(tuple(line.get_ydata()) == (50.0, 50.0) for line in average.lines)  # pyright: ignore
-    assert (average.get_xscale(), average.get_title(), rte.get_title()) == ("log", "average", "rte (accuracy)")
+    assert any(tuple(line.get_ydata()) == (50.0, 50.0) for line in average.lines)
+    assert (average.get_xscale(), average.get_title(), rte.get_title()) == ("log", "average", "RTE (accuracy)")
     assert {text.get_text() for text in first.legends[0].get_texts()} == {
         "Pareto front",
-        "head_only (0 adapter parameters)",
-        "lora",
-        "lorta",
+        "Head only, 0 adapter parameters",
+        "LoRA",
+        "LoRTA",
     }
-    assert [axis.get_title() for axis in second.axes] == ["rte (accuracy)"]
+    assert [axis.get_title() for axis in second.axes] == ["RTE (accuracy)"]
 
 
 def many_records() -> list[RunRecord]:

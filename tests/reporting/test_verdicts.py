@@ -5,14 +5,14 @@ import io
 from dataclasses import replace
 
 from lorta.analysis.load import Source
-from lorta.analysis.questions import answer_questions
+from lorta.analysis.questions import answer_questions, stated
 from lorta.analysis.summary import summarise
 from lorta.cli.main import main
 from lorta.records.record import Question, RunRecord
 from lorta.records.store import Store
 from lorta.reporting.html.assembly import make_page
 from lorta.reporting.report import write_report
-from lorta.reporting.verdicts import best_sentence
+from lorta.reporting.verdicts import best_sentence, to_verdict_csv, verdict_grid, verdict_sentences
 from tests.example_records import finished
 
 QUESTIONS = (
@@ -33,7 +33,7 @@ def study(*questions: Question) -> list[RunRecord]:
 
 def test_the_table_of_a_study_states_its_questions_and_verdicts(tmp_path):
     text = write_report(study(*QUESTIONS), "x", tmp_path, figure=False)
-    assert "### Questions and verdicts" in text
+    assert text.startswith("## Questions and verdicts\n\n- lorta r=4 is equivalent to lora r=4 within 1 point")
     assert "| lorta r=4 equivalent to lora r=4 within 1 point? | equivalent | +0.00 |" in text
     assert "| vera r=4 better or worse than lora r=4? | worse | -5.03 |" in text
     assert "Questions and verdicts" not in write_report(study(), "y", tmp_path, figure=False)
@@ -65,7 +65,52 @@ def test_the_best_of_all_is_named_only_when_all_others_are_beaten():
     (answered,) = answer_questions(summarise(study()), questions, {})
     assert best_sentence(answered) == "Best of all: undecided; no method is better than lora r=4, lorta r=4."
     assert best_sentence(answered[:2]) is None
-    above = [replace(record) for record in study() if record.adapter.name != "lorta"]
+    above = [replace(record) for record in study() if record.adapter and record.adapter.name != "lorta"]
     above += [finished("lorta", "rte", 0.9 + seed / 1000, seed) for seed in range(4)]
     (answered,) = answer_questions(summarise(above), questions, {})
     assert best_sentence(answered) == "Best of all: lorta r=4."
+
+
+def sized(*ranks: int, worse: float = 0.0) -> list[RunRecord]:
+    """Return a study that asks about several sizes of one method, the smallest one `worse` than the reference."""
+    values, questions = (
+        (0.8, 0.81, 0.8, 0.79),
+        [Question(method=f"lorta r={r}", reference="lora r=8", margin=1.0) for r in ranks],
+    )
+    runs = [("lora", 8, 4000, 0.0), *(("lorta", rank, 100 * rank, worse * (rank == ranks[0])) for rank in ranks)]
+    return [
+        replace(
+            finished(name, "rte", value - less + seed * rank % 3 / 1000, seed, rank, size), questions=tuple(questions)
+        )
+        for name, rank, size, less in runs
+        for seed, value in enumerate(values)
+    ]
+
+
+def said(records: list[RunRecord]) -> list[str]:
+    tables = summarise(records)
+    return verdict_sentences(tables, answer_questions(tables, stated(records), {}))
+
+
+def test_a_verdict_says_how_many_times_fewer_parameters_it_is_about():
+    first, _, together = said(sized(4, 16))
+    assert first.endswith("4 seeds, with 10 times fewer trained parameters (400 against 4,000).")
+    assert together == (
+        "The smallest lorta that is equivalent to lora r=8 within 1 point, or better: lorta r=4, with 10 times fewer "
+        "trained parameters (400 against 4,000)."
+    )
+    assert said(sized(80))[0].endswith("with 2 times as many trained parameters (8,000 against 4,000).")
+
+
+def test_the_smallest_equivalent_size_skips_what_is_worse():
+    assert "or better: lorta r=16, with 2.5 times fewer" in said(sized(4, 16, worse=0.05))[-1]
+    assert said(sized(4, 8, worse=0.05)[:8])[-1] == "No lorta is known to be equivalent to lora r=8 within 1 point."
+
+
+def test_sizes_of_a_question_are_in_its_table_and_csv():
+    records = sized(4)
+    tables = summarise(records)
+    answered = answer_questions(tables, stated(records), {})
+    assert "400 against 4,000" in verdict_grid(tables[0], answered[0]).body[0]
+    (line,) = csv.DictReader(io.StringIO(to_verdict_csv(tables, answered)))
+    assert (line["parameters"], line["with_parameters"]) == ("400", "4000")

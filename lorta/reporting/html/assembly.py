@@ -26,6 +26,7 @@ from lorta.reporting.html.tables import (
     run_rows,
     score_table,
     size_table,
+    variance_table,
     verdict_table,
 )
 from lorta.reporting.panels import (
@@ -38,6 +39,7 @@ from lorta.reporting.panels import (
 )
 from lorta.reporting.sizes import NOTE
 from lorta.reporting.tables import interval_notes
+from lorta.reporting.verdicts import verdict_sentences
 from lorta.system.terminal import counted
 
 HERE = Path(__file__).parent
@@ -66,6 +68,7 @@ class Section(NamedTuple):
 
     key: str
     title: str
+    sentences: tuple[str, ...]  # the verdicts
     verdicts: PageTable | None
     scores: PageTable
     notes: tuple[str, ...]
@@ -98,6 +101,7 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> 
         counts=_counts(source.records),
         sections=sections,
         failures=failure_table(source.records),
+        variance=variance_table(source.records),
         run_header=run_header(),
         provenance=[*_provenance(source.records), *drift_sentences(source.records, reference)],
         policy=content_policy(javascript, css),
@@ -161,7 +165,8 @@ def _section(
     scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
     checks = check_table(f"checks-{number}", table)
     verdicts = verdict_table(f"questions-{number}", table, answered)
-    return Section(f"table-{number}", title(table), verdicts, scores, notes, groups, sizes, checks)
+    sentences = tuple(verdict_sentences([table], [answered]))
+    return Section(f"table-{number}", title(table), sentences, verdicts, scores, notes, groups, sizes, checks)
 
 
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:

@@ -13,6 +13,8 @@ from lorta.reporting.diagnostic_tables import check_grid
 from lorta.reporting.markup import DASH
 from lorta.reporting.sizes import size_grid
 from lorta.reporting.tables import COUNTS, grid, interval_grid
+from lorta.reporting.variance import HEADER as VARIANCE_HEADER
+from lorta.reporting.variance import variance_grid
 from lorta.reporting.verdicts import verdict_grid, verdict_notes
 
 RUN_COLUMNS = (
@@ -119,6 +121,16 @@ def check_table(key: str, table: Table) -> PageTable | None:
     )
     caption = "Forgetting and merging: loss of the backbone on general text, and change of the logits by merging."
     return PageTable(key, "checks", caption, cells.header, rows, cells.footnotes)
+
+
+def variance_table(records: Iterable[RunRecord]) -> PageTable | None:
+    """Return the shares of initialisation, data order and dropout, None where no study varies their seeds."""
+    body, notes = variance_grid(records)
+    if not notes:
+        return None
+    rows = tuple(tuple(PageCell(text) for text in line) for line in body)
+    caption = "Where the variance between runs comes from: seeds of initialisation, data order and dropout."
+    return PageTable("variance-shares", "sources of variance", caption, VARIANCE_HEADER, rows, notes, numeric=False)
 
 
 def failure_table(records: Iterable[RunRecord]) -> PageTable | None:

@@ -16,7 +16,7 @@ import pytest
 from lorta.analysis.load import Source
 from lorta.analysis.losses import History
 from lorta.cli.main import main
-from lorta.records.record import RunRecord
+from lorta.records.record import Question, RunRecord
 from lorta.records.store import Store, export
 from lorta.reporting.html.assembly import make_page
 from tests.example_records import finished, sweep, unfinished, with_section
@@ -100,7 +100,9 @@ def test_what_records_say_is_no_markup():
 
 def test_only_what_the_page_itself_holds_may_run():
     page = page_of(sweep())
-    policy = html.unescape(re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)[1])
+    given = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    assert given is not None
+    policy = html.unescape(given[1])
     parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     for name, pattern in (
         ("script-src", r'<script type="module">(.*?)</script>'),
@@ -130,7 +132,7 @@ def test_drift_and_provenance_are_told():
 def test_training_curves_are_drawn_of_known_histories():
     record = finished()
     history = History(record.run_id, "x", (10, 20), (1.0, 0.5))
-    assert "Training loss" in page_of([record], **{record.run_id: history})
+    assert "Training loss" in page_of([record], {}, **{record.run_id: history})
     assert "Training loss" not in page_of([record])
 
 
@@ -186,3 +188,29 @@ def test_the_command_imports_no_torch(tmp_path):
         "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+
+
+def test_the_page_of_a_study_of_seeds_has_the_shares_of_their_variance():
+    seeds = [(i, o, d) for i in (0, 1) for o in (0, 1) for d in (0, 1)]
+    records: list[RunRecord] = []
+    for i, o, d in seeds:
+        record = finished(value=0.8 + i / 100 + o / 1000)
+        config = {**record.config, "init_seed": i, "order_seed": o, "dropout_seed": d}
+        records.append(replace(record, run_id=f"{i}{o}{d}".zfill(12), config=config))
+    page = page_of([*records, finished("vera")])
+    assert "Where the variance comes from" in page
+    row = re.search(r'<th scope="row">lora r=4, glue/rte</th><td>initialisation</td><td>(\d+)%</td>', page)
+    assert row and int(row[1]) > 90
+    assert "Where the variance comes from" not in page_of(sweep())
+
+
+def test_the_page_says_verdicts_in_sentences_before_their_table():
+    questions = (Question(method="lorta r=4", reference="lora r=4", margin=1.0),)
+    records = [
+        replace(finished(name, value=0.8 + seed / 1000, seed=seed, parameters=size), questions=questions)
+        for name, size in (("lora", 4000), ("lorta", 400))
+        for seed in range(3)
+    ]
+    page = page_of(records)
+    said = "with 10 times fewer trained parameters (400 against 4,000)."
+    assert 0 < page.index(said) < page.index("Questions that the study stated")
