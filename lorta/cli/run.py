@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from lorta.cli.own_folders import take_own_folders
 from lorta.config.places import CONF, own_folders
@@ -21,6 +20,9 @@ from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_si
 from lorta.system.provenance import uncommitted_sentence
 from lorta.system.source_files import other_code, other_code_sentences
 from lorta.system.terminal import counted, print_anything
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HYDRA_FLAGS = (
     "--cfg",
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str] | None = None, command: str = "python run.py")
     multirun = bool({"-m", "--multirun"} & set(words))
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     plan = plan_or_explain(overrides, multirun)
+    from rich.console import Console
+
     console = Console(soft_wrap=True)
     if plan is not None and plan.runs:
         from lorta.status.committed import committed_sentence
@@ -116,7 +120,7 @@ def _hydra(words: list[str]) -> int:
     return 0
 
 
-def run_rounds(plan: Plan, again: Callable[[], Plan | None], console: Console, parallel: bool) -> int:
+def run_rounds(plan: Plan, again: Callable[[], Plan | None], console: "Console", parallel: bool) -> int:
     """Run trials of rates, and seeds of open questions, round by round until no plan has another; then report.
 
     What failed is not tried twice.
@@ -142,7 +146,7 @@ def run_rounds(plan: Plan, again: Callable[[], Plan | None], console: Console, p
     return status or int(bool(plan.waiting))
 
 
-def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec]:
+def _round(plan: Plan, tried: Collection[str], console: "Console") -> list[RunSpec]:
     """Return what a plan has to run before it can be planned again, empty where that is nothing."""
     runtime = plan.runs[0].settings.runtime
     store = Store(runtime.runs)
@@ -165,7 +169,7 @@ def _round(plan: Plan, tried: Collection[str], console: Console) -> list[RunSpec
     return todo
 
 
-def run_plan(plan: Plan, console: Console, parallel: bool, tried: Collection[str] = ()) -> int:
+def run_plan(plan: Plan, console: "Console", parallel: bool, tried: Collection[str] = ()) -> int:
     """Run what is not done yet, print table or result, and return the exit status; or submit it, if so chosen.
 
     Runs of a command line without -m (a suite such as task=glue) are done one after another. `tried` are runs that are
@@ -217,7 +221,7 @@ def _about_code(starts: bool, done: Collection[str], store: Store) -> list[str]:
     return [*([now] if now else []), *([again] if before else []), *other_code_sentences(phrases)]
 
 
-def _mirror_finished(plan: Plan, console: Console) -> None:
+def _mirror_finished(plan: Plan, console: "Console") -> None:
     """Send finished runs to the tracking service that this command chooses, those that were not sent there before."""
     settings = plan.specs[0].settings
     if settings.tracking.mode == "none" or settings.runtime.force:
@@ -235,7 +239,7 @@ def _mirror_finished(plan: Plan, console: Console) -> None:
         console.print(f"not sent: {record.run_id}: {record.reasons.get('tracking')}", markup=False)
 
 
-def _explained(work: Callable[[], int], console: Console) -> int:
+def _explained(work: Callable[[], int], console: "Console") -> int:
     """Return the work's exit status, or say why it stopped and return the status of an interruption or of a failure."""
     from lorta.launch.local import WorkersUnavailable
 
@@ -249,7 +253,7 @@ def _explained(work: Callable[[], int], console: Console) -> int:
         return 1
 
 
-def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
+def _run(todo: Sequence[RunSpec], parallel: bool, console: "Console") -> int:
     """Run and return 0, or EXIT_STATUS when the process was asked to leave before all was done."""
     from lorta.launch.local import run_all, worker_count
     from lorta.launch.progress import follow
@@ -267,7 +271,7 @@ def _run(todo: Sequence[RunSpec], parallel: bool, console: Console) -> int:
     return 0
 
 
-def _report(plan: Plan, store: Store, console: Console, ran: bool) -> int:
+def _report(plan: Plan, store: Store, console: "Console", ran: bool) -> int:
     """Show the results, and what has none; `ran`: each run had a line of its own just now."""
     from lorta.analysis.item_scores import stored_items
     from lorta.analysis.validation import without_score_failed
@@ -300,7 +304,7 @@ def _report(plan: Plan, store: Store, console: Console, ran: bool) -> int:
     return 1 if failed or lacking else 0
 
 
-def _say_what_lacks(lacking: Sequence[str], planned: int, store: Store, console: Console) -> None:
+def _say_what_lacks(lacking: Sequence[str], planned: int, store: Store, console: "Console") -> None:
     """Say which runs that were just done have no record that can be read, and what to do."""
     absent = 0
     for run_id in lacking:

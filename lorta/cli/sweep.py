@@ -68,7 +68,7 @@ def plan(parsed: argparse.Namespace) -> int:
 
     states = {state.run_id: state for state in plan_states(planned, titles(planned.runs))}
     past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
-    costs = {spec.run_id: past.forecast(spec) for spec in planned.runs if spec.run_id not in planned.unsupported}
+    costs = past.forecasts(spec for spec in planned.runs if spec.run_id not in planned.unsupported)
     for line in _cell_lines(planned, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
@@ -299,13 +299,13 @@ def _number(count: int | None) -> str:
 
 
 def _cost_line(todo: "Sequence[RunSpec]", costs: "dict[str, Forecast | None]") -> str:
-    from lorta.launch.local import worker_count
-
     known = [cost for spec in todo if (cost := costs[spec.run_id])]
     if not todo:
         return "nothing to do"
     if not known:
         return f"{counted(len(todo), 'run')} to do; no past record says how long they take"
+    from lorta.launch.local import worker_count
+
     workers = max(1, worker_count(todo))
     seconds = sum(cost.seconds for cost in known) / len(known) * len(todo) / workers
     memory = max((cost.memory_bytes or 0 for cost in known), default=0)

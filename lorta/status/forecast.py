@@ -13,6 +13,7 @@ from lorta.status.states import RawRecord
 
 KINDS = ("the same cell", "the same adapter, model and task", "the same model and task", "the same model")
 Key = tuple[object, ...]
+SECTIONS_READ = ("batch", "memory", "params", "protocol", "task", "throughput", "time")  # of a record, and its data
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,19 @@ class Past:
         for record in records:
             own = record.get("imported") is None  # other machines have other seconds
             if own and record.get("status") == "success" and record.get("time", "wall_s") is not None:
+                read = _parts_read(record)
                 for key in keys_of_record(record):
-                    self._known.setdefault(key, []).append(record)
+                    self._known.setdefault(key, []).append(read)
+
+    def forecasts(self, specs: Iterable[RunSpec]) -> dict[str, Forecast | None]:
+        """Return run id -> expected cost; all seeds of a cell cost the same."""
+        of_cells: dict[str, Forecast | None] = {}
+        costs: dict[str, Forecast | None] = {}
+        for spec in specs:
+            if spec.cell_id not in of_cells:
+                of_cells[spec.cell_id] = self.forecast(spec)
+            costs[spec.run_id] = of_cells[spec.cell_id]
+        return costs
 
     def forecast(self, spec: RunSpec) -> Forecast | None:
         """Return the expected cost of a run, None where nothing like it was ever run."""
@@ -76,6 +88,12 @@ class Past:
                 seconds = statistics.median(_seconds(record, work) for record in alike)
                 return Forecast(seconds, max(map(_peak, alike), default=0) or None, kind)
         return None
+
+
+def _parts_read(record: RawRecord) -> RawRecord:
+    """Return a record with what is read of it here, a tenth: a store may hold many thousands."""
+    parts = {name: record.get(name) for name in SECTIONS_READ}
+    return RawRecord(record.folder, {**parts, "config": {"data": record.get("config", "data")}})
 
 
 def _most_alike(records: list[RawRecord], weights: int | None) -> list[RawRecord]:

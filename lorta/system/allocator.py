@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes.util import find_library
 from pathlib import Path
 
 VARIABLE = "LD_PRELOAD"
@@ -20,6 +19,8 @@ def installed() -> str | None:
     """Return jemalloc as the loader finds it, a Conda environment's own first, None where it is not installed."""
     if sys.platform != "linux":
         return None
+    from ctypes.util import find_library
+
     own = Path(sys.prefix) / "lib" / FILE
     return str(own) if own.is_file() else find_library("jemalloc")
 

@@ -8,8 +8,6 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
 from lorta import __version__
 from lorta.config.places import CHECKOUT, ROOT
 from lorta.records.canonical import canonical_json
@@ -137,6 +135,7 @@ def environment() -> Environment:
 @lru_cache
 def hardware() -> Hardware:
     """Return processor, memory and GPU."""
+    import psutil
     import torch
 
     gpus = torch.cuda.device_count()

@@ -9,7 +9,7 @@ import pytest
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.records.store import read_export
-from lorta.status.forecast import Past, Work, keys_of_record, work_of_record, work_of_spec
+from lorta.status.forecast import Forecast, Past, Work, keys_of_record, work_of_record, work_of_spec
 from lorta.status.states import RawRecord
 
 RECORDS = Path(__file__).parents[2] / "results" / "records"
@@ -32,6 +32,7 @@ def test_twelve_committed_runs_are_forecast_from_shorter_ones():
     assert max(ratios) < 1.5 and min(ratios) > 1 / 1.5, ratios
 
 
+FORECAST = Forecast(1.0, None, "the same cell")
 WORK = Work(epochs=1.0, steps=None, batch=8, rows=100, scored=50, longest=64)
 DONE = {
     "status": "success",
@@ -70,3 +71,11 @@ def test_a_plan_knows_its_epochs_steps_and_rows():
     assert (work.epochs, work.steps, work.batch, work.rows, work.longest) == (300.0, None, 32, 50, 128)
     (spec,) = make_plan(["trainer=smoke"], False, CONF).specs
     assert work_of_spec(spec).trained == 4 * 32
+
+
+def test_a_thousand_seeds_of_a_cell_are_forecast_once(monkeypatch):
+    specs = make_plan(["adapter=lora,lorta", "seed=range(0,500)"], True, CONF).specs
+    past, asked = Past([]), list[str]()
+    monkeypatch.setattr(past, "forecast", lambda spec: asked.append(spec.cell_id) or FORECAST)
+    assert past.forecasts(specs) == {spec.run_id: FORECAST for spec in specs}
+    assert asked == [specs[0].cell_id, specs[500].cell_id]
