@@ -10,6 +10,9 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
+MANY = 50  # entries from which on a mapping is kept once for all records
+MOST_SEEN = 64  # such mappings that are kept for later records
+_seen: dict[tuple[Any, ...], dict[str, Any]] = {}
 Decoder = Callable[[Any, str], Any]  # (JSON value, dotted name of the field) -> typed value
 
 
@@ -117,10 +120,20 @@ def _mapping_decoder(inner: Any) -> Decoder:
     def mapping(value: Any, where: str) -> Any:
         pairs = _expect(dict, value, where)
         if set(map(type, pairs.values())) == all_fit:  # most are package versions, a hundred a record
-            return pairs
+            return _shared(pairs) if inner is str and len(pairs) >= MANY else pairs
         return {key: read(item, f"{where}.{key}") for key, item in pairs.items()}
 
     return mapping
+
+
+def _shared(pairs: dict[str, Any]) -> dict[str, Any]:
+    """Return the mapping that an earlier record has where it is equal: a store names the same packages."""
+    key = tuple(pairs.items())
+    if key not in _seen:
+        if len(_seen) >= MOST_SEEN:
+            _seen.clear()
+        _seen[key] = pairs
+    return _seen[key]
 
 
 def _tuple_decoder(inner: Any) -> Decoder:

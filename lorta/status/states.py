@@ -5,7 +5,7 @@ tables and exports read records through their types instead.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from lorta.config.identity import identity
 from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
-from lorta.records.canonical import canonical_json
+from lorta.records.canonical import sha256
 from lorta.records.locks import holder
 from lorta.records.record import LATER_SCHEMA, later_schema
 from lorta.records.store import CHECKPOINT, PROGRESS_NAME, RECORD_NAME, Store
@@ -80,8 +80,12 @@ def glance(folder: Path) -> RawRecord | None:
 
 def glances(root: Path) -> Iterator[RawRecord]:
     """Yield all records of a store that can be read, ordered by signature."""
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    return (record for folder in folders if (record := glance(folder)) is not None)
+    return (record for folder in _folders(root) if (record := glance(folder)) is not None)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return what lies in a store, ordered by name."""
+    return sorted(root.iterdir()) if root.is_dir() else []
 
 
 def state_of(record: RawRecord) -> RunState:
@@ -115,7 +119,7 @@ def store_states(root: Path) -> list[RunState]:
     Imported records are no runs of this project and are left out.
     """
     queue, states = Queue(), list[RunState]()
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+    for folder in _folders(root):
         record = glance(folder)
         if record is not None and record.get("imported"):
             continue
@@ -141,13 +145,13 @@ def _or_pending(state: RunState, folder: Path, record: RawRecord | None, queue: 
 def plan_states(plan: Plan, names: Mapping[str, str]) -> list[RunState]:
     """Return the state of every run of a plan, by whose `names` it is called.
 
-    A record of other inputs or another protocol makes a run stale.
+    A record of other inputs or another protocol makes a run stale. One record at a time is in memory.
     """
-    queue, record_of = Queue(), {spec.run_id: glance(spec.folder) for spec in plan.runs}
-    lookalikes: dict[str, RawRecord] | None = None
+    queue, runs = Queue(), plan.runs
+    lookalikes: dict[str, Lookalike] | None = None
     states: list[RunState] = []
-    for spec in plan.runs:
-        record = record_of[spec.run_id]
+    for spec in runs:
+        record = glance(spec.folder)
         if sentence := plan.unsupported.get(spec.run_id):
             states.append(RunState(spec.run_id, names[spec.run_id], "unsupported", sentence))
             continue
@@ -156,40 +160,51 @@ def plan_states(plan: Plan, names: Mapping[str, str]) -> list[RunState]:
         elif (process := holder(spec.folder)) is not None:  # before its first record
             state = RunState(spec.run_id, names[spec.run_id], "running", str(process))
         else:
-            lookalikes = _lookalikes(plan, set(record_of)) if lookalikes is None else lookalikes
+            lookalikes = _lookalikes(runs) if lookalikes is None else lookalikes
             state = _without_record(spec, names[spec.run_id], lookalikes)
         states.append(_or_pending(state, spec.folder, record, queue))
     return states
 
 
-def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, RawRecord]) -> RunState:
-    earlier = lookalikes.get(_but_for_inputs(spec.config))
+class Lookalike(NamedTuple):
+    """What a finished record of other inputs or another protocol says of them."""
+
+    run_id: str
+    protocol: Any
+    fingerprints: Mapping[str, str]
+
+
+def _without_record(spec: RunSpec, title: str, lookalikes: Mapping[str, Lookalike]) -> RunState:
+    earlier = lookalikes.get(_but_for_inputs(spec.config)) if lookalikes else None
     if earlier is None:
         return RunState(spec.run_id, title, "missing")
-    name = earlier.get("run_id")
-    old, new = earlier.get("config", "task", "protocol"), spec.settings.task.get("protocol")
-    if old != new:
-        return RunState(spec.run_id, title, "stale", f"run {name} has protocol {old}, the task is at {new}")
-    before = earlier.get("config", "fingerprints") or {}
-    changed = sorted(key for key, value in spec.fingerprints.items() if before.get(key) != value)
-    return RunState(spec.run_id, title, "stale", f"inputs changed since run {name}: {', '.join(changed)}")
+    new = spec.settings.task.get("protocol")
+    if earlier.protocol != new:
+        why = f"run {earlier.run_id} has protocol {earlier.protocol}, the task is at {new}"
+        return RunState(spec.run_id, title, "stale", why)
+    changed = sorted(key for key, value in spec.fingerprints.items() if earlier.fingerprints.get(key) != value)
+    return RunState(spec.run_id, title, "stale", f"inputs changed since run {earlier.run_id}: {', '.join(changed)}")
 
 
-def _lookalikes(plan: Plan, own: set[str]) -> dict[str, RawRecord]:
+def _lookalikes(runs: Sequence[RunSpec]) -> dict[str, Lookalike]:
     """Return the finished records of other inputs or protocols in the store, by what they share with a planned run."""
-    root = Store(plan.runs[0].settings.runtime.runs).root
-    others = [
-        record
-        for record in glances(root)
-        if record.folder.name not in own and record.get("status") == "success" and not record.get("imported")
-    ]
-    return {_but_for_inputs(record.get("config")): record for record in others if record.get("config")}
+    own = {spec.run_id for spec in runs}
+    by_rest: dict[str, Lookalike] = {}
+    for folder in _folders(Store(runs[0].settings.runtime.runs).root):
+        record = glance(folder) if folder.name not in own else None
+        if record is None or record.get("status") != "success" or record.get("imported"):
+            continue
+        if config := record.get("config"):
+            protocol, prints = record.get("config", "task", "protocol"), record.get("config", "fingerprints") or {}
+            by_rest[_but_for_inputs(config)] = Lookalike(str(record.get("run_id")), protocol, prints)
+    return by_rest
 
 
 def _but_for_inputs(config: Mapping[str, Any]) -> str:
+    """Return the hash of a configuration's identity without what is read and by which protocol."""
     parts = identity(config)
     task = {key: value for key, value in parts["task"].items() if key != "protocol"}
-    return canonical_json({**parts, "task": task, "fingerprints": None})
+    return sha256({**parts, "task": task, "fingerprints": None})
 
 
 def _continuation(folder: Path) -> str:

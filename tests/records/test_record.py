@@ -33,6 +33,20 @@ def test_json_does_not_depend_on_the_order_of_mappings():
     assert replace(record, config=first).to_json() == replace(record, config=second).to_json()
 
 
+def test_records_of_one_environment_keep_its_packages_once():
+    """They are most of a record: 100,000 would not fit into a table's memory."""
+    packages = {f"package-{number}": "1.0" for number in range(200)}
+    environment = json.loads(finished().to_json())["environment"]
+    texts = [
+        changed(finished(), environment=environment | {"packages": packages | more})
+        for more in ({}, {}, {"other": "2"})
+    ]
+    same, again, other = ((RunRecord.from_json(text, "a file").environment) for text in texts)
+    assert same and again and other
+    assert same.packages is again.packages
+    assert other.packages == packages | {"other": "2"}
+
+
 def test_running_record_needs_no_section():
     sections = {item.name: None for item in fields(RunRecord) if item.name in ("adapter", "task", "model", "protocol")}
     record = replace(unfinished("running"), **sections)
