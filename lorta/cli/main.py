@@ -4,14 +4,15 @@ A later command is a `Command` more in COMMANDS. `lorta run` is `python run.py`:
 """
 
 import argparse
-import gc
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from lorta import __version__
+from lorta.system.collection import rare_collections
 from lorta.system.terminal import print_anything, print_nothing_more
 
 BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> the module to import
@@ -33,8 +34,7 @@ BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> 
     "wandb": "wandb",
 }
 
-TRAINING = ("run", "retry")  # commands in whose process a model may be
-RARELY = (50_000, 20, 100)  # garbage collection, which takes a seventh of a plan's time otherwise and frees little
+READING = ("plan", "status", "collect", "ls", "show", "diff", "rm", "list", "table", "report")  # they train nothing
 
 
 class Command(NamedTuple):
@@ -136,14 +136,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is not None and COMMANDS[name].of_harness:
         from lorta.cli.own_folders import take_own_folders
 
-        if name not in TRAINING:
-            gc.set_threshold(*RARELY)
         try:
             words = take_own_folders(words)
         except ValueError as error:
             print(f"lorta {name}: {error}", file=sys.stderr)
             return 2
-    parsed = _parsed(name, words)
+    with rare_collections() if name in READING else nullcontext():
+        return _done(_parsed(name, words))
+
+
+def _done(parsed: argparse.Namespace) -> int:
+    """Run a command with its options and return the exit status."""
     command = COMMANDS[parsed.command]
     try:
         status = getattr(import_module(f"lorta.cli.{command.module}"), command.run)(parsed) or 0

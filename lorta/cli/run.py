@@ -16,6 +16,7 @@ from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
 from lorta.records.store import CHECKPOINT, UNREADABLE, Store, StoreUnwritable, remove
 from lorta.runner.attempt import skip
+from lorta.system.collection import rare_collections
 from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
 from lorta.system.source_files import other_code, other_code_sentences
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None, command: str = "python run.py")
 def plan_or_explain(overrides: Sequence[str], multirun: bool) -> Plan | None:
     """Return the plan of a command line, or print everything that is wrong with it and return None."""
     flags = [word for word in overrides if word.startswith("-")]
-    plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
+    with rare_collections():
+        plan = make_plan([word for word in overrides if word not in flags], multirun, CONF)
     problems = [f"{flag}: no such flag; see --help" for flag in flags] + list(plan.problems)
     if problems:
         print(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorta.records.record import Parameters, RunRecord, Score, Timing
+from lorta.records.sections import Environment
 from tests.example_records import finished, unfinished
 
 json_values = st.recursive(
@@ -36,15 +37,18 @@ def test_json_does_not_depend_on_the_order_of_mappings():
 def test_records_of_one_environment_keep_its_packages_once():
     """They are most of a record: 100,000 would not fit into a table's memory."""
     packages = {f"package-{number}": "1.0" for number in range(200)}
-    environment = json.loads(finished().to_json())["environment"]
-    texts = [
-        changed(finished(), environment=environment | {"packages": packages | more})
+    read = [
+        RunRecord.from_json(replace(finished(), environment=environment(packages | more)).to_json(), "a file")
         for more in ({}, {}, {"other": "2"})
     ]
-    same, again, other = ((RunRecord.from_json(text, "a file").environment) for text in texts)
+    same, again, other = (record.environment for record in read)
     assert same and again and other
     assert same.packages is again.packages
-    assert other.packages == packages | {"other": "2"}
+    assert (same.packages, other.packages) == (packages, packages | {"other": "2"})
+
+
+def environment(packages: dict[str, str]) -> Environment:
+    return Environment(python="3.11", packages=packages, lock_sha256=None, env_vars={}, allocator=None)
 
 
 def test_running_record_needs_no_section():
