@@ -51,7 +51,7 @@ smoke: .venv/installed
 
 tables: .venv/installed  ## tables and figures of all committed records, and the paper's tables
 	for file in results/records/*.jsonl*; do $(BIN)/python scripts/make_tables.py --records $$file > /dev/null; done
-	$(BIN)/python scripts/make_tables.py paper=lorta > /dev/null
+	$(BIN)/python scripts/make_tables.py paper=lorta --results results > /dev/null
 	$(BIN)/python scripts/make_readme.py
 
 pages: .venv/installed  ## one page a committed suite: tables, plots and records, for a browser

@@ -195,11 +195,14 @@ def _refuse_mixed_data(task: str, runs: Sequence[Run]) -> None:
     kinds = [group(runs, lambda run: _scored_data(run.task))]
     kinds += [group(of_seed, _all_data) for of_seed in group(runs, lambda run: run.record.seed).values()]
     if mixed := next((kind for kind in kinds if len(kind) > 1), None):
-        examples = ", ".join(runs_of[0].record.run_id for runs_of in mixed.values())
+        sets = sorted(mixed.values(), key=lambda runs_of: max(run.record.created_at for run in runs_of))
+        examples = ", ".join(runs_of[0].record.run_id for runs_of in sets)
+        older = ",".join(run.record.run_id for runs_of in sets[:-1] for run in runs_of)
         raise ValueError(
             f"the records of {task} come from different data and cannot share a table: runs {examples} "
-            "differ in revision, split, metric or fingerprint; keep one set of them and move the others away, or give "
-            "each data set a store of its own (data.root=A runtime.runs=runs-A)."
+            "differ in revision, split, metric or fingerprint; if rows were corrected, remove the runs of the older "
+            f"rows (lorta rm id={older}), otherwise give each data set a store of its own "
+            "(data.root=A runtime.runs=runs-A)."
         )
 
 

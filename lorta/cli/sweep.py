@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 BAD_INPUT = 2
 MOST_LISTED = 40  # runs of one state
 MEBIBYTE = 2**20
+STALE = (
+    "stale: begun and not finished, or finished with other rows, another model or an earlier protocol; "
+    "the command of the sweep runs it again"
+)
 
 
 def declare_overrides(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +52,9 @@ def declare_collect(parser: argparse.ArgumentParser) -> None:
     """Take overrides and where to write."""
     declare_store(parser)
     parser.add_argument("--name", help="file name without an ending (default: runtime.name, or that of the store)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="(default: results)")
+    parser.add_argument(
+        "--results", type=Path, help="(default: results/local, which git ignores; with --name results, to commit it)"
+    )
     parser.add_argument("--records", type=Path, help="a suite collected before: leave it, add what stands beside it")
 
 
@@ -118,6 +124,8 @@ def status(parsed: argparse.Namespace) -> int:
             print(f"{name:11s} {state.run_id}  {state.title}{f': {state.why}' if state.why else ''}")
         if len(listed) > MOST_LISTED:
             print(f"{name:11s} and {len(listed) - MOST_LISTED} more")
+        if listed and name == "stale":
+            print(STALE)
     return 0
 
 
@@ -150,6 +158,8 @@ def retry(parsed: argparse.Namespace) -> int:
 
 def collect(parsed: argparse.Namespace) -> int:
     """Collect a suite, or only what a suite that was collected before lacks."""
+    if parsed.results is None:  # results/records/SHA256SUMS is a committed file: it names what was asked for alone
+        parsed.results = Path("results" if parsed.name else "results/local")
     return _collect_suite(parsed) if parsed.records is None else _collect_items(parsed)
 
 

@@ -5,7 +5,7 @@
 
 Without --runs or --records, a report is of `runs`, and a paper's table is of all committed records. A report is written
 to RESULTS/reports/NAME.*, a paper's tables to RESULTS/reports/paper_PAPER[.TABLE].*; both are printed as Markdown.
-RESULTS is the folder `results`, whose reports are committed; of a store's own runs it is `results/local`, which is not.
+RESULTS is `results/local`, which git ignores; of a report of --records it is `results`, whose reports are committed.
 """
 
 import argparse
@@ -37,7 +37,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="file name of the report, without an ending (default: that of its source)")
     parser.add_argument(
-        "--results", type=Path, help="folder to write to (default: results/local for --runs, otherwise results)"
+        "--results",
+        type=Path,
+        help="folder to write to (default: results/local; of a report of --records: results)",
     )
     parser.add_argument("--formats", default="png", help="of the figures: png,pdf,svg (default: %(default)s)")
     parser.add_argument(
@@ -52,13 +54,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write and print what the options ask for. Raises ValueError with a sentence for bad input."""
     words = _words(options.words)
+    committed = (options.results or Path("results")) / "records"
     if options.results is None:
-        own = options.records is None and "paper" not in words
-        options.results = Path("results/local" if own else "results")
+        options.results = Path("results/local" if options.records is None or "paper" in words else "results")
     if options.name is not None and Path(options.name).name != options.name:
         raise ValueError(f"--name must be a file name without folders, got {options.name!r}.")
     if "paper" in words:
-        _papers(options, words)
+        _papers(options, words, committed)
     elif "table" in words:
         raise ValueError(f"table={words['table']} is of which paper? add paper=NAME.")
     else:
@@ -87,7 +89,9 @@ def _report(options: argparse.Namespace) -> None:
     source = source._replace(records=_of_tasks(source.records, options.tasks))
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
     print(write_full_report(source, name, options.results, formats, width, shown))
-    _say_other_code(source.records)
+    _say_where(options.results, name)
+    if options.records is None:
+        _say_other_code(source.records)
 
 
 def _of_tasks(records: list[RunRecord], text: str | None) -> list[RunRecord]:
@@ -130,14 +134,14 @@ def _width(text: str) -> str:
     return text
 
 
-def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
+def _papers(options: argparse.Namespace, words: dict[str, str], committed: Path) -> None:
     from lorta.analysis.published import load
     from lorta.analysis.verdicts import Evidence
     from lorta.reporting.paper_tables import judge_table, write_paper
 
     paper = load(words["paper"])
     if options.runs is None and options.records is None:
-        options.records = sorted((options.results / "records").glob("*.jsonl*"))
+        options.records = sorted(committed.glob("*.jsonl*"))
     source = read_source(options.runs, options.records, uncommitted=options.uncommitted)
     if options.records is None:
         own = [record for record in source.records if record.imported is None]  # no other is beside published numbers
@@ -146,8 +150,17 @@ def _papers(options: argparse.Namespace, words: dict[str, str]) -> None:
     evidence = Evidence.of(source.records, source.items)
     tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
-    print(write_paper(tables, options.results, options.name or f"paper_{paper.paper}{of_one}"))
-    _say_other_code(source.records)
+    name = options.name or f"paper_{paper.paper}{of_one}"
+    print(write_paper(tables, options.results, name))
+    _say_where(options.results, name)
+    if options.records is None:  # committed records are of the commits that they name, and stay so
+        _say_other_code(source.records)
+
+
+def _say_where(results: Path, name: str) -> None:
+    """Say which files were written, beside the table itself."""
+    files = sorted(file.name for file in (results / "reports").glob(f"{name}.*"))
+    print(f"written: {results / 'reports'}: {', '.join(files)}", file=sys.stderr)
 
 
 def _say_other_code(records: Iterable[RunRecord]) -> None:

@@ -175,7 +175,10 @@ def test_one_command_line_has_two_names(tmp_path, program):
     export(runs(90.0, 91.0, 92.0), tmp_path / "results" / "records" / "x.jsonl")
     done = command(program, "paper=lorta", "table=glue_base", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (tmp_path / "results" / "reports" / "paper_lorta.glue_base.md").read_text().strip()
+    assert (
+        done.stdout.strip()
+        == (tmp_path / "results" / "local" / "reports" / "paper_lorta.glue_base.md").read_text().strip()
+    )
     assert "not run" in done.stdout
 
 
