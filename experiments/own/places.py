@@ -18,12 +18,12 @@ class Files(NamedTuple):
     unread: tuple[Path, ...] = ()  # data files of other splits
 
 
-def own_files(root: str, share: float | None, split: str | None) -> Files:
+def own_files(root: str, holdout: int | float | None, split: str | None) -> Files:
     """Return the files below `root`, or `root` itself where it is the only file.
 
     Args:
         root: a folder or a file, as `data.root` says.
-        share: which part of the only file is held out, between 0 and 1; None where there are two files.
+        holdout: which part of the only file is held out, between 0 and 1; None or a number where there are two files.
         split: the name of the scored file, None for the first of EVALUATION that is there.
 
     Raises:
@@ -46,7 +46,7 @@ def own_files(root: str, share: float | None, split: str | None) -> Files:
         raise ValueError(f"data.root={root}: which file is trained on? Name it train; there are {_list(files)}")
     if train == (named[scored[0]] if scored else None):
         raise ValueError(f"data.root={root}: {train.name} is the only file: name it train, and give data.holdout=0.1")
-    return _checked(root, train, named[scored[0]] if scored else None, share, files)
+    return _checked(root, train, named[scored[0]] if scored else None, holdout, files)
 
 
 def _by_name(files: list[Path], root: str) -> dict[str, Path]:
@@ -59,15 +59,20 @@ def _by_name(files: list[Path], root: str) -> dict[str, Path]:
     return named
 
 
-def _checked(root: str, train: Path, scored: Path | None, share: float | None, files: list[Path]) -> Files:
-    if scored is None and share is None:
+def _checked(root: str, train: Path, scored: Path | None, holdout: int | float | None, files: list[Path]) -> Files:
+    if scored is None and isinstance(holdout, int):
+        raise ValueError(
+            f"data.holdout={holdout}: a number of rows is taken from training where there is a second file, to "
+            f"choose settings by; of {train.name} alone give a fraction, such as data.holdout=0.1 for a tenth"
+        )
+    if scored is None and holdout is None:
         raise ValueError(
             f"data.root={root}: {train.name} has no file beside it to score: add validation{ending(train)}, "
             "or hold a tenth of its rows out with data.holdout=0.1"
         )
-    if scored is not None and share is not None:
+    if scored is not None and isinstance(holdout, float):
         raise ValueError(
-            f"data.holdout={share}: a fraction is for a single file, and data.root={root} has {train.name} and "
+            f"data.holdout={holdout}: a fraction is for a single file, and data.root={root} has {train.name} and "
             f"{scored.name}: leave it out, or give data.root={train}"
         )
     return Files(train, scored, tuple(file for file in files if file not in (train, scored)))

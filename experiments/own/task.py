@@ -113,7 +113,7 @@ class OwnTask(Task):
     def _tables(self, data: DataSettings) -> tuple[Table, Table, tuple[Path, ...]]:
         """Return the training rows, the scored rows, and the files that are not read."""
         share = data.holdout if isinstance(data.holdout, float) else None
-        files = own_files(data.root or "", share, self.evaluation_split)
+        files = own_files(data.root or "", data.holdout, self.evaluation_split)
         train = read_table(files.train, self.kind, data.columns, data.label)
         if files.evaluation is not None:
             columns = train.columns

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from simpleeval import InvalidExpression, simple_eval
 
 from lorta.config.instantiate import build, resolve
+from lorta.config.suggestions import did_you_mean
 from lorta.geometry import ROLES, Geometry, ModelContext, largest_divisor
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ FUNCTIONS = {  # of the expressions in conf/adapter
     "divisor": largest_divisor,
     "ceil": math.ceil,
 }
+COUNT_KEYS = ("per_module", "shared", "call", "unless")
 NORMS = "norms"  # as `config.target_modules`: all normalisation layers
 
 
@@ -41,7 +43,7 @@ class PeftAdapter:
     in `param_count`, `derived` and `unsupported_if` may use.
 
     Raises:
-        ValueError: `projections` or `feedforward` names an unknown role.
+        ValueError: `projections` or `feedforward` names an unknown role, or `param_count` has an unknown key.
 
     Example:
         >>> adapter = PeftAdapter(
@@ -87,6 +89,9 @@ class PeftAdapter:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]
         if unknown:
             raise ValueError(f"adapter.projections: no role {', '.join(unknown)}; there are: {', '.join(ROLES)}")
+        for key in self.param_count:
+            if key not in COUNT_KEYS:
+                raise ValueError(f"param_count: `{key}` is no key of it{did_you_mean(key, COUNT_KEYS)}")
 
     def unsupported(self, context: ModelContext) -> str | None:
         """Return the sentence for a projection that is missing, or that `call` or `unsupported_if` excludes."""
@@ -143,8 +148,8 @@ class PeftAdapter:
             return None
         names = self._names(geometry, config)
         each, shapes = self.param_count.get("per_module", "0"), geometry.module_shapes(roles)
-        total = sum(self._evaluate(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
-        return int(total + self._evaluate(self.param_count.get("shared", "0"), names))
+        total = sum(self._number(each, names | {"inputs": i, "outputs": o}) for i, o in shapes)
+        return int(total + self._number(self.param_count.get("shared", "0"), names))
 
     def other_parameters(self, geometry: Geometry) -> int | None:
         """Compute the number of weights that are trained besides the adapter's and the head.
@@ -171,8 +176,14 @@ class PeftAdapter:
     def _evaluate(self, expression: str, names: Mapping[str, Any]) -> Any:
         try:
             return simple_eval(expression, names=dict(names), functions=FUNCTIONS)
-        except (InvalidExpression, SyntaxError) as error:
-            raise ValueError(f"conf/adapter/{self.name}.yaml, '{expression}': {error}") from error
+        except (InvalidExpression, SyntaxError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
+            raise ValueError(f"'{expression}': {error}") from error
+
+    def _number(self, expression: str, names: Mapping[str, Any]) -> float:
+        value = self._evaluate(expression, names)
+        if not isinstance(value, int | float):
+            raise ValueError(f"param_count: '{expression}' must give a number, and gives {str(value)[:40]}")
+        return value
 
     def peft_config(self, backbone: "Backbone", task_type: str) -> Any:
         """Build PEFT's configuration for a model.
@@ -204,7 +215,12 @@ class PeftAdapter:
         from lorta.peft_extension.trained_in_float32 import hold_copies_in_float32
 
         self._prepare(backbone)
-        model = self._finish(peft.get_peft_model(backbone.model, self.peft_config(backbone, task_type)))
+        config = self.peft_config(backbone, task_type)
+        try:
+            wrapped = peft.get_peft_model(backbone.model, config)
+        except (TypeError, AttributeError, LookupError) as error:  # of a value that PEFT computes with unchecked
+            raise ValueError(f"{self.config['_target_']} cannot be attached with its settings: {error}") from error
+        model = self._finish(wrapped)
         hold_copies_in_float32(model, backbone.geometry.architecture.head)
         return model
 

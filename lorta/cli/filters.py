@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from lorta.config.compose import did_you_mean
+from lorta.config.suggestions import did_you_mean
 from lorta.records.sections import Status
 from lorta.status.states import RawRecord, glances
 

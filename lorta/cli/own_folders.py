@@ -1,8 +1,9 @@
 """`--conf FOLDER`: a user's own adapters, tasks and experiments, searched beside those of the package."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from lorta.config.places import CONF, add_own_folder
+from lorta.config.places import CONF, add_own_folder, own_folders
 
 FLAG = "--conf"
 
@@ -27,5 +28,17 @@ def take_own_folders(words: Sequence[str]) -> list[str]:
     if named:
         from lorta.config.compose import group_options
 
-        group_options(CONF)
+        groups = group_options(CONF)
+        for folder in own_folders():
+            _require_groups(folder, list(groups))
     return left
+
+
+def _require_groups(folder: Path, groups: Sequence[str]) -> None:
+    """Raise ValueError for a folder in which nothing would be found, with the one above or below that was meant."""
+    if any(folder.glob("*.py")) or any(any((folder / group).glob("**/*.yaml")) for group in groups):
+        return
+    near = [folder.parent] if folder.name in groups else []
+    near += sorted(file.parents[1] for group in groups for file in folder.glob(f"*/{group}/*.yaml"))
+    meant = f": did you mean {FLAG} {near[0]}?" if near else ""
+    raise ValueError(f"{FLAG} {folder}: there is no adapter/NAME.yaml, task/NAME.yaml or the like in it{meant}")

@@ -5,7 +5,6 @@ are composed once per distinct combination; plain values are then set on copies,
 composing (a sweep of 120 cells takes about a second instead of 26).
 """
 
-import difflib
 import fnmatch
 import itertools
 import re
@@ -30,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lorta.config.grammar import as_word, explain
 from lorta.config.identity import FORMER_KEYS, SEEDS, present_key, with_present_keys
 from lorta.config.places import own_folders
+from lorta.config.suggestions import did_you_mean
 from lorta.config.yaml_files import read_mapping, yaml_sentence
 
 OF_RECIPES = ("sweep", "recipe")  # tables of an experiment that say what to run and what it is for; no settings
@@ -113,17 +113,16 @@ def _group_options(folders: tuple[Path, ...]) -> dict[str, list[str]]:
     return groups
 
 
+def choice_words(folder: Path, group: str, name: str) -> str:
+    """Return how a sentence names a choice: as it is typed, and a user's own with its file."""
+    file = group_file(folder, group, name)
+    return f"{group}={name}" if file.is_relative_to(folder) else f"{group}={name} ({file})"
+
+
 def group_file(folder: Path, group: str, name: str) -> Path:
     """Return the file of a choice: in `folder`, or else in the first of the user's own folders that has it."""
     files = [place / group / f"{name}.yaml" for place in (folder, *own_folders())]
     return next((file for file in files if file.is_file()), files[0])
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return "; did you mean X?" for close names, or the whole list when it is short."""
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    close = close or [name for name in known if word and name.startswith(word)]
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are: {', '.join(known)}"
 
 
 def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, problems: Problems) -> Values:
@@ -218,10 +217,23 @@ def _known_choices(group: str, asked_for: list[Any], options: list[str], folder:
             problems.add(f"{group}={choice}: no such {group}{did_you_mean(str(choice), options)}")
         else:
             try:
-                choices += _suite(group_file(folder, group, str(choice))) or [choice]
+                file = group_file(folder, group, str(choice))
+                choices += _suite(file) or [choice]
+                if file.is_relative_to(folder):
+                    continue
+                if sentence := _other_name(group, str(choice), file):
+                    problems.add(sentence)
             except ValueError as error:
                 problems.add(str(error))
     return list(dict.fromkeys(choices))
+
+
+def _other_name(group: str, choice: str, file: Path) -> str | None:
+    """Return what is wrong with the `name` of a user's own file: tables would call it something else, or another's."""
+    name = read_mapping(file).get("name")
+    if group not in ("adapter", "model", "task") or name is None or name == choice or "${" in str(name):
+        return None
+    return f"{file}: its name is {name}, and it is chosen as {group}={choice}: write `name: {choice}`"
 
 
 @lru_cache
@@ -279,7 +291,7 @@ class _Composer:
             defaults = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)
             return self._loader._compose_config_from_defaults_list(defaults.defaults, self._files)
         except (HydraException, OmegaConfBaseException) as error:
-            problems.add(f"{' '.join(words)}: {str(error).splitlines()[0]}")
+            problems.add(f"{' '.join(words)}: {_own_words(error, choices)}")
         except yaml.YAMLError as error:  # of a file that the chosen ones build on
             problems.add(yaml_sentence(error))
         return None
@@ -358,12 +370,31 @@ def _resolve(
         resolved: Any = OmegaConf.to_container(_assigned(base, assignment), resolve=True)
     except OmegaConfBaseException as error:
         given = " ".join(f"{key}={value}" for key, value in (assignment or choices).items())
-        problems.add(f"{given}: {str(error).splitlines()[0]}")
+        problems.add(f"{given}: {_own_words(error, choices, base)}")
         return None
     for section, former in FORMER_KEYS.items():
         for key in former.keys() & (resolved.get(section) or {}).keys():
             problems.note(f"{section}.{key} is now called {section}.{former[key]}: rename it in its YAML file")
     return _settings_of(resolved)
+
+
+MISSING_KEY = re.compile(r"Interpolation key '([\w.]+)' not found")
+
+
+def _own_words(error: Exception, choices: Mapping[str, Any], base: DictConfig | None = None) -> str:
+    """Return what an error of OmegaConf means; `base` has the keys that there are."""
+    said = str(error).splitlines()[0]
+    if (absent := MISSING_KEY.search(said)) is None:
+        return said
+    key = absent[1]
+    group, _, rest = key.partition(".")
+    if rest and group in choices:
+        return f"its file lacks the key `{rest}`, which other settings refer to"
+    where = getattr(error, "full_key", None)
+    known = [] if base is None else _dotted_keys(OmegaConf.to_container(base, resolve=False))
+    hint = did_you_mean(key, known) if known else ""
+    hint = "" if hint.startswith("; there are") else hint
+    return f"{f'{where}: ' if where else ''}${{{key}}} refers to a key that does not exist{hint}"
 
 
 def _assigned(base: DictConfig, assignment: Mapping[str, Any]) -> DictConfig:

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
-from lorta.config.compose import ALONE, Cell, Problems, Values, compose_cells, parse_overrides
+from lorta.config.compose import ALONE, Cell, Problems, Values, choice_words, compose_cells, parse_overrides
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
 from lorta.config.launcher import SlurmSettings, choose_launcher
 from lorta.config.settings import RunSettings, setting_problems
+from lorta.config.signatures import node_problems
 from lorta.geometry import Geometry
 from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
@@ -63,7 +64,7 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     values = parse_overrides(arguments, multirun, folder, problems)
     launcher = choose_launcher(values, folder, problems)
     grids = sweep_grids(values, multirun, folder, problems)
-    planner = _Planner(problems)
+    planner = _Planner(problems, folder)
     if sum(math.prod(map(len, grid.values())) for grid in grids) > LARGE:
         for cell in (
             cell
@@ -206,8 +207,8 @@ def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
 class _Planner:
     """Resolves cells; every adapter, model and task node is looked at once however many cells share it."""
 
-    def __init__(self, problems: Problems) -> None:
-        self.problems = problems
+    def __init__(self, problems: Problems, folder: Path) -> None:
+        self.problems, self._folder = problems, folder
         self._made: dict[str, Any] = {}
         self._siblings: dict[int, RunSpec | None] = {}
 
@@ -226,10 +227,10 @@ class _Planner:
         settings = self._settings(cell.config)
         if settings is None:
             return None
-        adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: build(settings.adapter))
+        adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: self._built("adapter", cell, build))
         if "task" in self.problems.replaced:  # nothing can be said of a task that is not there
             return None
-        built: Task | None = self._once("task", settings.task, lambda: _built_task(settings.task))
+        built: Task | None = self._once("task", settings.task, lambda: self._built("task", cell, _built_task))
         model_key = settings.model.model_dump()
         model: ModelFiles | None = self._once("model", model_key, lambda: find_model(settings.model))
         if built is None:
@@ -249,6 +250,21 @@ class _Planner:
             return None
         spec = RunSpec(settings, adapter, task, data, model, geometry, cell.overrides, cell.choices)
         return spec if settings.budget is None else self._solved(cell, spec)
+
+    def _built(self, group: str, cell: Cell, make: Callable[[Mapping[str, Any]], Any]) -> Any:
+        """Return what a node is made into. Raises ValueError with the choice and, of a user's own, the file."""
+        node = cell.config[group]
+        where = self._words(group, cell.choices, node.get("name"))
+        try:
+            if sentences := _wrong_keys(node):
+                raise ValueError("\n".join(sentences))
+            return make(node)
+        except ValueError as error:
+            raise ValueError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
+
+    def _words(self, group: str, choices: Mapping[str, str], name: Any) -> str:
+        """Return how a sentence names an adapter or task: as it was chosen, or the default by its name."""
+        return choice_words(self._folder, group, choices.get(group) or str(name))
 
     def _settings(self, config: Mapping[str, Any]) -> RunSettings | None:
         try:
@@ -294,9 +310,12 @@ class _Planner:
         if task.compares_with_backbone and not (adapter.identity_at_start or adapter.reversible):
             return f"{adapter.name} changes the backbone for good, and task={task.name} compares with it."
         try:
-            return adapter.unsupported(spec.context)
+            reason = adapter.unsupported(spec.context)
+            if reason is None:
+                adapter.parameters(geometry)
+            return reason
         except ValueError as error:  # an expression of its YAML has no value for these settings
-            self.problems.add(f"adapter={adapter.name}: {error}")
+            self.problems.add(f"{self._words('adapter', spec.choices, adapter.name)}: {error}")
             return None
 
     def _once(self, kind: str, node: Mapping[str, Any], make: Callable[[], Any]) -> Any:
@@ -310,6 +329,14 @@ class _Planner:
                 for sentence in str(error).splitlines():
                     self.problems.add(sentence)
         return self._made[key]
+
+
+def _wrong_keys(node: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the keys of an adapter or task, and of the PEFT configuration in it."""
+    sentences, config = node_problems(node), node.get("config")
+    if isinstance(config, Mapping):
+        sentences += [f"config: {sentence}" for sentence in node_problems(config, tuple(node.get("derived") or ()))]
+    return sentences
 
 
 def _built_task(node: Mapping[str, Any]) -> Task:

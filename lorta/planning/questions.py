@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError
 
-from lorta.config.compose import did_you_mean
 from lorta.config.settings import read_count
+from lorta.config.suggestions import did_you_mean
 from lorta.planning.spec import RunSpec
 from lorta.records.sections import Question, check_margin
 

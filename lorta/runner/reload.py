@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import Task
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.config.identity import identity
 from lorta.config.instantiate import build
+from lorta.config.places import OWN
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles, find_model
@@ -44,6 +45,8 @@ def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_onl
 
     `overrides` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not.
 
+    A run that was made with --conf needs the same folder here: LORTA_CONF, or `lorta.config.places.add_own_folder`.
+
     Raises ValueError for a folder without a successful run, and for a configuration or backbone that has changed.
     """
     import torch
@@ -75,6 +78,7 @@ def _finished(folder: Path) -> RunRecord:
 
 def _settings(record: RunRecord, conf: Path, words: Sequence[str]) -> RunSettings:
     problems = Problems()
+    _require_choices(record, conf)
     given = {word.partition("=")[0] for word in words}
     kept = [word for word in record.overrides if word.partition("=")[0] not in given]
     cells = compose_cells(parse_overrides([*kept, *words], False, conf, problems), conf, problems)
@@ -88,6 +92,18 @@ def _settings(record: RunRecord, conf: Path, words: Sequence[str]) -> RunSetting
     for part in ("adapter", "task"):
         _same(Path(record.run_id), part, now[part], then[part])
     return settings
+
+
+def _require_choices(record: RunRecord, conf: Path) -> None:
+    """Raise ValueError where the run's adapter or task is of a user's own folder, which records do not name."""
+    options = group_options(conf)
+    for group in ("adapter", "task"):
+        name = record.choices.get(group)
+        if name is not None and name not in options[group]:
+            raise ValueError(
+                f"{record.run_id}: {group}={name} is no file of {conf}: if the run was made with --conf FOLDER, set "
+                f"the variable {OWN}=FOLDER before Python starts, or call add_own_folder(FOLDER) of lorta.config.places"
+            )
 
 
 def _same(folder: Path, what: str, now: Any, then: Any) -> None:

@@ -62,7 +62,7 @@ WORDS = {  # what a shell hands over
     "empty range": Bad(["-m", "seed=range(5,1)"], ("matches nothing", "name values")),
     "glob of a key": Bad(["-m", "rank=glob(*)"], ("matches nothing", "name values")),
     "unset variable": Bad(["runtime.runs=${oc.env:LORTA_NOT_SET}"], ("LORTA_NOT_SET",)),
-    "unknown reference": Bad(["rank=${nothing}"], ("'nothing' not found",)),
+    "unknown reference": Bad(["rank=${nothing}"], ("${nothing} refers to a key that does not exist",)),
 }
 RATES = b"learning_rate: 1e-3\nhead_learning_rate: 1e-3\nweight_decay: 0.0\n"
 YAML = {  # name of conf/adapter/NAME.yaml -> content, and its sentence
@@ -78,10 +78,16 @@ YAML = {  # name of conf/adapter/NAME.yaml -> content, and its sentence
     "twice": (b"name: a\nname: b\n", "twice.yaml, line 2: not YAML (found duplicate key name)"),
     "binary": (b"\x00\x01\x02", "binary.yaml: not YAML"),
     "builds_on_a_tab": (b"defaults: [tab]\nname: mine\n", "tab.yaml, line 2: a tab"),
-    "no_rate": (b"name: mine\nrank: 4\n", "adapter=no_rate: Interpolation key 'adapter.learning_rate' not found"),
-    "no_target": (b"name: mine\n" + RATES, "mine: its file needs `_target_`"),
+    "no_rate": (
+        b"name: mine\nrank: 4\n",
+        "adapter=no_rate: its file lacks the key `learning_rate`, which other settings refer to",
+    ),
+    "no_target": (
+        b"name: mine\n" + RATES,
+        "adapter=no_target: the key `_target_` is missing",
+    ),
     "strange_target": (b"_target_: nowhere.Adapter\nname: mine\n" + RATES, "cannot import 'nowhere.Adapter'"),
-    "empty": (b"", "adapter=empty: Interpolation key 'adapter.learning_rate' not found"),
+    "empty": (b"", "adapter=empty: its file lacks the key `learning_rate`"),
 }
 
 
