@@ -228,7 +228,7 @@ def _mirror_finished(plan: Plan, console: "Console") -> None:
     settings = plan.specs[0].settings
     if settings.tracking.mode == "none" or settings.runtime.force:
         return
-    from lorta.runner.tracking import mirrored
+    from lorta.runner.tracking import TRACKIO, mirrored
 
     store, mode = Store(settings.runtime.runs), settings.tracking.mode
     records = [record for spec in plan.specs if (record := store.last(spec.run_id)) and record.status == "success"]
@@ -236,7 +236,8 @@ def _mirror_finished(plan: Plan, console: "Console") -> None:
     sent = [mirrored(record, store, settings.tracking) for record in unsent]
     failed = [record for record in sent if record.tracking is None or record.tracking.mode != mode]
     if unsent:
-        console.print(f"wandb ({mode}): {len(sent) - len(failed)} of {len(unsent)} finished runs sent", markup=False)
+        service = mode if mode == TRACKIO else f"wandb ({mode})"
+        console.print(f"{service}: {len(sent) - len(failed)} of {len(unsent)} finished runs sent", markup=False)
     for record in failed:
         console.print(f"not sent: {record.run_id}: {record.reasons.get('tracking')}", markup=False)
 

@@ -124,7 +124,7 @@ class RuntimeSettings(Settings):
 class TrackingSettings(Settings):
     """`conf/tracking`: a mirror of the record elsewhere."""
 
-    mode: Literal["none", "offline", "online"]
+    mode: Literal["none", "offline", "online", "trackio"]  # offline and online are those of wandb
     project: str
 
 

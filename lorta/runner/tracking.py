@@ -1,13 +1,22 @@
-"""Weights & Biases as a mirror: written from the record and its history after the run, so that it can be rebuilt."""
+"""Weights & Biases or Trackio as a mirror: written from the record and its history after the run.
+
+So it can be rebuilt from them.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib import import_module
+from io import StringIO
 from typing import Any
 
 from lorta.config.settings import TrackingSettings
 from lorta.records.record import RunRecord
 from lorta.records.sections import Tracking
 from lorta.records.store import Store
+
+TRACKIO = "trackio"
 
 
 def mirrored(record: RunRecord, store: Store, tracking: TrackingSettings) -> RunRecord:
@@ -19,12 +28,14 @@ def mirrored(record: RunRecord, store: Store, tracking: TrackingSettings) -> Run
     if tracking.mode == "none" or record.status in ("preempted", "cancelled"):
         return record
     try:
-        url = mirror(record, store, tracking.mode, tracking.project)
+        send = _to_trackio_silently if tracking.mode == TRACKIO else mirror
+        url = send(record, store, tracking.mode, tracking.project)
     except Exception as error:
         record = replace(record, reasons={**record.reasons, "tracking": f"{type(error).__name__}: {error}"})
     else:
         reasons = {name: why for name, why in record.reasons.items() if name != "tracking"}
-        sent = Tracking(mode=tracking.mode, wandb_id=record.run_id, wandb_url=url)
+        wandb_id = None if tracking.mode == TRACKIO else record.run_id
+        sent = Tracking(mode=tracking.mode, wandb_id=wandb_id, wandb_url=url)
         record = replace(record, tracking=sent, reasons=reasons)
     store.write(record)
     return record
@@ -50,13 +61,55 @@ def mirror(record: RunRecord, store: Store, mode: str, project: str) -> str | No
         settings=wandb.Settings(console="off", x_disable_stats=True),
     )
     try:
-        rows = store.read_rows(record.run_id, record.history_file) if record.history_file else []
-        for row in rows:
-            run.log({f"train/{key}": value for key, value in row.items() if key != "step"}, step=int(row["step"]))
+        for step, values in _history(record, store):
+            run.log(values, step=step)
         run.summary.update(_summary(record))
     finally:
         run.finish(exit_code=0 if record.status == "success" else 1)
     return run.url
+
+
+def _to_trackio_silently(record: RunRecord, store: Store, mode: str, project: str) -> None:
+    """Write the run to Trackio without its lines of advice, of which a sweep would print as many as it has runs."""
+    with redirect_stdout(StringIO()):
+        _to_trackio(record, store, mode, project)
+
+
+def _to_trackio(record: RunRecord, store: Store, mode: str, project: str) -> None:
+    """Write the run to Trackio's files on this machine, under its name and signature. Raises what trackio raises.
+
+    Sending the same record again adds to the same run.
+    """
+    try:
+        trackio = import_module("trackio")
+    except ImportError as error:
+        raise ImportError(f"tracking={mode} needs the package trackio: pip install 'lorta[trackio]'") from error
+
+    trackio.init(
+        project=project,
+        name=f"{_name(record)}-{record.run_id}",
+        group=record.cell_id,
+        config=record.config,
+        resume="allow",
+        embed=False,
+        auto_log_gpu=False,
+        auto_log_cpu=False,
+    )
+    try:
+        step = 0
+        for step, values in _history(record, store):
+            trackio.log(values, step=step)
+        numbers = {name: value for name, value in _summary(record).items() if isinstance(value, int | float)}
+        trackio.log(numbers, step=step)
+    finally:
+        trackio.finish()
+
+
+def _history(record: RunRecord, store: Store) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each step with its values of the run's history, which may not be there."""
+    rows = store.read_rows(record.run_id, record.history_file) if record.history_file else []
+    for row in rows:
+        yield int(row["step"]), {f"train/{key}": value for key, value in row.items() if key != "step"}
 
 
 def _name(record: RunRecord) -> str:

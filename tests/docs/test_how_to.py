@@ -1,0 +1,80 @@
+"""docs/how_to.md: its plans plan, its recipe is one, its Python code loads a trained adapter."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorta.cli.main import main
+from lorta.config.settings import TrackingSettings
+from lorta.models.locate import find_model
+from lorta.records.store import Store
+from lorta.runner.attempt import attempt
+from lorta.runner.tracking import mirrored
+from tests.example_records import finished
+from tests.faults.sweeps import plan
+
+TEXT = (Path(__file__).parents[2] / "docs" / "how_to.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
+LINES = [line for kind, block in BLOCKS if not kind for line in block.splitlines()]
+PLANS = [line for line in LINES if line.startswith("lorta plan")]
+PYTHON = [block for kind, block in BLOCKS if kind == "python"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Work in an empty folder with the recipe of the page."""
+    (recipe,) = (block for kind, block in BLOCKS if kind == "yaml")
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own_rates.yaml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_nothing_of_the_page_is_left_out():
+    assert len(PLANS) == 10 and {line.split()[1] for line in LINES} == {"plan", "rm"} and len(PYTHON) == 2
+
+
+@pytest.mark.parametrize("line", PLANS)
+def test_plans_plan(line, place, capsys):
+    assert main(line.split()[1:]) == 0
+    said = capsys.readouterr().out
+    if "own_rates" in line:
+        assert "4 runs" in said
+    if "seed=0,1,2,3,4" in line:
+        assert "10 runs" in said
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the folder of a trained run, and that of its backbone."""
+    folder = tmp_path_factory.mktemp("how_to")
+    (spec,) = plan(folder, "adapter=lorta", "rank=2")
+    record = attempt(spec, 0)
+    assert record is not None and record.status == "success"
+    return spec.folder, find_model(spec.settings.model).location
+
+
+def test_the_python_code_loads_a_trained_adapter(trained):
+    folder, base = trained
+    values: list[dict[str, object]] = []
+    for code in PYTHON:
+        names: dict[str, object] = {}
+        exec(code.replace("runs/ID", str(folder)).replace("BASE", str(base)), names)
+        values.append(names)
+    plain, whole = values[0]["model"], values[1]["run"].model  # type: ignore[attr-defined]
+    rows = torch.arange(5, 17).reshape(2, 6)
+    with torch.no_grad():
+        ours, theirs = (model.to("cpu")(input_ids=rows).logits for model in (whole, plain))  # type: ignore[attr-defined]
+    assert torch.allclose(ours, theirs, atol=1e-5) and ours.abs().max() > 0
+
+
+def test_offline_runs_of_wandb_lie_where_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store(Path("runs"))
+    record = mirrored(finished(), store, TrackingSettings(mode="offline", project="mine"))
+    assert record.tracking is not None, record.reasons
+    (pattern,) = re.findall(r"`wandb sync (\S+)`", TEXT)
+    (folder,) = Path().glob(pattern)
+    assert list(folder.glob(f"run-{record.run_id}.wandb"))
