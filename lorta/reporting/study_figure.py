@@ -106,7 +106,7 @@ def _draw_panel(axis: "Axes", panel: StudyPanel) -> None:
         axis.axhline(
             point.score, color=style_of(point.method).colour, linestyle=style_of(point.method).line[0], alpha=PALE
         )
-    sizes = list(places.values())
+    sizes = list(places.values()) or [1.0]  # all may be lines across
     axis.set_xlim(min(sizes) / ROOM, max(sizes) * ROOM)
     _label_methods(axis, panel, last)
     label_logarithms(axis, small=False)
@@ -194,5 +194,5 @@ def _label_methods(axis: "Axes", panel: StudyPanel, ends: Sequence[tuple[float, 
 def _label(panel: StudyPanel, point: StudyPoint) -> str:
     if point in panel.lines:
         size = f"{point.size / 1e6:.1f}M" if point.size >= 1e6 else f"{point.size:,}"
-        return f"{point.name}, {size}"
+        return f"{point.name}, {size}{f': {point.verdict}' if point.verdict else ''}"
     return point.name.partition(" (")[0]

@@ -71,6 +71,18 @@ def test_the_figure_says_each_verdict_beside_its_mark(panel):
     assert figure.get_figwidth() == 3.25
 
 
+def test_methods_without_a_size_have_their_verdict_in_their_name():
+    records = [
+        replace(finished(name, "rte", value + less + seed * place % 3 / 1000, seed, None, 0), questions=questions)
+        for questions in [(Question(method="ln_tuning", reference="head_only", margin=1.0),)]
+        for place, (name, less) in enumerate({"head_only": 0.0, "ln_tuning": 0.05}.items())
+        for seed, value in enumerate(SCORES)
+    ]
+    (table,) = summarise(records)
+    figure = draw_study(study_panels(table, answer_questions([table], stated(records), {})[0], {}))
+    assert "LN tuning, 0: better" in {text.get_text() for text in figure.axes[0].texts}
+
+
 def test_a_study_of_losses_is_drawn_the_right_way_round():
     def lower(record: RunRecord) -> RunRecord:
         assert record.task is not None
