@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments.judge.answers import answer_all, answer_settings, cut_prompts, template_of
 from experiments.judge.prompts import load_questions
+from lorta.cli.own_folders import declare_code
 from lorta.config.places import CONF
 from lorta.runner.reload import reload_run
 
@@ -28,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=Path, help="a file of questions, instead")
     parser.add_argument("--template", help="a name of conf/mt_bench/; default: as the run's task asked")
     parser.add_argument("--base-only", action="store_true", help="leave the adapter out")
+    declare_code(parser)
     return parser.parse_intermixed_args()
 
 
@@ -40,7 +42,7 @@ def main() -> int:
     try:
         questions = load_questions(arguments.questions or arguments.data / "question.jsonl")
         for folder in (Path(word) for word in arguments.words if "=" not in word):
-            run = reload_run(folder, CONF, words, arguments.base_only)
+            run = reload_run(folder, CONF, words, arguments.base_only, arguments.code)
             template = arguments.template or template_of(run.settings.task)
             settings = answer_settings(template, CONF / "mt_bench", ours)
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"

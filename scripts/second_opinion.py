@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from experiments.questions.second_opinion import own_questions, run_tasks
+from lorta.cli.own_folders import declare_code
 from lorta.config.places import CONF
 from lorta.runner.reload import reload_run
 
@@ -24,9 +25,10 @@ def main() -> int:
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--tasks", help="names of lm_eval tasks, with commas")
     parser.add_argument("--include", type=Path, help="a folder of task files")
+    declare_code(parser)
     arguments = parser.parse_intermixed_args()
     try:
-        run = reload_run(arguments.run, CONF, arguments.words)
+        run = reload_run(arguments.run, CONF, arguments.words, code=arguments.code)
         if arguments.tasks is None:
             opinion = own_questions(run, arguments.run / "second_opinion")
         else:

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from experiments.metrics import OF_NUMBERS, score
 from experiments.own.table import Kind, in_order
+from lorta.config.instantiate import trusts_file
 from lorta.config.places import own_folders
 from lorta.records.sections import Score
 
 OF_LABELS = ("accuracy", "f1_macro", "matthews_correlation")
 KNOWN: dict[Kind, tuple[str, ...]] = {"classes": OF_LABELS, "numbers": OF_NUMBERS}
+_run_already: set[Path] = set()  # files that this command has been given by its own words
 Metric = Callable[[list[Any], list[Any]], float]
 
 
@@ -47,7 +49,13 @@ def own_metric(metric: str) -> Metric:
     Raises ValueError when there is none, or it does not take predictions and references.
     """
     file, function = metric_file(metric), metric_name(metric)
+    if file not in _run_already and not trusts_file(file):
+        raise ValueError(
+            f"task.metrics: {metric} is code of {file.parent}, which settings from elsewhere would run: read it, and "
+            "name the folder if you trust it (--conf FOLDER, or --code FOLDER)"
+        )
     module = _module(file, file.stat().st_mtime_ns)
+    _run_already.add(file)
     call: Any = getattr(module, function, None)
     if not callable(call):
         raise ValueError(f"task.metrics: {file} has no function {function}")

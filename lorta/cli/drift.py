@@ -3,11 +3,11 @@
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lorta.cli.own_folders import declare_code
 from lorta.system.quiet import be_quiet  # before torch comes
 
 DRIFTED = 1  # exit status
@@ -24,14 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default=Path("results/reference_runs"),
         help="(default: results/reference_runs)",
     )
-    parser.add_argument(
-        "--code",
-        metavar="FOLDER",
-        type=Path,
-        action="append",
-        default=[],
-        help="a folder whose packages the reference runs may name, beside the project's own (may be repeated)",
-    )
+    declare_code(parser)
     parser.add_argument("--if-changed", action="store_true", help="check only if versions or hardware have changed")
     parser.add_argument(
         "--record", action="store_true", help="record the reference runs again and replace the present ones"
@@ -50,19 +43,8 @@ def run(parsed: argparse.Namespace) -> int:
         raise ValueError(f"{parsed.folder} has no reference run: create them with lorta drift --record")
     from lorta.config.instantiate import trusting
 
-    with trusting(_packages(parsed.code)):
+    with trusting(parsed.code):
         return _check(folders, parsed.if_changed)
-
-
-def _packages(folders: list[Path]) -> list[str]:
-    """Return the packages and modules in folders, and let them be imported. Raises ValueError."""
-    names: list[str] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"--code {folder}: no such folder")
-        sys.path.append(str(folder.resolve()))
-        names += [path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
-    return names
 
 
 def reference_folders(place: Path) -> list[Path]:

@@ -1,5 +1,9 @@
-"""`--conf FOLDER`: a user's own adapters, tasks and experiments, searched beside those of the package."""
+"""Folders of a user's own: `--conf FOLDER` has adapters, tasks and experiments, `--code FOLDER` code for a record's.
 
+`--conf` is searched beside the package's files. Of a record, which may come from elsewhere, no other code is run.
+"""
+
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,3 +46,15 @@ def _require_groups(folder: Path, groups: Sequence[str]) -> None:
     near += sorted(file.parents[1] for group in groups for file in folder.glob(f"*/{group}/*.yaml"))
     meant = f": did you mean {FLAG} {near[0]}?" if near else ""
     raise ValueError(f"{FLAG} {folder}: there is no adapter/NAME.yaml, task/NAME.yaml or the like in it{meant}")
+
+
+def declare_code(parser: argparse.ArgumentParser) -> None:
+    """Take the folders whose code a record may name."""
+    parser.add_argument(
+        "--code",
+        metavar="FOLDER",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder whose packages a record's settings may name, beside the project's own (may be repeated)",
+    )

@@ -2,6 +2,7 @@
 
 import pkgutil
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,20 +16,38 @@ from lorta.config.places import CONF, own_folders
 OWN = frozenset({"lorta", "baselines", "experiments", "peft"})  # packages whose classes any record may name
 TARGET = re.compile(r"^\s*_target_:\s*['\"]?(\w+)", re.MULTILINE)
 _trusted: ContextVar[frozenset[str] | None] = ContextVar("trusted", default=None)
+_folders: ContextVar[tuple[Path, ...]] = ContextVar("folders", default=())
 
 
 @contextmanager
-def trusting(packages: Iterable[str] = ()) -> Iterator[None]:
-    """Within the block, only the project's packages, PEFT, those that conf names and these are imported, and only
-    classes are built.
+def trusting(folders: Iterable[Path] = ()) -> Iterator[None]:
+    """Within the block, only the project's packages, PEFT, those that conf names and those in these folders are
+    imported, and only classes are built.
 
-    For settings that come from elsewhere: to import a module is to run it, and to build is to call.
+    For settings that come from elsewhere: to import a module is to run it, and to build is to call. A block in another
+    trusts what that does, too. Raises ValueError for a folder that is not there.
     """
-    before = _trusted.set(OWN | frozenset(packages))
+    named = tuple(folder.resolve() for folder in folders)
+    packages = frozenset(name for folder in named for name in _packages_in(folder))
+    outer = _trusted.set(OWN | packages | (_trusted.get() or frozenset())), _folders.set((*_folders.get(), *named))
     try:
         yield
     finally:
-        _trusted.reset(before)
+        _trusted.reset(outer[0])
+        _folders.reset(outer[1])
+
+
+def _packages_in(folder: Path) -> list[str]:
+    """Return the packages and modules in a folder, and let them be imported. Raises ValueError."""
+    if not folder.is_dir():
+        raise ValueError(f"--code {folder}: no such folder")
+    sys.path += [] if str(folder) in sys.path else [str(folder)]
+    return [path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+
+
+def trusts_file(file: Path) -> bool:
+    """Return whether a file of Python may be run here: any, or within a `trusting` block those of named folders."""
+    return trusts_all() or any(file.resolve().is_relative_to(place) for place in (*_folders.get(), *own_folders()))
 
 
 def resolve(dotted_path: str) -> Any:

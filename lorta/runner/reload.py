@@ -11,7 +11,7 @@ from lorta.api.adapter import Adapter
 from lorta.api.task import Task
 from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
 from lorta.config.identity import identity
-from lorta.config.instantiate import build
+from lorta.config.instantiate import build, trusting
 from lorta.config.places import OWN
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.models.backbone import Backbone
@@ -40,24 +40,34 @@ class Reloaded:
         return TrainingContext(self.backbone, data, trainer, seed, folder, base_predictions=base_predictions)
 
 
-def reload_run(folder: Path, conf: Path, overrides: Sequence[str] = (), base_only: bool = False) -> Reloaded:
+def reload_run(
+    folder: Path, conf: Path, overrides: Sequence[str] = (), base_only: bool = False, code: Sequence[Path] = ()
+) -> Reloaded:
     """Return the model of a run folder; `base_only` leaves the adapter out. `conf`: `lorta.config.places.CONF`.
 
-    `overrides` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not.
+    `overrides` say where files are on this machine (model.path=FOLDER, data.root=FOLDER): records do not. The folder
+    may come from elsewhere: of code that its record names, only that of the project, of PEFT, of packages that conf
+    names and of the folders `code` is imported.
 
     A run that was made with --conf needs the same folder here: LORTA_CONF, or `lorta.config.places.add_own_folder`.
 
-    Raises ValueError for a folder without a successful run, and for a configuration or backbone that has changed.
+    Raises ValueError for a folder without a successful run, for a configuration or backbone that has changed, and for
+    code of other packages.
     """
-    import torch
-    from transformers import set_seed
+    with trusting(code):
+        return _reload(folder, conf, overrides, base_only)
 
+
+def _reload(folder: Path, conf: Path, overrides: Sequence[str], base_only: bool) -> Reloaded:
     record = _finished(folder)
     settings = _settings(record, Path(conf).resolve(), overrides)
     adapter: Adapter = build(settings.adapter)
     task: Task = build(settings.task).with_labels((record.task and record.task.labels) or ())
     files = find_model(settings.model)
     _same(folder, "model", files.fingerprint, record.config["fingerprints"]["model"])
+    import torch  # not before what can be refused
+    from transformers import set_seed
+
     set_seed(settings.seed_of("init"))  # frozen random weights of a method are drawn again
     backbone = task.load_backbone(files, settings.model.dtype)
     model: Any = backbone.model

@@ -144,7 +144,14 @@ def _load_base(config: PeftConfig, weights: Mapping[str, Tensor], base: str | Pa
     name = str(base or config.base_model_name_or_path)
     try:
         kind = base_class(config, base_config)
-        return kind.from_pretrained(name, config=base_config, dtype=torch.float32, ignore_mismatched_sizes=True)
+        return kind.from_pretrained(
+            name,
+            config=base_config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,  # pickled weights are never loaded
+            trust_remote_code=False,  # never asks, never runs it
+        )
     except OSError as error:
         raise ValueError(
             f"{name}: the weights of the base model are needed, and are not there ({str(error).splitlines()[0]})."
