@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from peft import LoraConfig
 
 from lorta.tuner.export import export_folder, read_base_config, write_adapter
 from lorta.tuner.fit import FitSettings, fit_folder
+from lorta.tuner.singular_export import export_singular
+from tests.contract.backbones import adapter, backbone
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
@@ -43,3 +46,14 @@ def test_a_written_adapter_has_the_mode_of_any_new_file(tmp_path):
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.glob("*.safetensors")} == {
         "adapter_model.safetensors": "0o640"
     }
+
+
+def test_pickled_weights_of_a_base_are_not_read(tmp_path):
+    """Issue 17, A26: a base may come from elsewhere, and to unpickle is to run; `lorta run` refuses it, too."""
+    base: Any = backbone("roberta").model
+    method = adapter("oft")
+    method.save(method.attach(backbone("roberta"), "SEQ_CLS"), tmp_path / "saved")
+    base.config.save_pretrained(tmp_path / "base")
+    torch.save(base.state_dict(), tmp_path / "base/pytorch_model.bin")
+    with pytest.raises(ValueError, match="the weights of the base model are needed, and are not there"):
+        export_singular(tmp_path / "saved", tmp_path / "lora", base=tmp_path / "base")
