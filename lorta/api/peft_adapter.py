@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 
 MODEL_CARD = "README.md"
+CARD = """---
+library_name: peft
+---
+
+# {name}
+
+An adapter that `lorta` has trained. `adapter_config.json` names its method and base model; the folder above has the
+run's `record.json` with settings, data, scores and cost. `peft.PeftModel.from_pretrained(BASE, FOLDER)` loads it.
+"""
 FUNCTIONS = {  # of the expressions in conf/adapter
     "min": min,
     "max": max,
@@ -233,13 +242,16 @@ class PeftAdapter:
         return resolve(self.count_changed)(model) if self.count_changed else None
 
     def save(self, model: "nn.Module", folder: Path) -> None:
-        """Write PEFT's own files: adapter_config.json and adapter_model.safetensors."""
+        """Write PEFT's own files: adapter_config.json and adapter_model.safetensors; and how to load them."""
         if self.before_save:
             resolve(self.before_save)(model)
+        folder.mkdir(parents=True, exist_ok=True)
+        # PEFT goes on with a card that is there; its own is a form of forty questions that nobody has answered
+        (folder / MODEL_CARD).write_text(CARD.format(name=self.name), encoding="utf-8")
         # "auto", PEFT's default, asks the hub for the base's vocabulary, of its branch main; no task changes it here
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # pyright: ignore
         if needs := self.loading_needs():
-            with (folder / MODEL_CARD).open("a", encoding="utf-8") as card:  # PEFT has begun it
+            with (folder / MODEL_CARD).open("a", encoding="utf-8") as card:
                 card.write("\n## Loading\n" + "".join(f"- {need}\n" for need in needs))
 
     def loading_needs(self) -> list[str]:
