@@ -39,18 +39,14 @@ def plan_words(checkout: Path) -> list[str]:
 
 def imports(checkout: Path) -> Counter[str]:
     """Return package -> milliseconds of wall time for the modules of its own, in all processes of a run together."""
-    runs: list[Counter[str]] = []
-    for _ in range(REPEATS):
-        with tempfile.TemporaryDirectory() as folder:
-            places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
-            command = [python_of(checkout), "-X", "importtime", "run.py", *RUN, *places]
-            done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
-        of_one: Counter[str] = Counter()
-        for line in LINE.finditer(done.stderr):
-            of_one[package(line[2])] += int(line[1])
-        runs.append(of_one)
-    names = {name for run in runs for name in run}
-    return Counter({name: round(statistics.median(run[name] for run in runs) / 1000) for name in names})
+    with tempfile.TemporaryDirectory() as folder:
+        places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
+        command = [python_of(checkout), "-X", "importtime", "run.py", *RUN, *places]
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
+    microseconds: Counter[str] = Counter()
+    for line in LINE.finditer(done.stderr):
+        microseconds[package(line[2])] += int(line[1])
+    return Counter({name: round(spent / 1000) for name, spent in microseconds.items()})
 
 
 def package(module: str) -> str:
