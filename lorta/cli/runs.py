@@ -66,12 +66,13 @@ def show(parsed: argparse.Namespace) -> None:
     for split, told in (record.get("task", "splits") or {}).items():
         if told.get("read") is not None:
             print(f"rows      {split} {RowCount(told['read'], told.get('dropped') or {})}")
-    if params:
-        print(f"weights   {params['adapter']:,} adapter, {params['head']:,} head, {params['other_trainable']:,} other")
+    sizes = [params.get(name) for name in ("adapter", "head", "other_trainable")]
+    if None not in sizes:
+        print("weights   {:,} adapter, {:,} head, {:,} other".format(*sizes))
     if time:
         print(f"seconds   {time.get('train_s')} training, {time.get('eval_s')} evaluation, {time.get('wall_s')} in all")
     if code.get("git_sha"):
-        print(f"code      {code['git_sha'][:12]}{' with uncommitted changes' if code.get('git_dirty') else ''}")
+        print(f"code      {str(code['git_sha'])[:12]}{' with uncommitted changes' if code.get('git_dirty') else ''}")
     _print_losses(record.folder)
     if failure := record.get("failure"):
         print(f"failure   {failure['kind']} in {failure['phase']}: {failure['type']}: {failure['message']}")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -42,6 +42,13 @@ def check_holdout(value: object) -> object:
     )
 
 
+def check_steps(value: int) -> int:
+    """Return -1 or a number of steps as it is. Raises PydanticCustomError for 0 and less, which libraries ignore."""
+    if value == -1 or value >= 1:
+        return value
+    raise PydanticCustomError("steps", "a number of optimizer steps, 1 or more, or -1 for whole epochs, is needed")
+
+
 SEED_BOUND = 2**31
 Seed = Annotated[int, Field(ge=0, lt=SEED_BOUND)]
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
@@ -61,7 +68,7 @@ class TrainerSettings(Settings):
     weight_decay: Rate
     head_weight_decay: Rate
     num_train_epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    max_steps: int
+    max_steps: Annotated[int, Field(lt=2**31), AfterValidator(check_steps)]
     per_device_train_batch_size: Positive
     per_device_eval_batch_size: Positive
     gradient_accumulation_steps: Positive

@@ -25,7 +25,7 @@ from lorta.planning.lr_search import Results, check_rate, check_seeds, search, s
 from lorta.planning.questions import stated
 from lorta.planning.seeds import bounds, seeds_of, up_to, valid, with_typed_seeds
 from lorta.planning.spec import RunSpec
-from lorta.records.canonical import canonical_json
+from lorta.records.canonical import canonical_json, not_finite
 from lorta.records.sections import Budget, Question
 from lorta.system.environment import environment_problems
 from lorta.system.gpus import gpu_problems, gpus_here
@@ -227,6 +227,10 @@ class _Planner:
         settings = self._settings(cell.config)
         if settings is None:
             return None
+        for group, node in {"adapter": settings.adapter, "task": settings.task}.items():
+            if key := not_finite(node, group):
+                self.problems.add(f"{key}: NaN and infinity are no settings, give a finite number")
+                return None
         adapter: Adapter | None = self._once("adapter", settings.adapter, lambda: self._built("adapter", cell, build))
         if "task" in self.problems.replaced:  # nothing can be said of a task that is not there
             return None

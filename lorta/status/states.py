@@ -19,6 +19,7 @@ from lorta.records.canonical import sha256
 from lorta.records.locks import holder
 from lorta.records.record import LATER_SCHEMA, later_schema
 from lorta.records.store import CHECKPOINT, PROGRESS_NAME, RECORD_NAME, Store
+from lorta.status.shapes import STEERING_BYTES, printable, shaped
 from lorta.system.slurm_jobs import Queue, read_job
 from lorta.system.source_files import other_code
 from lorta.training.recovery import newest_checkpoint
@@ -72,10 +73,13 @@ class RunState:
 def glance(folder: Path) -> RawRecord | None:
     """Return the record in a run's folder; None where there is none or it is torn."""
     try:
-        values = from_json((folder / RECORD_NAME).read_bytes())
+        content = (folder / RECORD_NAME).read_bytes()
+        values = from_json(content)
     except (OSError, ValueError, RecursionError):  # one damaged folder hides no other
         return None
-    return RawRecord(folder, values) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return None
+    return RawRecord(folder, shaped(printable(values) if STEERING_BYTES.search(content) else values))
 
 
 def glances(root: Path) -> Iterator[RawRecord]:
