@@ -11,7 +11,7 @@ import yaml
 from lorta.cli.base_model import base_place
 from lorta.config.instantiate import resolve
 from lorta.config.places import CONF
-from lorta.weight_files import require_free, require_saved
+from lorta.weight_files import ADAPTER_CONFIG, require_free, require_saved
 
 
 def declare_export(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,10 @@ def fit(parsed: argparse.Namespace) -> None:
     _require_positive(parsed, "rank", "restarts", "sweeps")
     saved = require_saved(parsed.lora)
     if saved["peft_type"] != "LORA":
-        raise ValueError(f"{parsed.lora} is a {saved['peft_type']} adapter, not LORA: `lorta export` makes one of it.")
+        kind = saved["peft_type"]
+        raise ValueError(
+            f"{parsed.lora}/{ADAPTER_CONFIG}: it is a {kind} adapter, not LORA: `lorta export` makes one of it."
+        )
     base = _checked_base(parsed, parsed.lora, saved)
     _be_quiet()
     from lorta.tuner.fit import FitSettings, fit_folder

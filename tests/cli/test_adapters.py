@@ -73,7 +73,7 @@ def test_a_base_model_that_is_nowhere_is_one_sentence_without_asking_a_hub(given
         ("fit saved --rank 0 --to x", "--rank=0: a whole number, 1 or more"),
         ("fit saved --rank 1 --sweeps 0 --to x", "--sweeps=0: a whole number, 1 or more"),
         ("fit saved --rank 1 --to taken", "taken: taken is a file"),
-        ("fit vera --rank 1 --to x", "vera is a VERA adapter, not LORA"),
+        ("fit vera --rank 1 --to x", "vera/adapter_config.json: it is a VERA adapter, not LORA"),
     ],
 )
 def test_wrong_arguments_are_one_sentence_and_nothing_is_written(saved, capsys, words, sentence):
