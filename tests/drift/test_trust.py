@@ -95,9 +95,9 @@ def test_a_record_names_no_file_of_metrics_that_is_run(file, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("evil.py").write_text("open('imported', 'w').close()\ndef right(predictions, references):\n    return 1.0\n")
     named = file.format(folder=tmp_path, name=tmp_path.name)
-    (spec,) = make_plan(
-        ["task=classification", "task.labels=[a,b]", f"data.root={own_rows(tmp_path)}"], False, CONF
-    ).specs
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    words = ["task=classification", "model=tiny", f"data.root={own_rows(tmp_path)}"]
+    (spec,) = make_plan(words, False, CONF).specs
     node = spec.settings.task | {"metrics": ["accuracy", f"{named}:right"]}
     with trusting(), pytest.raises(ValueError, match=rf"{named}:right is code of .*--code FOLDER"):
         build(node)
