@@ -32,6 +32,7 @@ from lorta.system import allocator
 from lorta.system.gpus import VARIABLE, gpus_here, one_gpu, visible_gpus
 from lorta.system.parent_watchdog import leave_with_parent
 from lorta.system.preemption import defer_preemption, preemption_requested
+from lorta.system.process_state import restored
 
 AT_THE_END = ("lorta.reporting.report", "matplotlib.figure")  # of a sweep, in the process that leads it
 POLL_S = 0.25
@@ -205,7 +206,7 @@ class Waiting:
 def _run_here(queue: deque[RunSpec], before: Mapping[str, int], waiting: Waiting) -> Iterator[RunRecord | None]:
     while queue and not preemption_requested():
         spec = queue.popleft()
-        with one_gpu():
+        with restored(), one_gpu():
             record = attempt(spec, before[spec.run_id])
         if record is None:
             waiting.tell([spec])

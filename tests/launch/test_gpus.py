@@ -124,6 +124,7 @@ def swept(tmp_path_factory):
         records = {record.run_id: record for record in run_all(specs, workers, before) if record is not None}
         here = next(iter(run_all(specs[:1], 0, before)))
         assert gpus.VARIABLE not in os.environ
+        assert os.environ[recorder.LEFT] == ""
     return recorder.notes(folder), [records[spec.run_id] for spec in specs], workers, here
 
 
