@@ -18,7 +18,7 @@ from lorta.records.record import RunRecord
 from lorta.runner.execute import execute
 from lorta.system.provenance import code, hardware
 
-CELLS = {  # adapter -> (ranks, learning rate): those of conf/experiment/minilm_glue.yaml
+CELLS = {  # adapter -> (ranks, learning rate)
     "lora": ("1,8", 5.0e-4),
     "lorta": ("11,46", 5.0e-3),
     "vera": ("256", 1.0e-2),

@@ -11,13 +11,7 @@ from lorta.records.store import read_export
 from lorta.reporting.headline import headline
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADLINE = "minilm_budgets"  # the only place that names the suite; then: make tables pages
-WARNINGS = {  # what a reader has to know of an old suite, and its records do not say
-    "minilm_budgets": "**This table does not rank the methods yet.** The STS-B column is a training collapse under the "
-    "old protocol: in 34 of its 51 runs the model ends with almost constant answers (training loss above 1.75). It "
-    "decides nothing, and neither does the average, which contains it. On MRPC, 200 steps separate no method from "
-    "another. A study under a corrected protocol is planned.",
-}
+HEADLINE = "minilm_study"  # the only place that names the suite; then: make tables pages
 MARKED = re.compile(r"(<!-- headline -->\n).*?(<!-- end of headline -->)", flags=re.DOTALL)
 
 
@@ -28,8 +22,7 @@ def text(name: str = HEADLINE) -> str:
         raise ValueError(f"results/records has no {name}.jsonl.gz: commit the records of the suite first.")
     records = read_export(files[0])
     items = read_items(items_file(ROOT / "results", name), records)
-    warning = f"{WARNINGS[name]}\n\n" if name in WARNINGS else ""
-    return f"{warning}{headline(records, items, name, files[0].name)}"
+    return headline(records, items, name, files[0].name)
 
 
 def main() -> None:

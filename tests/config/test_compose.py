@@ -24,7 +24,7 @@ from lorta.planning.planner import make_plan
         "budget=10k tune=lr tune.seeds=[0,1] adapter=fourierft",
         "task=instruct adapter=lora rank=2",  # a task that chooses a model and a trainer
         "task=dpo model=minilm trainer=smoke data.max_length=99",
-        "task=instruct experiment=minilm_glue",
+        "task=instruct experiment=minilm/glue_base",
         "experiment=lorta/dpo_llama2_7b",
         "task=folding",
         "task=folding model=tiny trainer=smoke adapter=lora",

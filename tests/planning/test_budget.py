@@ -175,9 +175,9 @@ def test_what_is_trained_besides_is_what_a_model_has(name, architecture):
 
 
 def test_rates_that_were_searched_at_other_sizes_do_not_count_as_searched():
-    words = ["experiment=minilm_glue", "adapter=lora", "task=glue/rte", "model=tiny"]
-    (typed,) = make_plan(words, False, CONF).specs
-    (asked,) = make_plan([*words, "budget=20k"], False, CONF).specs
+    words = ["experiment=minilm/glue_base", "adapter=lora", "task=glue/rte", "model=tiny"]
+    (typed,) = make_plan(words, True, CONF).specs
+    (asked,) = make_plan([*words, "budget=20k"], True, CONF).specs
     assert (typed.rate_was_searched, asked.rate_was_searched) == (True, False)
 
 

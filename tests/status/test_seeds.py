@@ -152,7 +152,7 @@ def test_numbers_of_seeds_without_the_rule_are_refused(tmp_path):
 
 
 def test_what_is_typed_replaces_the_seeds_of_a_recipe(tmp_path):
-    given = ["experiment=minilm_budgets", "adapter=lora,lorta", "model=tiny", "seeds=auto", "compare=best"]
+    given = ["experiment=tiny/glue_base", "adapter=lora,lorta", "task=glue/rte", "seeds=auto", "compare=best"]
     plan = make_plan([*given, f"runtime.runs={tmp_path}"], True, CONF)
     assert plan.problems == ()
-    assert {spec.settings.seed for spec, _ in plan.waiting} == {0, 1, 2}
+    assert {spec.settings.seed for spec in plan.specs} == {0, 1, 2}
