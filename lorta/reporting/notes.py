@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lorta.analysis.summary import Row, Table
+from lorta.analysis.summary import Row, Table, counts_as_zero
 from lorta.planning.requests import sentence
 from lorta.records.record import RunRecord, Tuning
 
@@ -32,7 +32,8 @@ def collapse_note(row: Row, task: str) -> str | None:
     if not seeds:
         return None
     which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    return f"{row.label}, {task}: {len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer, {which}"
+    zero = " (an undefined correlation counts as 0)" if any(map(counts_as_zero, runs)) else ""
+    return f"{row.label}, {task}: {len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer{zero}, {which}"
 
 
 def search_sentence(table: Table) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from lorta.analysis.summary import Row, summarise
 from lorta.records.record import RunRecord, Split
+from lorta.records.sections import Spread
 from lorta.reporting.captions import caption
 from lorta.reporting.tables import to_markdown
 from tests.example_records import finished, sweep, the_table, with_section
@@ -51,6 +52,15 @@ def test_one_undefined_score_leaves_the_mean_out_and_gives_the_reason():
     cell = the_row([finished(value=0.8), finished(value=None, seed=1)]).cells["glue/rte"]
     assert cell.mean is None
     assert cell.note == "no accuracy for seed 1: all predictions are equal"
+
+
+def test_an_undefined_correlation_of_a_constant_answer_counts_as_zero():
+    spread = Spread(predictions_std=0.0, labels_std=1.5, predicted_classes=None, label_classes=None, collapsed=True)
+    records = [finished(task="stsb", value=0.8), replace(finished(task="stsb", value=None, seed=1), spread=spread)]
+    assert the_row(records).cells["glue/stsb"].values == (80.0, 0.0)
+    assert "1 of 2 runs collapsed to (nearly) one answer (an undefined correlation counts as 0)" in to_markdown(
+        summarise(records), records
+    )
 
 
 def test_parameters_of_adapter_head_and_the_rest_stand_apart():
