@@ -11,7 +11,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.choices import group_options
+from lorta.config.compose import Problems, compose_cells, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.config.settings import RunSettings

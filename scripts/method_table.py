@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from lorta.config.compose import Cell, Problems, compose_cells, group_options, parse_overrides
+from lorta.config.choices import group_options
+from lorta.config.compose import Cell, Problems, compose_cells, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF, ROOT
 from lorta.geometry import Geometry, ModelContext

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lorta.config.compose import group_file, group_options
+from lorta.config.choices import group_file, group_options
 from lorta.config.places import CONF
 
 GROUPS = {

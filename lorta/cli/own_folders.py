@@ -30,7 +30,7 @@ def take_own_folders(words: Sequence[str]) -> list[str]:
         add_own_folder(folder)
         named = True
     if named:
-        from lorta.config.compose import group_options
+        from lorta.config.choices import group_options
 
         groups = group_options(CONF)
         for folder in own_folders():

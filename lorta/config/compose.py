@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lorta.config.choices import group_file, group_options
 from lorta.config.grammar import as_word, explain
 from lorta.config.identity import FORMER_KEYS, SEEDS, present_key, with_present_keys
 from lorta.config.places import own_folders
@@ -85,44 +86,6 @@ class Problems(list[str]):
         """Append a sentence that is not there yet."""
         if sentence not in self:
             self.append(sentence)
-
-
-def group_options(folder: Path) -> dict[str, list[str]]:
-    """Return group -> names of its files, such as adapter -> [lora, ...] and task -> [glue, glue/rte, ...].
-
-    Those of the user's own folders stand behind. Raises ValueError for an own file with the name of another.
-    """
-    return _group_options((folder, *own_folders()))
-
-
-@lru_cache
-def _group_options(folders: tuple[Path, ...]) -> dict[str, list[str]]:
-    shipped = {file.relative_to(folders[0]).parts[0] for file in folders[0].glob("*/**/*.yaml")}
-    places: dict[tuple[str, str], Path] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*/**/*.yaml")):
-            group, *path = file.relative_to(folder).with_suffix("").parts
-            if group == "hydra" or group not in shipped:  # who runs, not what; or a file that is no configuration
-                continue
-            first = places.setdefault((group, "/".join(path)), file)
-            if first != file:
-                raise ValueError(f"{file}: {first} is also {group}={'/'.join(path)}: give yours another name")
-    groups: dict[str, list[str]] = {}
-    for group, name in places:
-        groups.setdefault(group, []).append(name)
-    return groups
-
-
-def choice_words(folder: Path, group: str, name: str) -> str:
-    """Return how a sentence names a choice: as it is typed, and a user's own with its file."""
-    file = group_file(folder, group, name)
-    return f"{group}={name}" if file.is_relative_to(folder) else f"{group}={name} ({file})"
-
-
-def group_file(folder: Path, group: str, name: str) -> Path:
-    """Return the file of a choice: in `folder`, or else in the first of the user's own folders that has it."""
-    files = [place / group / f"{name}.yaml" for place in (folder, *own_folders())]
-    return next((file for file in files if file.is_file()), files[0])
 
 
 def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, problems: Problems) -> Values:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lorta.config.compose import Problems, Values, group_file, parse_overrides
+from lorta.config.choices import group_file
+from lorta.config.compose import Problems, Values, parse_overrides
 from lorta.config.yaml_files import read_mapping
 
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
-from lorta.config.compose import ALONE, Cell, Problems, Values, choice_words, compose_cells, parse_overrides
+from lorta.config.choices import choice_words
+from lorta.config.compose import ALONE, Cell, Problems, Values, compose_cells, parse_overrides
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build

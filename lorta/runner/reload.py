@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from lorta.api.adapter import Adapter
 from lorta.api.task import Task
-from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.choices import group_options
+from lorta.config.compose import Problems, compose_cells, parse_overrides
 from lorta.config.identity import identity
 from lorta.config.instantiate import build, trusting
 from lorta.config.places import OWN

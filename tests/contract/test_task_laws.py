@@ -4,7 +4,8 @@ import pytest
 
 from experiments.metrics import GLUE_METRICS
 from lorta.api.task import Task
-from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.choices import group_options
+from lorta.config.compose import Problems, compose_cells, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.config.settings import RunSettings

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from peft import PeftType
 
-from lorta.config.compose import group_options
+from lorta.config.choices import group_options
 from lorta.config.instantiate import resolve
 from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext

@@ -9,7 +9,8 @@ import pytest
 
 from lorta.analysis.summary import summarise
 from lorta.cli.main import main as lorta
-from lorta.config.compose import Problems, compose_cells, group_options, parse_overrides
+from lorta.config.choices import group_options
+from lorta.config.compose import Problems, compose_cells, parse_overrides
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.questions.formats import Checked, Choices, Copa, Gsm8k, Reading, Record, WordProblem
 from experiments.questions.sources import RowSource
-from lorta.config.compose import group_options
+from lorta.config.choices import group_options
 from lorta.config.instantiate import build
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
