@@ -118,7 +118,7 @@ def _columns(text: str | None) -> Sequence[str]:
 
 
 def _formats(text: str) -> list[str]:
-    from lorta.reporting.figures import FORMATS
+    from lorta.reporting.plots.figures import FORMATS
 
     formats = text.split(",")
     if unknown := [word for word in formats if word not in FORMATS]:
@@ -127,7 +127,7 @@ def _formats(text: str) -> list[str]:
 
 
 def _width(text: str) -> str:
-    from lorta.reporting.figures import WIDTHS
+    from lorta.reporting.plots.figures import WIDTHS
 
     if text not in WIDTHS:
         raise ValueError(f"--width takes one of {', '.join(WIDTHS)}, got {text}.")

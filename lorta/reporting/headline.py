@@ -10,7 +10,7 @@ from lorta.records.record import RunRecord
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
 from lorta.reporting.ranges import within_range
-from lorta.reporting.study import trained_parameters
+from lorta.reporting.sizes import trained_parameters
 from lorta.reporting.styles import family_place, printed_label, printed_name, printed_task
 from lorta.reporting.tables import count_text, interval_text
 from lorta.reporting.verdicts import verdict_sentences

@@ -18,11 +18,11 @@ from lorta.records.record import RunRecord
 from lorta.records.store import write_atomically
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
-from lorta.reporting.figures import Band, plot
 from lorta.reporting.latex import COLUMNS, to_latex, to_latex_notes
-from lorta.reporting.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
-from lorta.reporting.study import study_panels
-from lorta.reporting.study_figure import plot_study
+from lorta.reporting.plots.figures import Band, plot
+from lorta.reporting.plots.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
+from lorta.reporting.plots.study import study_panels
+from lorta.reporting.plots.study_figure import plot_study
 from lorta.reporting.tables import to_markdown
 from lorta.reporting.terminal_table import show
 from lorta.reporting.variance import variance_section

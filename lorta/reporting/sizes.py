@@ -61,3 +61,8 @@ def _text(row: Row, name: str) -> str:
     if name.endswith("MiB"):
         return high
     return low if low == high else f"{low} to {high}"
+
+
+def trained_parameters(row: Row) -> int:
+    """Return what a row trains besides the head, at most."""
+    return row.adapter_parameters.high + row.other_parameters.high

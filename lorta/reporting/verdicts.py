@@ -9,7 +9,7 @@ from lorta.records.record import Question
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import Value, csv_text
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
-from lorta.reporting.study import trained_parameters
+from lorta.reporting.sizes import trained_parameters
 
 HEADER = (
     *("question", "verdict", "difference", "interval", "interval for equivalence", "seeds", "trained parameters"),

@@ -29,7 +29,7 @@ from lorta.reporting.html.tables import (
     variance_table,
     verdict_table,
 )
-from lorta.reporting.panels import (
+from lorta.reporting.plots.panels import (
     Panel,
     cost_panels,
     rank_panels,

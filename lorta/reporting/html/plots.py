@@ -8,8 +8,8 @@ import re
 from html import escape
 from typing import Any
 
-from lorta.reporting.figures import FRONT
-from lorta.reporting.panels import Curve, Panel, Point
+from lorta.reporting.plots.figures import FRONT
+from lorta.reporting.plots.panels import Curve, Panel, Point
 from lorta.reporting.styles import style_of
 
 FILLS = ("", "-open", "-dot", "-open-dot")  # of the markers of one method's first, second, ... curve

@@ -1,6 +1,6 @@
 import pytest
 
-from lorta.reporting.layout import kept_apart, side_by_side
+from lorta.reporting.plots.layout import kept_apart, side_by_side
 
 
 def test_equal_sizes_are_side_by_side_in_their_order_and_others_stay():

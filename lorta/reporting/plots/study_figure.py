@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lorta.reporting.figures import INCHES, SETTINGS, label_logarithms, wrapped, write
-from lorta.reporting.layout import kept_apart, side_by_side
-from lorta.reporting.study import StudyPanel, StudyPoint
+from lorta.reporting.plots.figures import INCHES, SETTINGS, label_logarithms, wrapped, write
+from lorta.reporting.plots.layout import kept_apart, side_by_side
+from lorta.reporting.plots.study import StudyPanel, StudyPoint
 from lorta.reporting.styles import family_place, style_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from lorta.analysis.losses import History
 from lorta.analysis.significance import analyse
 from lorta.analysis.summary import Table
 from lorta.records.record import Memory, RunRecord, Storage
-from lorta.reporting.panels import (
+from lorta.reporting.plots.panels import (
     Curve,
     Panel,
     Point,

@@ -17,6 +17,7 @@ from lorta.analysis.significance import AVERAGE
 from lorta.analysis.summary import Row, Table, group
 from lorta.records.record import Question
 from lorta.reporting.ranges import Ends, metric_ends
+from lorta.reporting.sizes import trained_parameters
 from lorta.reporting.styles import family_place, printed_name, printed_task
 
 MOST_PANELS = 4  # a study that asks about more references and tasks has no such figure: it would show nothing
@@ -52,11 +53,6 @@ class StudyPanel:
     lines: tuple[StudyPoint, ...]
     outside: tuple[StudyPoint, ...]  # of scores that the axis does not show
     y_range: Ends
-
-
-def trained_parameters(row: Row) -> int:
-    """Return what a row trains besides the head, at most."""
-    return row.adapter_parameters.high + row.other_parameters.high
 
 
 def study_panels(table: Table, answered: Sequence[Answered], items: ItemScores) -> list[StudyPanel]:

@@ -8,9 +8,9 @@ from lorta.analysis.questions import answer_questions, stated
 from lorta.analysis.summary import summarise
 from lorta.records.record import Question, RunRecord
 from lorta.reporting.headline import headline
+from lorta.reporting.plots.study import StudyPanel, study_panels
+from lorta.reporting.plots.study_figure import draw_study
 from lorta.reporting.report import write_report
-from lorta.reporting.study import StudyPanel, study_panels
-from lorta.reporting.study_figure import draw_study
 from tests.example_records import finished
 
 SCORES = (0.80, 0.81, 0.80, 0.79)

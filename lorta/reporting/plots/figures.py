@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorta.reporting.layout import kept_apart, side_by_side
-from lorta.reporting.panels import Curve, Panel, Point
+from lorta.reporting.plots.layout import kept_apart, side_by_side
+from lorta.reporting.plots.panels import Curve, Panel, Point
 from lorta.reporting.styles import style_of
 
 if TYPE_CHECKING:

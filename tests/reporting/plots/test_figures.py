@@ -6,8 +6,8 @@ import pytest
 from lorta.analysis.significance import analyse
 from lorta.cli.main import main
 from lorta.records.store import export
-from lorta.reporting.figures import FORMATS, draw, plot
-from lorta.reporting.panels import Curve, Panel, Point, score_panels
+from lorta.reporting.plots.figures import FORMATS, draw, plot
+from lorta.reporting.plots.panels import Curve, Panel, Point, score_panels
 from tests.example_records import finished, sweep, the_table
 
 
