@@ -9,6 +9,7 @@ from lorta.analysis.summary import Row, Table, group, summarise
 from lorta.records.record import RunRecord
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
+from lorta.reporting.notes import collapse_note
 from lorta.reporting.ranges import within_range
 from lorta.reporting.sizes import trained_parameters
 from lorta.reporting.styles import family_place, printed_label, printed_name, printed_task
@@ -20,6 +21,7 @@ LINKS = (
     "Intervals, notes and sizes: [report](results/reports/{name}.md). Data: [records](results/records/{records}), "
     "[recipe](conf/experiment/{name}.yaml), [page](results/pages/{name}.html)."
 )
+NOTES = "Scores x 100, with 95 % intervals over all seeds. Trained parameters are counted without the head."
 NO_QUESTION = "This suite asked no question, so it has no verdict."
 
 
@@ -34,14 +36,15 @@ def headline(records: Sequence[RunRecord], items: ItemScores, name: str, file: s
     answers = answer_questions(tables, stated(records), items)
     number = max(range(len(tables)), key=lambda place: (bool(answers[place]), len(tables[place].runs)))
     table, answered = tables[number], answers[number]
-    sentences = verdict_sentences([table], [answered], printed_label) or [NO_QUESTION]
+    known = [of for of in answered if of.answer]
+    sentences = verdict_sentences([table], [known], printed_label) or [NO_QUESTION]
     kind, shown = ("study", "against the reference") if answered else ("", "by method")
     figure = f"![Score over trained parameters, {shown}](results/figures/{name}{f'.{kind}' if kind else ''}.png)"
     blocks = [
         _about(table),
         "\n".join(f"- **{markdown_text(sentence)}**" if answered else sentence for sentence in sentences),
         "\n".join(markdown_table(_grid(table, analyse(table, items), answered))),
-        "Scores x 100, with 95 % intervals. Trained parameters are counted without the head.",
+        " ".join([NOTES, *_collapsed(table), *_unanswered(len(answered) - len(known))]),
         figure,
         LINKS.format(name=name, records=file),
     ]
@@ -53,6 +56,15 @@ def _about(table: Table) -> str:
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     tasks = ", ".join(printed_task(table.short(task)) for task in table.tasks)
     return f"{tasks}: {title(table)}; {count} seed{'' if seeds[-1] == 1 else 's'}."
+
+
+def _collapsed(table: Table) -> list[str]:
+    notes = [collapse_note(row, task) for row in table.rows for task in table.tasks]
+    return [f"Of {note}." for note in notes if note]
+
+
+def _unanswered(count: int) -> list[str]:
+    return [f"Questions of the study without an answer yet: {count}."] if count else []
 
 
 def _grid(table: Table, analysis: Analysis, answered: Sequence[Answered]) -> TextTable:
