@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +116,8 @@ CALLED = [
     ("torch", "torch:Tensor._version", "lorta/tuner/products.py", None),
     ("torch", "torch:nn.Module._forward_hooks", "lorta/tuner/layer.py", None),
     ("torch", "torch:nn.Module._forward_pre_hooks", "lorta/tuner/layer.py", None),
+    ("Python", "multiprocessing.forkserver:_forkserver", "lorta/launch/local.py", None),
+    ("Python", "multiprocessing.forkserver:ForkServer._stop", "lorta/launch/local.py", "self"),
     ("torch", "torch:nn.Module._backward_hooks", "lorta/tuner/layer.py", None),
     ("torch", "torch:nn.Module._backward_pre_hooks", "lorta/tuner/layer.py", None),
     ("transformers", "transformers:Trainer._get_train_sampler", "lorta/training/trainer.py", "self train_dataset"),
@@ -198,7 +201,8 @@ WRITTEN = [
 
 def problem(library: str, name: str, file: str, parameters: str | None) -> str | None:
     """A sentence on what a library no longer has as the code needs it, or None."""
-    start = f"{library} {version(library)}: {name.replace(':', '.')}, which {file} relies on,"
+    number = platform.python_version() if library == "Python" else version(library)
+    start = f"{library} {number}: {name.replace(':', '.')}, which {file} relies on,"
     try:
         value = resolve_name(name)
     except (ImportError, AttributeError):

@@ -178,7 +178,7 @@ def test_plots_are_drawn_with_values_on_hover(page):
     place.locator(".scatterlayer .points path").first.wait_for()
     dots = place.locator(".scatterlayer .points path")
     dots.last.hover(force=True)
-    playwright.expect(place.locator(".hoverlayer")).to_contain_text(re.compile(r"lor(t)?a r=\d: \d+\.\d"))
+    playwright.expect(place.locator(".hoverlayer")).to_contain_text(re.compile(r"LoR(T)?A \(r=\d\): \d+\.\d"))
 
 
 def test_plots_by_task_are_drawn_when_they_are_opened(browser, page_file):
@@ -193,7 +193,7 @@ def test_every_plot_has_a_name_and_words_for_what_it_shows(page):
     names = [place.get_attribute("aria-label") for place in page.locator(".plot").all()]
     assert names and all(names)
     assert page.locator("figure figcaption").count() == len(names)
-    assert "Pareto front: lorta r=4" in page.locator("figcaption").first.inner_text()
+    assert "Pareto front: LoRTA (r=4)" in page.locator("figcaption").first.inner_text()
 
 
 def test_the_skip_link_comes_first_and_leads_to_the_results(page):
