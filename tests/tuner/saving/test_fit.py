@@ -175,9 +175,9 @@ def test_the_command_goes_there_and_back_and_reports_the_residuals(tmp_path, cap
 def test_bad_input_is_one_sentence_and_status_two(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--to", str(tmp_path / "to")]) == 2
     assert capsys.readouterr().err.startswith(f"lorta export: {tmp_path}: no adapter is saved there")
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORTA"}')
     save_file({"any": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    for command in (["export"], ["fit", "--rank", "2"]):
+    for command, kind in ((["export"], "LORTA"), (["fit", "--rank", "2"], "LORA")):
+        (tmp_path / "adapter_config.json").write_text(f'{{"peft_type": "{kind}"}}')
         assert main([*command, str(tmp_path), "--to", f"{tmp_path}/x/.."]) == 2
         assert "would replace the one that is read" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
