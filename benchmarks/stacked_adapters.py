@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from benchmarks.interleaved import Step, measure_steps
-from benchmarks.step_cost import save
+from benchmarks.step_cost import show
 from benchmarks.step_subjects import MINILM, WITHOUT_DROPOUT, build
 from lorta.config.places import PACKAGE
 from lorta.geometry import Geometry
@@ -208,10 +208,7 @@ def main() -> None:
     for shape in arguments.shapes:
         for method in STACKS:
             rows = measure(method, shape, arguments.together, arguments.rounds)
-            for row in rows:
-                print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            if arguments.save:
-                save(rows, arguments.save)
+            show(rows, arguments.save)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ def save(rows: list[dict[str, object]], file: Path) -> None:
         writer.writerows(row | source | {"threads": torch.get_num_threads()} for row in rows)
 
 
+def show(rows: list[dict[str, object]], file: Path | None) -> None:
+    """Print the rows, and save them where a file is given."""
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    if file:
+        save(rows, file)
+
+
 def main() -> None:
     """Measure every shape and rank; print one row per method and save them when asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,10 +74,7 @@ def main() -> None:
     for shape in arguments.shapes:
         for rank in arguments.ranks:
             rows = measure(shape, rank, arguments.rounds, arguments.device, dtype)
-            for row in rows:
-                print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            if arguments.save:
-                save(rows, arguments.save)
+            show(rows, arguments.save)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
 from benchmarks.many_adapters import clock_of, measure_swapping
-from benchmarks.step_cost import save
+from benchmarks.step_cost import show
 from benchmarks.step_subjects import MINILM
 from lorta.api.peft_adapter import PeftAdapter
 from lorta.config.compose import Problems, compose_cells
@@ -70,9 +70,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for method, rank in ((method, rank) for rank in given.ranks for method in given.methods):
         rows = list(measure(method, rank, given.sizes, given.device))
-        print(*("  ".join(f"{name} {value}" for name, value in row.items()) for row in rows), sep="\n", flush=True)
-        if given.save:
-            save(rows, given.save)
+        show(rows, given.save)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ else become rows of their own, named by the settings that differ. Pure functions
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from lorta.analysis.imported import Protocol, differences, imported_names, protocol, task_protocol
 from lorta.analysis.statistics import mean, sample_std
 from lorta.config.identity import SEEDS
+from lorta.records.canonical import flat
 from lorta.records.record import RunRecord
 from lorta.records.sections import AdapterSection, ModelSection, Parameters, ProtocolSection, Score, TaskSection, Timing
 
@@ -222,7 +223,7 @@ def _by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     by_task = group(runs, _task_name).values()
     if all(len({run.record.cell_id for run in of_task}) == 1 for of_task in by_task):
         return iter([("", list(runs))])
-    settings = {run.record.cell_id: _flatten(run.record.config) for run in runs}
+    settings = {run.record.cell_id: _settings(run.record.config) for run in runs}
     differing: set[str] = set()
     for of_task in by_task:
         cells = [settings[cell] for cell in sorted({run.record.cell_id for run in of_task})]
@@ -237,15 +238,9 @@ def _by_variant(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
     return iter(sorted(group(runs, variant).items()))
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return dotted key -> value, seeds left out: they do not tell cells apart."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
-        elif key not in SEEDS:
-            flat[prefix + key] = value
-    return flat
+    return {key: value for key, value in flat(config).items() if key.rpartition(".")[2] not in SEEDS}
 
 
 def _row(variant: str, runs: Sequence[Run], tasks: Sequence[str]) -> Row:

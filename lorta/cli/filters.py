@@ -2,11 +2,12 @@
 
 import argparse
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from lorta.config.suggestions import did_you_mean
+from lorta.records.canonical import flat
 from lorta.records.sections import Status
 from lorta.status.states import RawRecord, glances
 
@@ -45,14 +46,6 @@ def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
     for key in filters:
         _refuse_unknown_key(key, records)
     return [record for record in records if all(_passes(record, *one) for one in filters.items())]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted key -> value of nested settings."""
-    pairs: dict[str, Any] = {}
-    for key, value in values.items():
-        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return pairs
 
 
 def _refuse_unknown_status(patterns: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from lorta.cli.filters import declare_filters, filtered, flat
+from lorta.cli.filters import declare_filters, filtered
+from lorta.records.canonical import flat
 from lorta.records.locks import holder
 from lorta.records.row_counts import RowCount
 from lorta.status.states import RawRecord, glance

@@ -7,6 +7,7 @@ from typing import Any
 
 from pebble import ProcessPool
 
+from lorta.config.identity import SEEDS
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json
 from lorta.records.record import RunRecord
@@ -23,7 +24,6 @@ FREE_OF_MEMORY = {  # settings that move no peak
     ),
     "data": ("max_train_samples", "max_eval_samples", "holdout"),
 }
-SEEDS = ("seed", "init_seed", "order_seed", "dropout_seed")
 
 
 @dataclass

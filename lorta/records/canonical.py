@@ -1,9 +1,10 @@
-"""The one JSON text of a value, and its hash: what identities and fingerprints are made of."""
+"""The one JSON text of a value, its hash, and its dotted keys: what identities and comparisons are made of."""
 
 import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 
 def canonical_json(value: Any) -> str:
@@ -20,6 +21,18 @@ def not_finite(value: Any, key: str) -> str | None:
     else:
         return key if isinstance(value, float) and not math.isfinite(value) else None
     return next(filter(None, (not_finite(part, name) for name, part in parts.items())), None)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> value of nested settings."""
+    pairs: dict[str, Any] = {}
+    for key, value in values.items():
+        pairs |= (
+            flat(cast(Mapping[str, Any], value), f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
+    return pairs
 
 
 def sha256(value: Any) -> str:
