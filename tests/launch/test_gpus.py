@@ -152,8 +152,8 @@ def test_a_process_that_is_killed_in_the_third_run_costs_that_run_only(swept):
 
 
 def test_what_a_run_changes_in_its_process_is_gone_in_the_next(swept):
-    notes = swept[0][:-1]
-    assert {note["left"] for note in notes} == {""}
+    unchanged = {"", None}  # None: the server that workers are forked from is an earlier test's, and lacks the variable
+    assert {note["left"] for note in swept[0][:-1]} <= unchanged
 
 
 def test_a_run_in_this_process_sees_the_first_of_several_gpus(swept):
