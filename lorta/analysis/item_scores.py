@@ -15,6 +15,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lorta.analysis.summary import counts_as_zero
 from lorta.config.instantiate import build, trusting
 from lorta.records.record import RunRecord, Score
 from lorta.records.store import Store, write_atomically
@@ -120,7 +121,10 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
         if not (store.folder(record.run_id) / file.path).is_file():
             continue
         rows, metric = store.read_rows(record.run_id, file), record.task.metric_primary
-        items = _imported_items(rows) if record.imported else _own_items(record, rows)
+        if counts_as_zero(record):  # so does the correlation of all rows but one
+            items = (0.0,) * len(rows)
+        else:
+            items = _imported_items(rows) if record.imported else _own_items(record, rows)
         if items is not None:
             lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows)))
     return lines

@@ -261,18 +261,24 @@ def _seed(run: Run) -> int:
 
 def _points(run: Run) -> float | None:
     if run.score.value is None:
-        return 0.0 if counts_as_zero(run) else None
+        return 0.0 if counts_as_zero(run.record) else None
     return run.score.value * _scale(run)
 
 
-def counts_as_zero(run: Run) -> bool:
-    """Return whether the run's correlation is undefined because it gives one number to all rows.
+def counts_as_zero(record: RunRecord) -> bool:
+    """Return whether a finished run's correlation is undefined because it gives one number to all rows.
 
     A constant tells nothing about the labels, like a correlation of 0, which Matthews' is then by definition. To leave
     such runs out would flatter the method.
     """
-    spread = run.record.spread
-    return run.score.value is None and spread is not None and spread.collapsed and spread.predictions_std == 0.0
+    score, spread = record.primary_score, record.spread
+    return (
+        score is not None
+        and score.value is None
+        and spread is not None
+        and spread.collapsed
+        and spread.predictions_std == 0.0
+    )
 
 
 def _scale(run: Run) -> float:

@@ -32,7 +32,7 @@ def collapse_note(row: Row, task: str) -> str | None:
     if not seeds:
         return None
     which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    zero = " (an undefined correlation counts as 0)" if any(map(counts_as_zero, runs)) else ""
+    zero = " (an undefined correlation counts as 0)" if any(counts_as_zero(run.record) for run in runs) else ""
     return f"{row.label}, {task}: {len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer{zero}, {which}"
 
 

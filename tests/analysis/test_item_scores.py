@@ -12,6 +12,7 @@ from lorta.analysis.item_scores import Line, from_store, item_scores, items_file
 from lorta.cli.main import main
 from lorta.config import instantiate
 from lorta.records.record import RunRecord, Score, SideFile
+from lorta.records.sections import Spread
 from lorta.records.store import Store, export, read_export
 from tests.example_records import finished, with_config, with_section
 
@@ -81,6 +82,18 @@ def test_metric_that_one_row_decides_has_no_items():
         {"reference": 2.0, "prediction": 3.0},
     ]
     assert item_scores(scorer("stsb"), "pearson", constant) is None
+
+
+def test_rows_of_a_constant_answer_count_as_zero_like_its_correlation(tmp_path):
+    store = Store(tmp_path)
+    spread = Spread(predictions_std=0.0, labels_std=1.5, predicted_classes=None, label_classes=None, collapsed=True)
+    record = replace(finished(task="stsb", value=None), spread=spread)
+    constant = [{"reference": float(place), "prediction": 2.5} for place in range(4)]
+    file = store.write_rows(record.run_id, "predictions.jsonl", constant)
+    undefined = Score(value=None, n=4, reason="all predictions are equal")
+    record = replace(record, predictions_file=file, metrics={"validation": {"pearson": undefined}})
+    (line,) = from_store([record], store)
+    assert line.items == (0.0, 0.0, 0.0, 0.0)
 
 
 def a_run(store: Store) -> tuple[RunRecord, Line]:
