@@ -87,8 +87,7 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     unique = named_as_before(_with_least_seeds(planned := _unique(specs), problems))
     if problems:
         return Plan(problems=tuple(problems))
-    of_cells = {spec.cell_id: spec for spec in reversed(unique)}
-    sentence_of = {cell: planner.sentence(spec) for cell, spec in reversed(of_cells.items())}
+    sentence_of = {cell: planner.sentence(spec) for cell, spec in _first_of_cells(unique).items()}
     sentences = {spec.run_id: sentence_of[spec.cell_id] for spec in unique}
     unsupported = {run_id: sentence for run_id, sentence in sentences.items() if sentence}
     questions = _stated(unique, problems)
@@ -160,8 +159,8 @@ def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
 
 def _tuned(plan: Plan) -> Plan:
     """Return the plan with the trials that its cells need so far, and the rates of those whose search has ended."""
-    cells = {spec.cell_id: spec for spec in reversed(plan.specs) if spec.run_id not in plan.unsupported}
-    searches, results = {cell: search(spec) for cell, spec in reversed(cells.items())}, Results()
+    able = [spec for spec in plan.specs if spec.run_id not in plan.unsupported]
+    searches, results = {cell: search(spec) for cell, spec in _first_of_cells(able).items()}, Results()
     while True:
         progress = {cell: of_cell.progress(results) for cell, of_cell in searches.items()}
         needed = _unique([trial for of in progress.values() for trial in of.trials])
@@ -178,6 +177,14 @@ def _tuned(plan: Plan) -> Plan:
             specs.append(spec if result is None else tuned(spec, result))
     trials = tuple(results.named(trial) for trial in needed)
     return replace(plan, specs=named_as_before(specs), trials=trials, waiting=tuple(waiting))
+
+
+def _first_of_cells(specs: Sequence[RunSpec]) -> dict[str, RunSpec]:
+    """Return the first run of each cell, in the order of the cells: what is true of it is true of all its seeds."""
+    first: dict[str, RunSpec] = {}
+    for spec in specs:
+        first.setdefault(spec.cell_id, spec)
+    return first
 
 
 def _unique(specs: Sequence[RunSpec]) -> list[RunSpec]:
