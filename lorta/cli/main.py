@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from lorta import __version__
-from lorta.system.collection import rare_collections
+from lorta.system.collection import end_without_collection, rare_collections
 from lorta.system.terminal import print_anything, print_nothing_more
 
 BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> the module to import
@@ -120,6 +120,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for a wrong command line or bad input, or what it says."""
     print_anything()
+    end_without_collection()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = words[0] if words and words[0] in COMMANDS else None
     if name is not None and COMMANDS[name].of_harness and (absent := missing()):

@@ -16,7 +16,7 @@ from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
 from lorta.records.store import CHECKPOINT, UNREADABLE, Store, StoreUnwritable, remove
 from lorta.runner.attempt import skip
-from lorta.system.collection import rare_collections
+from lorta.system.collection import end_without_collection, rare_collections
 from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
 from lorta.system.source_files import other_code, other_code_sentences
@@ -56,6 +56,7 @@ failed, 2 for a wrong command line, 75 when stopped by SIGTERM or SIGUSR1 before
 def main(arguments: Sequence[str] | None = None, command: str = "python run.py") -> int:
     """Run the command line and return the exit status; `command` is what it was called as, for --help."""
     print_anything()
+    end_without_collection()
     try:
         words = take_own_folders(sys.argv[1:] if arguments is None else arguments)
     except ValueError as error:

@@ -91,10 +91,9 @@ class Problems(list[str]):
 def parse_overrides(arguments: Sequence[str], multirun: bool, folder: Path, problems: Problems) -> Values:
     """Return the values of every override. Sentences about what cannot be go to `problems`."""
     values: Values = {}
-    parser = OverridesParser.create()
     for argument in arguments:
         try:
-            override = parser.parse_override(argument)
+            override = _override(argument)
         except HydraException as error:
             problems.add(explain(argument, str(error).splitlines()[0]))
             continue
@@ -122,10 +121,15 @@ def first_values(arguments: Sequence[str]) -> list[str]:
 
 def _parsed(arguments: Sequence[str]) -> Iterator[tuple[str, Override]]:
     """Yield the words that Hydra's grammar can read."""
-    parser = OverridesParser.create()
     for word in arguments:
         with suppress(HydraException):
-            yield word, parser.parse_override(word)
+            yield word, _override(word)
+
+
+@lru_cache
+def _override(word: str) -> Override:
+    """Return what Hydra's grammar reads in a word: a command asks twice. Raises HydraException."""
+    return OverridesParser.create().parse_override(word)
 
 
 def _check_and_expand(
