@@ -54,6 +54,9 @@ class InstructTask(Task):
         for key, known in (("template", ("alpaca", "chat", "plain", "llama2")), ("loss_on", ("answer", "all"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"task.{key} must be one of {', '.join(known)}, got '{getattr(self, key)}'")
+        for key, least in (("generations", 0), ("max_new_tokens", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"task.{key}={getattr(self, key)}: a whole number, {least} or more, is needed")
 
     @property
     def supports_holdout(self) -> bool:

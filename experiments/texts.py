@@ -42,6 +42,13 @@ class TextSource:
     held_out_from: Literal["shuffle", "start"]  # shuffle: drawn without regard to the run's seed
     keep: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a hold-out of nothing."""
+        if not self.held_out > 0:
+            raise ValueError(
+                f"task.source.held_out={self.held_out}: a number of rows, or a fraction, above 0 is needed"
+            )
+
 
 def plan_texts(name: str, source: TextSource, check: RowCheck, data: DataSettings, model_default: str) -> DataPlan:
     """Choose the source and check every line of local files. Raises ValueError, one problem a line."""

@@ -121,8 +121,8 @@ class PeftAdapter:
         for condition, sentence in self.unsupported_if.items():
             if self._evaluate(condition, names):
                 return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
-        if (count := self.parameters(geometry)) is not None and count < 0:
-            raise ValueError(f"its settings give {count:,} parameters: a size in adapter.config is negative")
+        if (count := self.parameters(geometry)) is not None and count < 1:
+            raise ValueError(f"its settings give {count:,} parameters: a size in adapter.config is 0 or negative")
         return None
 
     def fitted(self, geometry: Geometry) -> dict[str, Any]:

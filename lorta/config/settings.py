@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
+MOST = 2**31 - 1  # what a library's 32-bit integer holds
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+MOST_EPOCHS, MOST_THREADS = 1_000_000, 1024
 Quantization = Literal["8bit", "4bit"]
 Rate = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
@@ -49,6 +51,20 @@ def check_steps(value: int) -> int:
     raise PydanticCustomError("steps", "a number of optimizer steps, 1 or more, or -1 for whole epochs, is needed")
 
 
+def check_epochs(value: float) -> float:
+    """Return a number of epochs as it is. Raises PydanticCustomError for one that no run could end."""
+    if 0 < value <= MOST_EPOCHS:
+        return value
+    raise PydanticCustomError("epochs", "a number of epochs above 0, 1,000,000 at most, is needed")
+
+
+def check_threads(value: int) -> int:
+    """Return a number of threads as it is. Raises PydanticCustomError for one that no processor could run at once."""
+    if 1 <= value <= MOST_THREADS:
+        return value
+    raise PydanticCustomError("threads", "a number of threads, 1 or more and 1,024 at most, is needed")
+
+
 SEED_BOUND = 2**31
 Seed = Annotated[int, Field(ge=0, lt=SEED_BOUND)]
 Count = Annotated[int, BeforeValidator(read_count), Field(ge=1)]
@@ -67,18 +83,18 @@ class TrainerSettings(Settings):
     head_learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     weight_decay: Rate
     head_weight_decay: Rate
-    num_train_epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    num_train_epochs: Annotated[float, AfterValidator(check_epochs)]
     max_steps: Annotated[int, Field(lt=2**31), AfterValidator(check_steps)]
     per_device_train_batch_size: Positive
     per_device_eval_batch_size: Positive
     gradient_accumulation_steps: Positive
     lr_scheduler_type: Literal["linear", "cosine", "constant"]
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)]
-    max_grad_norm: Annotated[float, Field(gt=0.0)] | None
+    max_grad_norm: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     precision: Literal["fp32", "bf16"]
     group_by_length: bool
     selection: Literal["last", "best"]
-    cpu_threads: Positive
+    cpu_threads: Annotated[int, AfterValidator(check_threads)]
     stop_after: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of the steps, under the whole schedule
 
 
@@ -89,10 +105,10 @@ class DataSettings(Settings):
     root: str | None
     max_train_samples: Positive | None
     max_eval_samples: Positive | None
-    max_length: Annotated[int, Field(ge=4)]
+    max_length: Annotated[int, Field(ge=4, le=MOST)]
     # so many training rows are scored instead of the evaluation split; a fraction: of a single file of one's own
     holdout: Annotated[int | float | None, BeforeValidator(check_holdout)] = None
-    columns: list[str] | None = None  # of one's own files: one or two with text
+    columns: Annotated[list[str], Field(min_length=1)] | None = None  # of one's own files: one or two with text
     label: str | None = None  # of one's own files: the column of the label
 
 
@@ -113,12 +129,12 @@ class ModelSettings(Settings):
 class RuntimeSettings(Settings):
     """`runtime`: what cannot change a number."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=MOST)]
     runs_per_gpu: Literal["auto"] | Positive = "auto"
-    timeout_s: Annotated[float, Field(gt=0.0)] | None
+    timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     memory_limit_mib: Positive | None
     allocator: Literal["auto", "system"]
-    checkpoint_s: Annotated[float, Field(gt=0.0)] | None
+    checkpoint_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     checkpoint_steps: Positive | None
     runs: str
     cache: str

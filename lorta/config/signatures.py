@@ -16,13 +16,15 @@ from lorta.config.moved import MOVED
 from lorta.config.suggestions import did_you_mean
 
 KINDS = {
-    **dict.fromkeys(("int", "float"), "a number"),
+    "int": "a whole number",
+    "float": "a number",
     **dict.fromkeys(("list", "List", "tuple", "Tuple", "set", "Sequence", "Iterable"), "a list"),
     **dict.fromkeys(("dict", "Dict", "Mapping"), "a mapping"),
     "bool": "true or false",
     "str": "text",
     "None": "null",
 }
+SCALES = ("alpha",)  # ends of names that PEFT annotates as whole numbers, and computes with as any
 Definition = ast.ClassDef | ast.FunctionDef
 
 
@@ -56,9 +58,16 @@ def node_problems(node: Mapping[str, Any], filled: tuple[str, ...] = ()) -> list
     problems += [f"the key `{name}` is missing, which {target} needs" for name in needed]
     for name, value in given.items():
         kinds = keys[name].kinds if name in keys else None
-        if kinds is not None and not _kinds_of_value(value) & kinds:
-            problems.append(f"{name}={value!r}: {' or '.join(sorted(kinds))} is needed")
+        if kinds is not None and not _kinds_of_value(value) & _widened(name, kinds):
+            problems.append(f"{name}={value!r}: {' or '.join(sorted(_widened(name, kinds)))} is needed")
     return problems
+
+
+def _widened(name: str, kinds: frozenset[str]) -> frozenset[str]:
+    """Return the kinds that a key takes, of numbers the widest alone."""
+    if "a number" in kinds or ("a whole number" in kinds and name.endswith(SCALES)):
+        return kinds - {"a whole number"} | {"a number"}
+    return kinds
 
 
 def keys_of(dotted: str) -> dict[str, Key]:
@@ -235,7 +244,9 @@ def _kinds_of_value(value: object) -> frozenset[str]:
         return frozenset({"null"})
     if isinstance(value, bool):
         return frozenset({"true or false"})
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return frozenset({"a whole number", "a number", "true or false"})
+    if isinstance(value, float):
         return frozenset({"a number", "true or false"})
     if isinstance(value, Mapping):
         return frozenset({"a mapping"})

@@ -17,6 +17,7 @@ from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
 from lorta.config.launcher import SlurmSettings, choose_launcher
+from lorta.config.ranges import projection_problems, range_problems
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.config.signatures import node_problems
 from lorta.geometry import Geometry
@@ -345,9 +346,10 @@ class _Planner:
 
 def _wrong_keys(node: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the keys of an adapter or task, and of the PEFT configuration in it."""
-    sentences, config = node_problems(node), node.get("config")
+    sentences, config = node_problems(node) + range_problems(node) + projection_problems(node), node.get("config")
     if isinstance(config, Mapping):
-        sentences += [f"config: {sentence}" for sentence in node_problems(config, tuple(node.get("derived") or ()))]
+        of_config = node_problems(config, tuple(node.get("derived") or ())) or range_problems(config)
+        sentences += [f"config: {sentence}" for sentence in of_config]
     return sentences
 
 

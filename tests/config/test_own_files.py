@@ -31,7 +31,7 @@ WRONG = {  # change of the file -> what is said of it
         "lora_alfa: 16.0",
         "config: `lora_alfa` is no key of peft.LoraConfig; did you mean lora_",
     ),
-    "r: ${rank}": ("r: eight", "config: r='eight': a number is needed"),
+    "r: ${rank}": ("r: eight", "config: r='eight': a whole number is needed"),
     "  lora_alpha": ("  use_dora: maybe\n  lora_alpha", "config: use_dora='maybe': true or false is needed"),
     "16.0": ("16.0\n  rank_pattern: [1]", "config: rank_pattern=[1]: a mapping or null is needed"),
     "peft.LoraConfig": (
