@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lorta.api.holdout import load_splits
 from lorta.api.task import DataPlan
 from lorta.config.settings import TrainerSettings
-from lorta.diagnostics.runner import DiagnosticRunner, diagnostics_of
+from lorta.diagnostics.runner import DiagnosticRunner
 from lorta.models.backbone import Backbone
 from lorta.models.locate import ModelFiles, find_model, most_tokens
 from lorta.planning.spec import RunSpec
@@ -216,7 +216,7 @@ class _Run:
         context = TrainingContext(backbone, data, self.settings.trainer, dropout, self.folder, order_seed=order)
         with self.watch.phase("eval"):
             context = replace(context, base_predictions=self._predict_base(context))
-        diagnostics = DiagnosticRunner(diagnostics_of(self.settings, self.task.peft_task_type), self.watch)
+        diagnostics = DiagnosticRunner(self.settings, self.task.peft_task_type, self.watch)
         diagnostics.before(backbone, _device())
         with self.watch.phase("setup"):
             self._start_head(backbone, data)

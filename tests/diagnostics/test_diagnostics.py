@@ -13,11 +13,13 @@ from lorta.config.places import CONF
 from lorta.diagnostics import merging
 from lorta.diagnostics.corpus import BaseText, read_base_text
 from lorta.diagnostics.forgetting import losses_through_head, objective_of, text_loss
+from lorta.diagnostics.runner import NAMES, OF_A_TRIAL, SWITCHED_OFF, DiagnosticRunner
 from lorta.geometry import Geometry
 from lorta.models.backbone import load_classifier
 from lorta.models.locate import find_model
 from lorta.planning.planner import make_plan
 from lorta.runner.execute import execute
+from lorta.training.metering import Stopwatch
 from tests.contract.backbones import adapter, attach, backbone, batch, train_steps
 
 WEIGHTS = CONF.parent / "lorta" / "embedded" / "weights"
@@ -63,6 +65,21 @@ def test_text_loss_is_what_transformers_computes_from_labels(model, objective):
     with torch.no_grad():
         expected = language_model(input_ids=text.ids, attention_mask=text.attended, labels=labels).loss.item()
     assert text_loss(language_model, text) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["task=classification", "data.holdout=0.1"], {}),
+        (["task=glue/rte", "data.holdout=8"], dict.fromkeys(NAMES, OF_A_TRIAL)),
+        (["task=glue/rte", "runtime.checks=false"], dict.fromkeys(NAMES, SWITCHED_OFF)),
+    ],
+)
+def test_a_trial_of_a_learning_rate_is_not_checked(tmp_path, words, why):
+    (tmp_path / "train.csv").write_text("text,label\n" + "a,x\nb,y\n" * 20)
+    own = settings("runtime.checks=true", *words, *([f"data.root={tmp_path}"] if not why else []))
+    runner = DiagnosticRunner(own, "SEQ_CLS", Stopwatch())
+    assert (runner.reasons, bool(runner.diagnostics)) == (why, not why)
 
 
 @pytest.mark.parametrize("task", [ENCODER, DECODER], ids=["encoder", "decoder"])
