@@ -118,7 +118,7 @@ def state_of(record: RawRecord) -> RunState:
 
 
 def store_states(root: Path) -> list[RunState]:
-    """Return the state of every run of a store that has a record or waits in a queue, ordered by signature.
+    """Return the state of every run of a store that is begun or waits in a queue, ordered by signature.
 
     Imported records are no runs of this project and are left out.
     """
@@ -129,8 +129,13 @@ def store_states(root: Path) -> list[RunState]:
             continue
         if record is not None:
             states.append(_or_pending(state_of(record), folder, record, queue))
+        elif (process := holder(folder)) is not None:  # before its first record
+            states.append(RunState(folder.name, "a run that has just begun", "running", str(process)))
         elif (job := read_job(folder)) is not None:
             states.append(_or_pending(RunState(folder.name, job.title, "missing"), folder, None, queue))
+        elif (folder / RECORD_NAME).exists():
+            why = f"{folder / RECORD_NAME} cannot be read: move the folder away, the sweep's command runs it again"
+            states.append(RunState(folder.name, "a damaged run", "missing", why))
     return states
 
 

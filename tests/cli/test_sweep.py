@@ -97,6 +97,33 @@ def test_every_state_has_its_reason(sweep, capsys):
     assert f"step 3 of 9, process {os.getpid()} on " in shown
 
 
+def test_a_run_without_a_record_is_running_while_somebody_holds_it(sweep, capsys):
+    """It was called missing, or not at all, until its first record."""
+    words, specs, store = sweep
+    claim = take(specs[0].folder)
+    assert claim is not None
+    (specs[1].folder).mkdir()
+    (specs[1].folder / "record.json").write_text("[")
+    with claim:
+        planned, stored = say(capsys, "status", *words), say(capsys, "status", "--runs", str(store.root))
+    assert "4 runs: 0 done, 1 running, 3 missing" in planned
+    assert "2 runs: 0 done, 1 running, 1 missing" in stored
+    for shown in (planned, stored):
+        assert f"process {os.getpid()} on " in shown
+    assert f"{specs[1].folder / 'record.json'} cannot be read" in stored
+
+
+def test_retry_runs_what_the_system_failed_on_a_cluster(sweep, capsys, monkeypatch):
+    """An error of the system inside a task of an array left no record, and there was nothing to retry."""
+    words, specs, store = sweep
+    failure = Failure(kind="infra", type="OSError", message="[Errno 5] Input/output error", phase="data")
+    store.write(record_of(specs[0], "failed", failure=failure, slurm_job="12_3"))
+    asked: list[str] = []
+    monkeypatch.setattr("lorta.cli.run.run_plan", lambda plan, *_, **__: asked.extend(s.run_id for s in plan.specs))
+    assert main(["retry", "-m", *words, "--kind", "infra"]) == 0
+    assert asked == [specs[0].run_id]
+
+
 def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
     words, specs, store = sweep
     data = replace(specs[0].data, fingerprints={**specs[0].data.fingerprints, "train": "other"})

@@ -7,6 +7,7 @@ import pytest
 from lorta.launch.local import run_all
 from lorta.records.locks import take
 from tests.faults.sweeps import plan
+from tests.launch.test_workers import with_pools
 
 
 @pytest.fixture
@@ -15,14 +16,16 @@ def spec(tmp_path):
     return found
 
 
-def test_whom_a_run_waits_for_is_said_once(spec, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whom_a_run_waits_for_is_said_once(spec, workers, monkeypatch):
     """It waited without end and without a word."""
-    monkeypatch.setattr("lorta.launch.local.POLL_S", 0.01)
+    with_pools(monkeypatch, False)
     claim = take(spec.folder)
     said: list[str] = []
-    runs = run_all([spec], 0, say=said.append)
+    runs = run_all([spec], workers, say=said.append)
     assert [next(runs) for _ in range(3)] == [None] * 3
     claim.release()
+    runs.close()
     (sentence,) = said
     assert re.fullmatch(
         rf"waiting for run {spec.run_id}, which is at work elsewhere: process \d+ on \S+ since \S+Z", sentence

@@ -24,6 +24,7 @@ from lorta.models.hub_cache import HubFile, weights_sha256
 from lorta.models.locate import ModelFiles
 from lorta.models.tokenizer import keep_tokenizer, load_tokenizer
 from lorta.planning.planner import make_plan
+from lorta.runner.record_builder import failure_kind
 from tests.models.hub_server import COMMIT, Hub, etag, folder_files
 
 TINY = tasks.FINGERPRINTS.with_name("weights") / "tiny"
@@ -205,8 +206,9 @@ def test_a_tokenizer_that_the_hub_fails_to_send_is_never_made_of_the_rest(hub, n
     """transformers takes an error for a file that is not there: the run trained on an empty tokenizer, and kept it."""
     hub.faults[name] = 500
     for load in (load_tokenizer, keep_tokenizer):
-        with pytest.raises(ValueError, match=rf"{MODEL}: its files are incomplete: .* error of its own \(500\)"):
+        with pytest.raises(ValueError, match=rf"{MODEL}: its files are incomplete: .* error of its own \(500\)") as met:
             load(FILES)
+        assert failure_kind(met.value, "setup") == "infra"  # which `retry` may find mended
     assert tokenizer._kept == {}
     hub.heal()
     assert len(load_tokenizer(FILES)) > 100
@@ -217,6 +219,12 @@ def test_a_list_of_files_that_fails_is_no_empty_list(hub):
     make_plan(PINNED, False, CONF)  # so that the cache has a folder of this commit
     with pytest.raises(ValueError, match="its files are incomplete"):
         load_tokenizer(FILES)
+
+
+def test_a_repository_of_pickled_weights_alone_is_a_sentence_of_the_plan(hub):
+    """Folders were refused, repositories were not."""
+    hub.faults["model.safetensors"] = "no file"
+    assert f"{MODEL} at {COMMIT} has no *.safetensors (pickled weights are never loaded)" in problem()
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])

@@ -40,6 +40,15 @@ def test_record_is_readable_by_the_group(store):
     assert store.write(finished()).stat().st_mode & 0o777 == 0o644
 
 
+def test_a_runs_adapter_is_readable_as_its_record_is(store):
+    """safetensors makes its files readable to their owner alone."""
+    saved = store.folder(finished().run_id) / "adapter" / "adapter_model.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.touch(mode=0o600)
+    store.finish(finished(), {})
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
 def test_only_a_success_is_finished(store):
     record = finished()
     answers = []

@@ -105,6 +105,19 @@ def test_a_task_cancelled_before_it_began_says_so(tmp_path, scontrol, monkeypatc
     assert last(spec).failure.message.startswith("Slurm job 12_3 was cancelled")
 
 
+def test_an_error_of_the_system_is_the_runs_record(tmp_path, scontrol):
+    """On a cluster it was never recorded."""
+    spec = noted(tmp_path / "a", "MeetsOSError")
+    with pytest.raises(SystemExit) as left:
+        slurm.run_in_job(spec, 0, TIME_IS_LEFT)
+    assert left.value.code == 1
+    assert (last(spec).status, last(spec).failure.kind, last(spec).slurm_job) == ("failed", "infra", "12_3")
+    (spec.folder / "record.json").unlink()
+    (spec.folder / "record.json").mkdir()  # one that execute itself cannot write
+    with pytest.raises(SystemExit):
+        slurm.run_in_job(spec, 0, TIME_IS_LEFT)
+
+
 def test_a_task_takes_the_outcome_of_another_sweep(tmp_path, scontrol):
     (spec,) = plan(tmp_path / "a", "adapter=head_only")
     assert slurm.run_in_job(spec, 0, TIME_IS_LEFT) == "success"
