@@ -70,14 +70,14 @@ def test_text_loss_is_what_transformers_computes_from_labels(model, objective):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["task=classification", "data.holdout=0.1"], {}),
-        (["task=glue/rte", "data.holdout=8"], dict.fromkeys(NAMES, OF_A_TRIAL)),
+        (["task=classification", "runtime.checks=true", "data.holdout=0.1"], {}),
+        (["task=glue/rte", "runtime.checks=true", "data.holdout=8"], dict.fromkeys(NAMES, OF_A_TRIAL)),
         (["task=glue/rte", "runtime.checks=false"], dict.fromkeys(NAMES, SWITCHED_OFF)),
     ],
 )
 def test_a_trial_of_a_learning_rate_is_not_checked(tmp_path, words, why):
     (tmp_path / "train.csv").write_text("text,label\n" + "a,x\nb,y\n" * 20)
-    own = settings("runtime.checks=true", *words, *([f"data.root={tmp_path}"] if not why else []))
+    own = settings(*words, *([f"data.root={tmp_path}"] if not why else []))
     runner = DiagnosticRunner(own, "SEQ_CLS", Stopwatch())
     assert (runner.reasons, bool(runner.diagnostics)) == (why, not why)
 
