@@ -7,6 +7,7 @@ composing (a sweep of 120 cells takes about a second instead of 26).
 
 import fnmatch
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -210,25 +211,43 @@ def _suite(file: Path) -> list[str]:
 
 def compose_cells(values: Values, folder: Path, problems: Problems) -> list[Cell]:
     """Return one cell for every combination of values, in the order in which they were given."""
+    cells: list[Cell] = []
+    for combination, base, plain in _compositions(values, folder, problems):
+        choices = {key: str(value) for key, value in combination.items()}
+        resolver = _Resolver(base, combination, problems)
+        for assignment in _combinations(plain):
+            config, siblings = resolver.resolve(assignment)
+            if config is not None:
+                given = {key: value for key, value in (combination | assignment).items() if key in values}
+                overrides = tuple(as_word(key, value) for key, value in given.items())
+                cells.append(Cell(config, choices, overrides, base, assignment, siblings))
+    return cells
+
+
+def check_keys(values: Values, folder: Path, problems: Problems) -> None:
+    """Add a problem for each key that some combination of choices lacks; half the time of composing cells."""
+    for _ in _compositions(values, folder, problems):
+        pass
+
+
+def _compositions(
+    values: Values, folder: Path, problems: Problems
+) -> Iterator[tuple[dict[str, Any], DictConfig, Values]]:
+    """Yield every combination of choices, what it is composed to, and the plain values whose keys are there."""
     groups = group_options(folder)
     choices_of = {key: chosen for key, chosen in values.items() if key in groups}
     plain = {key: chosen for key, chosen in values.items() if key not in groups}
-    cells: list[Cell] = []
     with initialize_config_dir(str(folder), version_base="1.3"):
         composer = _Composer()
         for combination in _combinations(choices_of):
-            base = composer.compose(combination, problems)
-            if base is None:
-                continue
-            choices = {key: str(value) for key, value in combination.items()}
-            resolver = _Resolver(base, combination, problems)
-            for assignment in _combinations(_existing(plain, base, combination, problems)):
-                config, siblings = resolver.resolve(assignment)
-                if config is not None:
-                    given = {key: value for key, value in (combination | assignment).items() if key in values}
-                    overrides = tuple(as_word(key, value) for key, value in given.items())
-                    cells.append(Cell(config, choices, overrides, base, assignment, siblings))
-    return cells
+            if (base := composer.compose(combination, problems)) is not None:
+                yield combination, base, _existing(plain, base, combination, problems)
+
+
+def combinations_of_choices(values: Values, folder: Path) -> int:
+    """Return how many times a grid is composed: the combinations of its groups' choices."""
+    groups = group_options(folder)
+    return math.prod(len(chosen) for key, chosen in values.items() if key in groups)
 
 
 def _combinations(values: Values) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Plans a sweep: which runs a command line means, what is wrong with it, what is already done. No torch."""
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,13 @@ from pydantic import ValidationError
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
 from lorta.config.choices import choice_words
-from lorta.config.compose import ALONE, Cell, Problems, Values, compose_cells, parse_overrides
+from lorta.config.compose import (
+    ALONE,
+    Cell,
+    Problems,
+    compose_cells,
+    parse_overrides,
+)
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
@@ -23,6 +28,7 @@ from lorta.config.signatures import node_problems
 from lorta.geometry import Geometry
 from lorta.models.locate import ModelFiles, find_model
 from lorta.planning.budget import Sizes, solve
+from lorta.planning.large_grids import check_values, is_large
 from lorta.planning.lr_search import Results, check_rate, check_seeds, search, searching, tuned
 from lorta.planning.questions import stated
 from lorta.planning.seeds import bounds, seeds_of, up_to, valid, with_typed_seeds
@@ -32,8 +38,6 @@ from lorta.records.sections import Budget, Question
 from lorta.system.environment import environment_problems
 from lorta.system.gpus import gpu_problems, gpus_here
 from lorta.system.processor import has_fast_bf16
-
-LARGE = 200  # cells: from here on, values are checked before their combinations
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,8 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     launcher = choose_launcher(values, folder, problems)
     grids = sweep_grids(values, multirun, folder, problems)
     planner = _Planner(problems, folder)
-    if sum(math.prod(map(len, grid.values())) for grid in grids) > LARGE:
-        for cell in (
-            cell
-            for grid in grids
-            for small in _each_value_once(grid)
-            for cell in compose_cells(small, folder, problems)
-        ):
-            planner.spec(cell)
+    if is_large(grids):
+        check_values(grids, folder, planner.spec, problems)
         if problems:
             return Plan(problems=tuple(problems))
     cells = [cell for grid in grids for cell in compose_cells(grid, folder, problems)]
@@ -136,12 +134,6 @@ def _slow_precision(specs: Sequence[RunSpec], launcher: SlurmSettings | None) ->
         "trainer.precision=bf16: this processor has neither AVX512-BF16 nor AMX-BF16, so bf16 saves no time here and "
         "may cost some; trainer.precision=fp32 is as fast"
     ]
-
-
-def _each_value_once(grid: Values) -> list[Values]:
-    """Return small parts of a large grid that have each of its values: what is wrong with a value is known at once."""
-    first = {key: values[:1] for key, values in grid.items()}
-    return [{**first, key: values} for key, values in grid.items()]
 
 
 def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
