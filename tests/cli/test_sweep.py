@@ -14,7 +14,7 @@ from rich.console import Console
 from lorta.cli.main import main
 from lorta.cli.run import run_plan
 from lorta.config.places import CONF
-from lorta.planning.planner import make_plan
+from lorta.planning.planner import Plan, make_plan
 from lorta.planning.spec import RunSpec
 from lorta.records.locks import take
 from lorta.records.sections import Failure
@@ -122,6 +122,20 @@ def test_retry_runs_what_the_system_failed_on_a_cluster(sweep, capsys, monkeypat
     monkeypatch.setattr("lorta.cli.run.run_plan", lambda plan, *_, **__: asked.extend(s.run_id for s in plan.specs))
     assert main(["retry", "-m", *words, "--kind", "infra"]) == 0
     assert asked == [specs[0].run_id]
+
+
+def test_finished_runs_of_other_code_are_said_everywhere(sweep, capsys, monkeypatch):
+    """A method was edited, and the same command said "1 done"."""
+    words, specs, store = sweep
+    store.write(record_of(specs[0], "success"))  # of a commit that is not here
+    sentence = "1 of 1 done runs were done by other code, commit aaaaaaaaaaaa (which files differ is not known): "
+    assert sentence in say(capsys, "plan", *words)
+    assert sentence in say(capsys, "status", *words)
+    run_plan(Plan(specs=specs[:1]), Console(soft_wrap=True), parallel=False)
+    assert sentence in capsys.readouterr().out
+    monkeypatch.setattr("lorta.reporting.report.write_full_report", lambda *_: "")
+    assert main(["table", "--runs", str(store.root)]) == 0
+    assert sentence in capsys.readouterr().err
 
 
 def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
