@@ -22,6 +22,7 @@ NOTES = (
     "correction for all questions of the study leaves: no verdict is false with a probability of 95 %. Of a single "
     "question, it is 95 %, and 90 % for equivalence.",
 )
+AS_MANY = 0.02  # of the reference's parameters: a rank cannot meet a size exactly
 PARAMETERS_NOTE = "Trained parameters are counted without the head; those of normalisation layers are included."
 SEEDS_NOTE = "Seeds were added until a question was decided, by a rule that stays valid after each look."
 CSV_COLUMNS = (
@@ -127,6 +128,8 @@ def _ratio(table: Table, question: Question) -> str:
     counts = f"({one:,} against {other:,})"
     if not one or not other or one == other:
         return f", trained parameters: {one:,} against {other:,}"
+    if abs(one - other) < AS_MANY * other:
+        return f", with about as many trained parameters {counts}"
     if one < other:
         return f", with {_times(other / one)} times fewer trained parameters {counts}"
     return f", with {_times(one / other)} times as many trained parameters {counts}"

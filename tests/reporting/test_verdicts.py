@@ -71,13 +71,13 @@ def test_the_best_of_all_is_named_only_when_all_others_are_beaten():
     assert best_sentence(answered) == "Best of all: lorta r=4."
 
 
-def sized(*ranks: int, worse: float = 0.0) -> list[RunRecord]:
+def sized(*ranks: int, worse: float = 0.0, reference: int = 4000) -> list[RunRecord]:
     """Return a study that asks about several sizes of one method, the smallest one `worse` than the reference."""
     values, questions = (
         (0.8, 0.81, 0.8, 0.79),
         [Question(method=f"lorta r={r}", reference="lora r=8", margin=1.0) for r in ranks],
     )
-    runs = [("lora", 8, 4000, 0.0), *(("lorta", rank, 100 * rank, worse * (rank == ranks[0])) for rank in ranks)]
+    runs = [("lora", 8, reference, 0.0), *(("lorta", rank, 100 * rank, worse * (rank == ranks[0])) for rank in ranks)]
     return [
         replace(
             finished(name, "rte", value - less + seed * rank % 3 / 1000, seed, rank, size), questions=tuple(questions)
@@ -100,6 +100,9 @@ def test_a_verdict_says_how_many_times_fewer_parameters_it_is_about():
         "trained parameters (400 against 4,000)."
     )
     assert said(sized(80))[0].endswith("with 2 times as many trained parameters (8,000 against 4,000).")
+    assert said(sized(40))[0].endswith("4 seeds, trained parameters: 4,000 against 4,000.")
+    for reference, words in ((4080, "about as many"), (4100, "1.02 times fewer"), (3900, "1.03 times as many")):
+        assert f"with {words} trained parameters (4,000 against" in said(sized(40, reference=reference))[0]
 
 
 def test_the_smallest_equivalent_size_skips_what_is_worse():
