@@ -97,7 +97,12 @@ class SelectedParameters:
         loader: Any = type(model)
         revision = getattr(config, "_commit_hash", None) or "main"
         before, report = loader.from_pretrained(
-            config.name_or_path, revision=revision, config=config, dtype=config.dtype, output_loading_info=True
+            config.name_or_path,
+            revision=revision,
+            config=config,
+            dtype=config.dtype,
+            use_safetensors=True,  # pickled weights are never loaded
+            output_loading_info=True,
         )
         drawn, architecture = report["missing_keys"], Geometry.from_config(config.to_dict()).architecture
         return sum(

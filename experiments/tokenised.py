@@ -19,6 +19,7 @@ from lorta.api.task import DataPlan
 from lorta.config.settings import DataSettings
 from lorta.models.tokenizer import tokenizer_sha256
 from lorta.records.canonical import canonical_json
+from lorta.records.file_modes import share
 from lorta.records.row_counts import CAPS, RowCount, RowsUnusable
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def _save(rows: "Dataset", count: RowCount, folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     rows.save_to_disk(str(temporary))
     (temporary / COUNT).write_text(json.dumps(asdict(count)))
+    share(temporary)
     try:
         temporary.rename(folder)
     except OSError:  # another run was first

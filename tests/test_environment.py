@@ -37,3 +37,11 @@ def test_variables_that_would_change_an_outcome_are_gone_before_a_library_is_imp
 def test_a_variable_that_a_library_sets_does_not_reach_the_next_test(attempt):
     assert "ACCELERATE_LEFT_BEHIND" not in os.environ
     os.environ["ACCELERATE_LEFT_BEHIND"] = str(attempt)
+
+
+def test_ci_computes_tensors_again_as_another_processor_does():
+    """Bounds that hold on one processor alone made `make test` fail on the next."""
+    assert "\nmake numbers\n" in (ROOT / ".ci" / "run").read_text()
+    recipe = (ROOT / "Makefile").read_text().partition("\nnumbers:")[2].partition("\n\n")[0]
+    assert "MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default" in recipe
+    assert "$(NUMBERS)" in recipe

@@ -142,6 +142,7 @@ def with_language_head(backbone: Any, student: nn.Module, causal: bool) -> nn.Mo
         backbone.files.location,
         revision=backbone.files.revision or "main",
         dtype=torch.float32,
+        use_safetensors=True,  # pickled weights are never loaded
         trust_remote_code=False,
         output_loading_info=True,
     )

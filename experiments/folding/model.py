@@ -88,7 +88,9 @@ def load_folding_model(files: ModelFiles, dtype: str) -> TrainableFold:
     revision = files.revision or "main"
     config: Any = EsmConfig.from_pretrained(files.location, revision=revision)
     config.esmfold_config.fp16_esm = False  # its half precision overflows in training; bfloat16 below does not
-    model = TrainableFold.from_pretrained(files.location, config=config, revision=revision, dtype=torch.float32)
+    model = TrainableFold.from_pretrained(
+        files.location, config=config, revision=revision, dtype=torch.float32, use_safetensors=True
+    )
     language_model: Any = model.esm
     language_model.to(DTYPES[dtype])
     return model.requires_grad_(False)

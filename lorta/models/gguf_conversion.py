@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lorta.models.gguf import CARD
+from lorta.records.file_modes import share
 from lorta.records.locks import take
 
 WAIT_S = 0.2
@@ -31,6 +32,7 @@ def make_once(file: Path, root: Path, convert: Callable[[Path, Path], None]) -> 
                 shutil.rmtree(root / "model", ignore_errors=True)
                 unfinished.mkdir()
                 convert(file, unfinished)
+                share(unfinished)
                 unfinished.rename(root / "model")
 
 

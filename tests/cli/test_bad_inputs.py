@@ -127,6 +127,11 @@ ADAPTERS = {
     "nan": (lambda file: edit(file, with_nan), "holds NaN or infinite numbers"),
     "half": (lambda file: edit(file, without_one), "the LoRA lacks model.layers.0.self_attn"),
 }
+ADAPTER_CONFIGS = {  # content of adapter_config.json, and its sentence
+    "torn": ("{", "it is not JSON"),
+    "pointer": (LFS, "it is a git-lfs pointer"),
+    "strange": ('{"peft_type": "NONE_SUCH"}', "it is a NONE_SUCH adapter, not LORA"),
+}
 CONFIGS = {
     "not_json": ("{", "is not JSON"),
     "pointer": (LFS, "it is a git-lfs pointer"),
@@ -174,7 +179,7 @@ def make_adapters(root: Path) -> None:
     for name, (damage, _) in ADAPTERS.items():
         folder = Path(shutil.copytree(root / "lora", root / f"lora_{name}"))
         damage(folder / "adapter_model.safetensors")
-    for name, content in {"torn": "{", "pointer": LFS, "strange": '{"peft_type": "NONE_SUCH"}'}.items():
+    for name, (content, _) in ADAPTER_CONFIGS.items():
         folder = Path(shutil.copytree(root / "lora", root / f"adapter_config_{name}"))
         (folder / "adapter_config.json").write_text(content)
 
@@ -197,9 +202,9 @@ def cases() -> dict[str, Bad]:
         named[name] = Bad(["plan", *custom, f"model.path={{tmp}}/{name}"], (sentence,))
     for name, (_, sentence) in ADAPTERS.items():
         named[f"LoRA: {name}"] = Bad([*fit, f"{{tmp}}/lora_{name}"], (sentence,))
-    for name in ("torn", "pointer", "strange"):
+    for name, (_, sentence) in ADAPTER_CONFIGS.items():
         named[f"adapter_config.json: {name}"] = Bad(
-            [*fit, f"{{tmp}}/adapter_config_{name}"], ("adapter_config.json: ",)
+            [*fit, f"{{tmp}}/adapter_config_{name}"], (f"adapter_config.json: {sentence}",)
         )
     return named
 

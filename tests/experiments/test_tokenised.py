@@ -1,6 +1,7 @@
 """The cache of tokenised rows: its key follows everything that the rows depend on, and it keeps their count."""
 
 import json
+import os
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -150,6 +151,19 @@ def test_rows_and_their_count_come_from_the_cache_the_second_time(tmp_path, toke
     assert first.count == again.count == RowCount(24, {"too long": 4})
     assert first.rows["labels"] == [row["label"] for row in ROWS]
     assert max(len(row) for row in first.rows["input_ids"]) <= 8
+
+
+def test_the_cache_can_be_read_by_all_who_may_read_new_files(tmp_path, tokenizer):
+    """Its folders are made by `mkdtemp`, for their owner alone: nobody else could use a shared cache."""
+    columns = encode_texts(ROWS, ("sentence",), tokenizer, 8, False)
+    before = os.umask(0o027)
+    try:
+        cached(task("glue/sst2"), PLAN, data(), "train", tokenizer, lambda: (columns, RowCount(24)), tmp_path)
+    finally:
+        os.umask(before)
+    (folder,) = (tmp_path / "tokenised").iterdir()
+    assert oct(folder.stat().st_mode & 0o777) == "0o750"
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o640"}
 
 
 def test_two_tasks_of_the_same_rows_have_each_their_own_choice_of_them(tmp_path, tokenizer):

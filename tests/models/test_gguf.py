@@ -18,6 +18,7 @@ from lorta.models.gguf import CARD, file_sha256
 from lorta.models.gguf_conversion import convert, make_once
 from lorta.models.locate import find_model
 from lorta.planning.planner import make_plan
+from lorta.records.file_modes import usual_mode
 from lorta.runner.execute import execute
 from tests.models.gguf_files import CHATML, write_gguf
 
@@ -104,6 +105,12 @@ def test_runs_that_start_together_make_the_folder_once(tmp_path):
         thread.join()
     assert len(made) == 1
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["model"]
+
+
+def test_others_may_read_the_folder(tmp_path):
+    """safetensors makes the weights readable to their owner alone."""
+    make_once(tmp_path / "any.gguf", tmp_path / "root", lambda file, folder: (folder / CARD).touch(0o600))
+    assert (tmp_path / "root" / "model" / CARD).stat().st_mode & 0o777 == usual_mode()
 
 
 def test_what_a_killed_process_left_is_removed_and_made_anew(tmp_path):

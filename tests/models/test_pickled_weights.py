@@ -1,8 +1,11 @@
 """A repository of the hub without safetensors is refused, as a folder is: pickled weights run code when loaded."""
 
+import ast
+
 import huggingface_hub
 import pytest
 
+from lorta.config.places import ROOT
 from lorta.models.locate import _require_safetensors
 
 
@@ -40,3 +43,18 @@ def test_a_hub_that_does_not_say_leaves_it_to_loading(monkeypatch):
     holds(monkeypatch)
     monkeypatch.setattr(huggingface_hub, "file_exists", refuse)
     _require_safetensors("o/m", "c", "m")
+
+
+def test_every_model_is_loaded_from_safetensors_alone():
+    """Where the hub does not say what a repository holds, loading is the last to refuse."""
+    calls = [
+        (file.name, {keyword.arg for keyword in node.keywords})
+        for package in ("lorta", "experiments", "baselines")
+        for file in sorted((ROOT / package).rglob("*.py"))
+        if "from_pretrained" in (text := file.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+    ]
+    models = [(name, keywords) for name, keywords in calls if "dtype" in keywords and "gguf_file" not in keywords]
+    assert len(models) >= 6
+    assert [name for name, keywords in models if "use_safetensors" not in keywords] == []
