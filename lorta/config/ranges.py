@@ -17,11 +17,12 @@ RANKS, SIZES = re.compile(r"r|ranks?"), re.compile(r"(.*_)?(r|ranks?)")
 def range_problems(node: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each value that a rank, a scale or a probability of a node cannot have."""
     sentences: list[str] = []
+    in_blocks = any("block_size" in key for key in node)  # OFT takes r=0 beside the size of its blocks
     for key, value in node.items():
         given = [one for one in (value if isinstance(value, list) else [value]) if one is not None]
         if PROBABILITY.fullmatch(key) and not all(_is_number(one) and 0 <= one < 1 for one in given):
             sentences.append(f"{key}={value}: a probability, at least 0 and below 1, is needed")
-        least = 1 if RANKS.fullmatch(key) else 0  # a part of a rank may be 0: GraLoRA's hybrid_r
+        least = 1 if RANKS.fullmatch(key) and not in_blocks else 0  # a part of a rank may be 0: GraLoRA's hybrid_r
         numbers = [one for one in given if _is_number(one)]
         if SCALES.fullmatch(key) and 0 in numbers:
             sentences.append(f"{key}={value}: the update would be 0 times anything: give another number")
