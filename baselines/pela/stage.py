@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -123,10 +122,12 @@ def _store(student: nn.Module, card: dict[str, Any], stem: Path) -> None:
         (".safetensors", lambda file: save_file(weights, file)),
         (".json", lambda file: Path(file).write_text(json.dumps(card, sort_keys=True), encoding="utf-8")),
     ):
-        handle, temporary = tempfile.mkstemp(dir=stem.parent)
-        os.close(handle)
+        temporary = Path(f"{stem}.{uuid4().hex}")
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
-        os.replace(temporary, f"{stem}{ending}")
+        temporary.chmod(mode)  # safetensors makes its files readable to their owner alone
+        temporary.replace(f"{stem}{ending}")
 
 
 def with_language_head(backbone: Any, student: nn.Module, causal: bool) -> nn.Module | None:

@@ -154,7 +154,9 @@ def test_the_stage_is_trained_once_and_then_cached(adapter, base, monkeypatch):
     assert all(torch.equal(weight, cached[path]) for path, weight in trained.items())
     assert card == card_again and card["steps"] == 5
     assert torch.equal(after, after_again)
-    assert sorted(file.suffix for file in (base().cache / "pela").iterdir()) == [".json", ".safetensors"]
+    files = sorted((base().cache / "pela").iterdir(), key=lambda file: file.suffix)
+    assert [file.suffix for file in files] == [".json", ".safetensors"]
+    assert len({file.stat().st_mode for file in files}) == 1  # what others may read of the card they may of the weights
 
 
 @pytest.mark.parametrize("change", ["text", "base", "setting", "ratio", "checkpoint", "nothing"])

@@ -214,6 +214,12 @@ def test_a_tokenizer_that_the_hub_fails_to_send_is_never_made_of_the_rest(hub, n
     assert len(load_tokenizer(FILES)) > 100
 
 
+def test_a_login_page_in_place_of_a_tokenizer_is_a_sentence(hub):
+    hub.faults["tokenizer.json"] = "portal"
+    with pytest.raises(ValueError, match="does not answer as a model hub does, as if a login page"):
+        load_tokenizer(FILES)
+
+
 def test_a_list_of_files_that_fails_is_no_empty_list(hub):
     hub.faults["/tree/"] = 500
     make_plan(PINNED, False, CONF)  # so that the cache has a folder of this commit

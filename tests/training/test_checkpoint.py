@@ -12,7 +12,9 @@ from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from experiments.classification import train_classifier
+from lorta.records.store import write_atomically
 from lorta.system.preemption import Preempted, handle_preemption_signals
+from lorta.training import checkpoint, recovery
 from lorta.training.checkpoint import Checkpoints, stateless
 from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.recovery import CheckpointUnusable, settings_of_checkpoint, whole_checkpoint, write_checksums
@@ -291,6 +293,21 @@ def test_a_checkpoint_that_does_not_fit_means_to_start_again(damage, whole, tmp_
     change_state(FOUND_IN_TRAINING[damage])(tmp_path / "checkpoint" / "3")
     with pytest.raises(CheckpointUnusable, match="started again instead of at step 3: "):
         train("lora", tmp_path, 3)
+
+
+def test_every_file_of_a_checkpoint_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    """Trainer's own file was left in a buffer: a power cut tore it."""
+    synced: set[str] = set()
+
+    def noted(path: Path, content: str | bytes) -> None:
+        synced.add(path.name)
+        write_atomically(path, content)
+
+    for module in (checkpoint, recovery):
+        monkeypatch.setattr(module, "write_atomically", noted)
+    train("lora", tmp_path, 3)
+    (step,) = (tmp_path / "checkpoint").iterdir()
+    assert {file.name for file in step.iterdir()} == synced
 
 
 def test_a_file_in_place_of_the_checkpoints_means_to_start_again(tmp_path):
