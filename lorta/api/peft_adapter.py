@@ -121,9 +121,11 @@ class PeftAdapter:
         for condition, sentence in self.unsupported_if.items():
             if self._evaluate(condition, names):
                 return f"{self.name} cannot attach to {geometry.model_type}: {sentence}"
-        if (count := self.parameters(geometry)) is not None and count < 1:
-            raise ValueError(f"its settings give {count:,} parameters: a size in adapter.config is 0 or negative")
-        return None
+        if (count := self.parameters(geometry)) is not None and count < 0:
+            raise ValueError(f"its settings give {count:,} parameters: a size in adapter.config is negative")
+        return (
+            f"{self.name} has 0 parameters with these settings: a size in adapter.config is 0." if count == 0 else None
+        )
 
     def fitted(self, geometry: Geometry) -> dict[str, Any]:
         """Compute the PEFT settings for a model.

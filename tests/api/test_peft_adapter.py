@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorta.api.peft_adapter import PeftAdapter
+from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext, largest_divisor
+from lorta.planning.planner import make_plan
 
 ROBERTA = {
     "model_type": "roberta",
@@ -97,3 +99,10 @@ print([name for name in ("torch", "peft", "transformers") if name in sys.modules
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert finished.stdout.strip() == "[]", finished.stderr
+
+
+def test_a_method_without_a_parameter_is_not_run():
+    plan = make_plan(["adapter=prompt_tuning", "adapter.config.num_virtual_tokens=0"], False, CONF)
+    assert list(plan.unsupported.values()) == [
+        "prompt_tuning has 0 parameters with these settings: a size in adapter.config is 0."
+    ]

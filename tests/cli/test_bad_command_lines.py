@@ -110,7 +110,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("adapter=adalora adapter.config.lora_dropout=half", ("lora_dropout=half: a probability",)),
     ("adapter=vera adapter.config.vera_dropout=inf", ("vera_dropout: NaN and infinity",)),
     ("adapter=lora adapter.config.lora_alpha=0", ("adapter=lora: config: lora_alpha=0", "another number")),
-    ("adapter=prompt_tuning adapter.config.num_virtual_tokens=0", ("adapter=prompt_tuning: its settings give 0 para",)),
+    ("adapter=prompt_tuning adapter.config.num_virtual_tokens=-1", ("adapter=prompt_tuning: its settings give -96",)),
     ("data.columns=[]", ("data.columns=[]", "at least 1 item")),
     ("task=instruct task.generations=-1", ("task=instruct: task.generations=-1", "0 or more")),
     ("task=instruct task.max_new_tokens=0", ("task=instruct: task.max_new_tokens=0", "1 or more")),
