@@ -15,6 +15,7 @@ from lorta.records.canonical import flat
 from lorta.records.locks import holder
 from lorta.records.row_counts import RowCount
 from lorta.status.states import RawRecord, glance
+from lorta.system.run_log import LOG_NAME
 from lorta.system.terminal import counted
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -75,6 +76,8 @@ def show(parsed: argparse.Namespace) -> None:
     if code.get("git_sha"):
         print(f"code      {str(code['git_sha'])[:12]}{' with uncommitted changes' if code.get('git_dirty') else ''}")
     _print_losses(record.folder)
+    if (log := record.folder / LOG_NAME).is_file():
+        print(f"log       {log}")
     if failure := record.get("failure"):
         print(f"failure   {failure['kind']} in {failure['phase']}: {failure['type']}: {failure['message']}")
         if failure.get("traceback_file"):

@@ -12,6 +12,7 @@ from lorta.records.record import RunRecord
 from lorta.records.sections import Failure, Status
 from lorta.records.store import Store, StoreUnwritable
 from lorta.system.preemption import Preempted, defer_preemption, handle_preemption_signals
+from lorta.system.run_log import add_line
 
 ENDED = ("success", "failed", "timeout")  # to completion: another sweep's outcome is taken, not tried again
 
@@ -99,6 +100,7 @@ def lost(spec: RunSpec, before: int, status: Status, failure: Failure) -> RunRec
         with claim:
             record = _ended(spec, before, store.last(spec.run_id), status, failure)
             store.write(record)
+            add_line(store.folder(spec.run_id), f"{status}: {failure.kind}: {failure.type}: {failure.message}")
             return record
     except StoreUnwritable:
         raise

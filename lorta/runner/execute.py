@@ -25,6 +25,7 @@ from lorta.runner.os_errors import infra_message, require_store
 from lorta.system.environment import environment_problems
 from lorta.system.preemption import Preempted, defer_preemption
 from lorta.system.quiet import be_quiet
+from lorta.system.run_log import RUN, run_log
 from lorta.system.slurm_jobs import cancelled
 from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.metering import (
@@ -64,18 +65,35 @@ def execute(spec: RunSpec, still_ours: Callable[[], bool] = lambda: True, shares
     store = Store(spec.settings.runtime.runs)
     folder, previous = store.open(spec.run_id)
     record = describe.first_record(spec, attempt=1 + (previous.attempt if previous else 0))
+    with run_log(folder):
+        RUN.info("attempt %d at run %s: %s", record.attempt, spec.run_id, " ".join(spec.overrides))
+        record = _execute(spec, store, _Run(spec, folder, record, shares_gpu), still_ours)
+        RUN.info(_outcome(record))
+        return record
+
+
+def _execute(spec: RunSpec, store: Store, run: "_Run", still_ours: Callable[[], bool]) -> RunRecord:
+    folder = run.folder
     if spec.continues is not None:
         take_over(store.folder(spec.continues) / CHECKPOINT, folder / CHECKPOINT)
     asked, mebibytes = spec.settings.trainer, spec.settings.runtime.memory_limit_mib
     beside = _memory_at_start() if mebibytes is not None else None
     trainer: TrainerSettings | None = settings_of_checkpoint(asked, whole_checkpoint(folder / CHECKPOINT))
-    run = _Run(spec, folder, record, shares_gpu)
     while trainer is not None:
         run.begin(trainer, batch_section(asked, trainer), limited_memory(mebibytes, beside))
         store.write(run.record)
         trainer = _try(run, store)
     with defer_preemption():  # what is done is kept, whoever asks to leave now
         return _finished(run, store) if still_ours() else run.record
+
+
+def _outcome(record: RunRecord) -> str:
+    """Return the last line of the log: the score, or why there is none."""
+    if record.failure is not None:
+        failure = record.failure
+        return f"{record.status} in {failure.phase}: {failure.kind}: {failure.type}: {failure.message}"
+    score, task = record.primary_score, record.task
+    return record.status if score is None or task is None else f"{record.status}: {task.metric_primary} {score.value}"
 
 
 def _finished(run: "_Run", store: Store) -> RunRecord:
@@ -108,6 +126,7 @@ def _try(run: "_Run", store: Store) -> TrainerSettings | None:
         run.do()
         return None
     except KeyboardInterrupt:
+        RUN.info("cancelled in %s", run.watch.current)
         store.write(replace(run.record, status="cancelled", ended_at=describe.now()))
         raise
     except Preempted as left:
@@ -199,6 +218,8 @@ class _Run:
 
     def begin_again(self, reasons: Mapping[str, str]) -> None:
         """Forget this try but for the reasons, its checkpoint included."""
+        for name, why in reasons.items():
+            RUN.info("begins again, %s: %s", name, why)
         self.record = replace(self.first_record, reasons={**self.first_record.reasons, **reasons})
         self.data, self.rows = None, {}
         remove(self.folder / CHECKPOINT)

@@ -20,9 +20,12 @@ def be_quiet() -> None:
 
 
 def quiet_transformers() -> None:
-    """Silence progress bars and advice of transformers, such as its report of a head that is new."""
+    """Silence progress bars and advice of transformers, such as its report of a head that is new: it is for the log."""
     from transformers.utils import logging as of_transformers
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    of_transformers.set_verbosity_error()
+    of_transformers.set_verbosity_warning()  # which makes its handler, too
+    for handler in logging.getLogger("transformers").handlers:
+        if type(handler) is logging.StreamHandler:  # that of the terminal
+            handler.setLevel(logging.ERROR)
     of_transformers.disable_progress_bar()

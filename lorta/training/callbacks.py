@@ -15,10 +15,12 @@ import torch
 from transformers import TrainerCallback
 
 from lorta.records.store import PROGRESS_NAME, write_atomically
+from lorta.system.run_log import RUN
 from lorta.training.metering import synchronise
 
 WARMUP_STEPS = 3  # not timed: allocation, autotuning
 PROGRESS_EVERY_S = 0.5
+LINES = 20  # about the progress of a run in its log
 HISTORY_NAME = "history.jsonl"
 ROUNDING = 1e-9  # of a share of steps
 
@@ -80,6 +82,7 @@ class Watch(TrainerCallback):
         self.step_seconds: list[float] = []
         self.batches = 0  # trained on
         self._begun = self._reported = 0.0
+        self._part = -1  # of the run, that the log was told of last
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin the history that grows while the run trains, after a checkpoint with what was logged before it."""
@@ -117,6 +120,15 @@ class Watch(TrainerCallback):
             raise TrainingDiverged(state.global_step, loss)
         if "loss" in (logs or {}):
             self._write_history(state.log_history[-1:], "a")
+            self._say_progress(state, loss)
+
+    def _say_progress(self, state: Any, loss: float) -> None:
+        """Tell the run's log of the step, at most LINES times a run."""
+        part = state.global_step * LINES // max(state.max_steps, 1)
+        if part != self._part:
+            self._part = part
+            rate = state.log_history[-1].get("learning_rate", math.nan)
+            RUN.info("step %d of %d, loss %.4g, learning rate %.3g", state.global_step, state.max_steps, loss, rate)
 
     def state_dict(self, model: Any) -> dict[str, Any]:
         """Return the times of the steps and the counts of their batches."""

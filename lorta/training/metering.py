@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorta.geometry import Architecture
 from lorta.records.sections import Memory, Parameters, Storage
+from lorta.system.run_log import RUN
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,8 @@ class Stopwatch:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's time to a phase, after waiting for the device."""
+        if name != self.current or not self.seconds:
+            RUN.info("%s begins", name)
         self.current = name
         begun = time.perf_counter()
         try:

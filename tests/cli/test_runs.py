@@ -64,7 +64,9 @@ def test_one_run_is_shown_whole_by_the_beginning_of_its_id(store, capsys):
     assert "validation accuracy 0.9000" in shown and "1,000 adapter" in shown
     assert f"loss      {sparkline([row['loss'] for row in rows])}  1.9 to 1, steps 1 to 10" in shown
     failed = unfinished("failed", adapter="vera", task="stsb")
-    assert "failure   oom in " in say(capsys, "show", failed.run_id)
+    (store.folder(failed.run_id) / "log.txt").write_text("step 1 of 9\n")
+    shown = say(capsys, "show", failed.run_id)
+    assert "failure   oom in " in shown and f"log       runs/{failed.run_id}/log.txt" in shown
 
 
 def test_a_sparkline_falls_with_its_values():

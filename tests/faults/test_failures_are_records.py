@@ -42,6 +42,8 @@ def test_an_exception_is_a_record_with_its_class(spec, fault, kind, phase):
     assert stored == record
     assert (stored.status, stored.failure.kind, stored.failure.phase) == ("failed", kind, phase)
     assert "Traceback" in (run.folder / stored.failure.traceback_file).read_text()
+    log = (run.folder / "log.txt").read_text().splitlines()
+    assert " attempt 1 at run " in log[0] and f" failed in {phase}: {kind}: " in log[-1]
 
 
 def test_a_killed_worker_costs_one_run(spec):
@@ -50,6 +52,7 @@ def test_a_killed_worker_costs_one_run(spec):
     assert records[killed.signature].status == "failed"
     assert records[killed.signature].failure.kind == "oom"
     assert "-9" in records[killed.signature].failure.message
+    assert (killed.folder / "log.txt").read_text().endswith(f"{records[killed.signature].failure.message}\n")
     assert records[sound.signature].status == "success"
 
 

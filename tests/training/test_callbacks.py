@@ -10,7 +10,9 @@ from lorta.training.callbacks import HISTORY_NAME, CountingCollator, TrainingDiv
 
 
 def test_losses_are_in_the_history_as_soon_as_they_are_logged(tmp_path):
-    state: Any = SimpleNamespace(log_history=[{"loss": 2.0, "learning_rate": 0.1, "step": 1}], global_step=1)
+    state: Any = SimpleNamespace(
+        log_history=[{"loss": 2.0, "learning_rate": 0.1, "step": 1}], global_step=1, max_steps=3
+    )
     watch = Watch(tmp_path, CountingCollator(list))
     (tmp_path / HISTORY_NAME).write_text('{"loss": 9.0, "step": 99}\n')  # of an earlier attempt
     watch.on_train_begin(None, state, None)  # after a checkpoint, with a row
