@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.questions import Answered, answer_questions, rows_named, stated
-from lorta.analysis.significance import AVERAGE, Analysis, analyse, columns
+from lorta.analysis.significance import Analysis, analyse, columns
 from lorta.analysis.summary import Row, Table, group, summarise
 from lorta.records.record import RunRecord
+from lorta.reporting.best_first import score_of
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
 from lorta.reporting.notes import collapse_note
@@ -98,12 +99,8 @@ def _score(table: Table, analysis: Analysis, number: int, column: str) -> str:
     interval = analysis.intervals.get((number, column))
     if interval is not None:
         return interval_text(within_range(interval, table, column), table.decimals)
-    value = _mean(table.rows[number], column)
+    value = score_of(table.rows[number], column)
     return DASH if value is None else f"{value:.{table.decimals}f}"
-
-
-def _mean(row: Row, column: str) -> float | None:
-    return (row.average if column == AVERAGE else row.cells[column]).mean
 
 
 def _chosen(table: Table, answered: Sequence[Answered]) -> list[int]:
@@ -113,7 +110,7 @@ def _chosen(table: Table, answered: Sequence[Answered]) -> list[int]:
     column, sign = columns(table)[-1], 1 if table.higher_is_better else -1
 
     def worth(number: int) -> float:
-        value = _mean(table.rows[number], column)
+        value = score_of(table.rows[number], column)
         return float("-inf") if value is None else sign * value
 
     methods = {table.rows[number].adapter for number in asked}

@@ -7,6 +7,7 @@ from lorta.analysis.resampling import RESAMPLES, Interval
 from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Cell, Count, Row, Table
 from lorta.records.record import RunRecord
+from lorta.reporting.best_first import best_first, in_order
 from lorta.reporting.captions import caption, title, without_result
 from lorta.reporting.diagnostic_tables import check_grid, check_notes
 from lorta.reporting.markup import (
@@ -17,6 +18,7 @@ from lorta.reporting.markup import (
     markdown_text,
 )
 from lorta.reporting.notes import collapse_note, edge_note, size_note
+from lorta.reporting.ranges import within_range
 from lorta.reporting.sizes import NOTE, size_grid
 from lorta.reporting.verdicts import verdict_section
 
@@ -34,7 +36,10 @@ def to_markdown(
     analyses: Sequence[Analysis | None] | None = None,
     answered: Sequence[Sequence[Answered]] | None = None,
 ) -> str:
-    """Return the verdicts on `answered`, each table's questions, one section per table, then runs without a result."""
+    """Return the verdicts on `answered`, each table's questions, one section per table, then runs without a result.
+
+    The rows of a table are ordered by their last score, the best first.
+    """
     given = zip(tables, analyses or [None] * len(tables), strict=True)
     sections = [_markdown_table(*of_table) for of_table in given] or ["No run has finished yet.\n"]
     if verdicts := verdict_section(tables, answered or [()] * len(tables)):
@@ -99,9 +104,10 @@ def interval_grid(table: Table, analysis: Analysis) -> TextTable:
     header = ("adapter", *names, *middle, f"{last if last == AVERAGE else 'score'} vs. best")
     body: list[tuple[str, ...]] = []
     for number, row in enumerate(table.rows):
-        intervals = [analysis.intervals.get((number, column)) for column in columns(table)]
-        intervals += [analysis.middle.get(number)] * len(middle)
-        cells = [interval_text(interval, table.decimals) for interval in intervals]
+        intervals = [(column, analysis.intervals.get((number, column))) for column in columns(table)]
+        intervals += [(AVERAGE, analysis.middle.get(number))] * len(middle)
+        shown = [interval and within_range(interval, table, column) for column, interval in intervals]
+        cells = [interval_text(interval, table.decimals) for interval in shown]
         comparison = compared.get(number)
         against = "best" if number in best else "" if comparison is None else _p_text(comparison.p_holm)
         body.append((row.label, *cells, against))
@@ -132,7 +138,7 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
     notes = [
         f"95 % confidence intervals: bootstrap with {RESAMPLES:,} resamples of {drawn}, and Student's t quantile. They "
-        "are symmetric, so a bound can lie outside the metric's range. If all scores are equal, their width is zero."
+        "are symmetric, and cut where the metric ends. If all scores are equal, their width is zero."
     ]
     if analysis.middle:
         notes.append(
@@ -160,18 +166,19 @@ def _cell_text(cell: Cell, seeds: int, decimals: int) -> str:
 
 
 def _markdown_table(table: Table, analysis: Analysis | None) -> str:
-    rows = grid(table, analysis)
+    order = best_first(table)
+    rows = in_order(grid(table, analysis), order)
     lines = [f"## {markdown_text(title(table))}", "", *markdown_table(rows), "", *markdown_notes(rows)]
     lines += [*(f"- {markdown_text(text)}" for text in caption(table)), ""]
     rest = [
-        *_markdown_intervals(table, analysis),
-        *_markdown_sizes(table),
-        *_markdown_checks(table),
+        *_markdown_intervals(table, analysis, order),
+        *_markdown_sizes(table, order),
+        *_markdown_checks(table, order),
     ]
     return "\n".join([*lines, *rest, ""])
 
 
-def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
+def _markdown_intervals(table: Table, analysis: Analysis | None, order: Sequence[int]) -> list[str]:
     if analysis is None:
         return []
     if not analysis.intervals:
@@ -185,23 +192,24 @@ def _markdown_intervals(table: Table, analysis: Analysis | None) -> list[str]:
     return [
         "### Confidence intervals and significance",
         "",
-        *markdown_table(interval_grid(table, analysis)),
+        *markdown_table(in_order(interval_grid(table, analysis), order)),
         "",
         *notes,
         "",
     ]
 
 
-def _markdown_sizes(table: Table) -> list[str]:
+def _markdown_sizes(table: Table, order: Sequence[int]) -> list[str]:
     header, body = size_grid(table)
     if len(header) == 1:
         return []  # of imported runs whose source says no size
-    return ["### Sizes", "", *markdown_table(TextTable(header, tuple(body))), "", f"- {NOTE}"]
+    return ["### Sizes", "", *markdown_table(in_order(TextTable(header, tuple(body)), order)), "", f"- {NOTE}"]
 
 
-def _markdown_checks(table: Table) -> list[str]:
-    rows = check_grid(table)
-    if rows is None:
+def _markdown_checks(table: Table, order: Sequence[int]) -> list[str]:
+    cells = check_grid(table)
+    if cells is None:
         return []
+    rows = in_order(cells, order)
     notes = [*markdown_notes(rows), *(f"- {markdown_text(text)}" for text in check_notes(table))]
     return ["", "### Forgetting and merging", "", *markdown_table(rows), "", *notes]

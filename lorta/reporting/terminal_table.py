@@ -5,7 +5,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lorta.analysis.significance import AVERAGE, Analysis, columns
-from lorta.analysis.summary import Row, Table
+from lorta.analysis.summary import Table
+from lorta.reporting.best_first import best_first, score_of
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH
 from lorta.reporting.ranges import within_range
@@ -26,7 +27,8 @@ def show(table: Table, analysis: Analysis, console: Console) -> None:
     for column in shown:
         grid.add_column(_heading(table, column), justify="right", overflow="fold")
     grid.add_column("train s", justify="right", overflow="fold")
-    for number, row in _best_first(table, ranked):
+    for number in best_first(table):
+        row = table.rows[number]
         scores = [_score(table, analysis, number, column, column == ranked) for column in shown]
         time = DASH if row.train_s.mean is None else f"{row.train_s.mean:.1f}"
         size = count_text(row.adapter_parameters) if row.sizes_known else DASH
@@ -42,24 +44,9 @@ def _heading(table: Table, column: str) -> Text:
     return Text(column if column == AVERAGE else f"{table.short(column)}\n{SHORT.get(metric, metric)}")
 
 
-def _best_first(table: Table, column: str) -> list[tuple[int, Row]]:
-    """Return the rows with their numbers, those without a score last."""
-    sign = -1 if table.higher_is_better else 1
-
-    def place(numbered: tuple[int, Row]) -> tuple[bool, float]:
-        value = _mean(numbered[1], column)
-        return value is None, sign * (value or 0.0)
-
-    return sorted(enumerate(table.rows), key=place)
-
-
-def _mean(row: Row, column: str) -> float | None:
-    return (row.average if column == AVERAGE else row.cells[column]).mean
-
-
 def _score(table: Table, analysis: Analysis, number: int, column: str, with_interval: bool) -> str:
     """Return a score, with its interval where asked for, and the mark of a tie with the best."""
-    value, interval = _mean(table.rows[number], column), analysis.intervals.get((number, column))
+    value, interval = score_of(table.rows[number], column), analysis.intervals.get((number, column))
     if value is None:
         return DASH
     text = f"{value:.{table.decimals}f}"

@@ -1,6 +1,7 @@
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from lorta.reporting.captions import caption, title, without_result
 from lorta.reporting.csv_tables import to_csv, to_long_csv
 from lorta.reporting.latex import to_latex
 from lorta.reporting.report import write_report
-from lorta.reporting.tables import to_markdown
+from lorta.reporting.tables import interval_grid, to_markdown
 from tests.example_records import finished, sweep, the_table, unfinished, with_section
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,39 @@ def test_markdown_rows_have_as_many_cells_as_the_header():
     for part, columns in ((scores, 8), (sizes, sizes.splitlines()[2].count("|") - 1)):
         lines = [line.replace("\\|", "") for line in part.splitlines() if line.startswith("|")]
         assert {line.count("|") for line in lines} == {columns + 1}
+
+
+def methods_in(lines: list[str]) -> list[str]:
+    """Return the first words of a Markdown table's rows."""
+    return [line.split()[1] for line in lines if line.startswith("| ") and not line.startswith(("| adapter", "|-"))]
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_best_method_is_first_in_every_table_of_a_report(higher):
+    scores = {"lora": (0.7, None), "vera": (0.9, None), "lorta": (0.8, 12)}
+    records = [finished(name, value=value, rank=rank) for name, (value, rank) in scores.items()]
+    table = the_table([with_section(record, "task", higher_is_better=higher) for record in records])
+    expected = ["vera", "lorta", "lora"] if higher else ["lora", "lorta", "vera"]
+    parts = to_markdown([table], [], [analyse(table, {})]).split("###")
+    assert [methods_in(part.splitlines()) for part in parts if "| adapter |" in part] == [expected] * 2
+
+
+def test_footnotes_are_numbered_from_the_top_of_the_table():
+    records = [finished(name, task="rte", value=value) for name, value in (("lora", 0.7), ("vera", 0.9))]
+    table = the_table([*records, *(finished("lorta", task, value=0.99) for task in ("rte", "cola"))])
+    lines = to_markdown([table], []).splitlines()
+    assert methods_in(lines[:7]) == ["lorta", "lora", "vera"]  # those without an average last
+    rows = [re.findall(r"\[(\d)\]", line) for line in lines if line.startswith(("| lora", "| vera"))][:2]
+    assert rows == [["1", "2", "3"], ["4", "5", "6"]]
+    assert next(line for line in lines if line.startswith("- [1]")).startswith("- [1] lora r=4, cola")
+
+
+def test_intervals_end_where_the_metric_does():
+    table = the_table([finished(value=value, seed=seed) for seed, value in enumerate((0.8, 1.0, 1.0))])
+    analysis = analyse(table, {})
+    assert analysis.intervals[0, "glue/rte"].high > 100
+    (row,) = interval_grid(table, analysis).body
+    assert row[1].endswith(", 100.0]")
 
 
 def test_one_task_has_no_column_for_the_average():
