@@ -4,6 +4,7 @@ A later command is a `Command` more in COMMANDS. `lorta run` is `python run.py`:
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,10 +13,12 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from lorta import __version__
+from lorta.cli.completion import CALLED, complete, typed_words
 from lorta.system.collection import end_without_collection, rare_collections
 from lorta.system.terminal import print_anything, print_nothing_more
 
 BENCH = {  # what the extra `bench` adds to PEFT's own requirements: package -> the module to import
+    "argcomplete": "argcomplete",
     "datasets": "datasets",
     "evaluate": "evaluate",
     "hydra-core": "hydra",
@@ -93,7 +96,14 @@ COMMANDS = {
         *("List what can be chosen: adapters, tasks, models, recipes.", "choices"),
         examples=("list adapters", "list tasks", "list models"),
     ),
-    "restore": Command("Take committed records into a store, so that they count as done.", "restore"),
+    "restore": Command(
+        *("Take committed records into a store, so that they count as done.", "restore"),
+        examples=(
+            "restore results/records/minilm_study.jsonl",
+            "restore results/records/*.jsonl*",
+            "restore theirs.jsonl.gz --runs theirs",
+        ),
+    ),
     "import": Command(
         *("Take results of PEFT's method_comparison or lm_eval into a store.", "import_results"),
         examples=(
@@ -102,23 +112,56 @@ COMMANDS = {
             "import lm_eval out --runs theirs --metric acc_norm",
         ),
     ),
-    "table": Command("Make reports of runs, and the tables of papers beside our runs.", "table"),
-    "report": Command("Make one HTML page of tables, plots and records.", "report"),
-    "recipes": Command("List the tables of the paper with their recipes.", "recipes"),
-    "drift": Command("Check whether reference runs still give the recorded numbers.", "drift"),
+    "table": Command(
+        *("Make reports of runs, and the tables of papers beside our runs.", "table"),
+        examples=("table", "table --tasks rte --columns parameters,scores", "table paper=lorta --runs runs"),
+    ),
+    "report": Command(
+        *("Make one HTML page of tables, plots and records.", "report"),
+        examples=(
+            "report --to page.html",
+            "report --to page.html --results theirs",
+            "report --runs runs --to page.html",
+        ),
+    ),
+    "recipes": Command(
+        *("List the tables of the paper with their recipes.", "recipes"),
+        examples=("recipes", "recipes glue_base", "recipes tiny/glue_tensor"),
+    ),
+    "drift": Command(
+        *("Check whether reference runs still give the recorded numbers.", "drift"),
+        examples=("drift", "drift --if-changed", "drift --reference-runs results/reference_runs"),
+    ),
+    "completion": Command(
+        *("Let the Tab key complete commands, settings and runs in bash, zsh or fish.", "completion"),
+        examples=("completion install bash", "completion show zsh", "completion show fish"),
+    ),
     "export": Command(
         "Write an adapter as an ordinary LoRA checkpoint: LoRTA exactly, others by singular values.",
-        "adapters",
-        "export",
-        "declare_export",
-        False,
+        *("adapters", "export", "declare_export", False),
+        (
+            "export runs/ID/adapter --to lora",
+            "export runs/ID/adapter --to lora --rank 8",
+            "export runs/ID/adapter --to lora --residual 1e-3",
+        ),
     ),
-    "fit": Command("Write the nearest LoRTA of a rank to a LoRA checkpoint.", "adapters", "fit", "declare_fit", False),
+    "fit": Command(
+        "Write the nearest LoRTA of a rank to a LoRA checkpoint.",
+        *("adapters", "fit", "declare_fit", False),
+        (
+            "fit lora --to lorta --rank 8",
+            "fit lora --to lorta --rank 8 --restarts 8",
+            "fit lora --to lorta --rank 8 --seed 1",
+        ),
+    ),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for a wrong command line or bad input, or what it says."""
+    if CALLED in os.environ:
+        words = typed_words()
+        complete(_parser(words[0] if words and words[0] in COMMANDS else None))
     print_anything()
     end_without_collection()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -192,6 +235,8 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
             epilog=f"examples:{lines}" if lines else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == called:
+        if name == called == "run":  # for the Tab key alone: Hydra reads its words
+            of_one.add_argument("overrides", nargs="*")
+        elif name == called:
             getattr(import_module(f"lorta.cli.{command.module}"), command.declare)(of_one)
     return parser

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorta.cli.main import COMMANDS, main
+from lorta.cli.main import COMMANDS, _parsed, main
 from lorta.cli.runs import sparkline
 from lorta.records.locks import take
 from lorta.records.store import Store
@@ -19,6 +19,7 @@ from tests.example_records import finished, unfinished
 def store(tmp_path, monkeypatch):
     """Two tasks, three methods, one failure."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     store = Store("runs")
     for name, value in (("lora", 0.7), ("vera", 0.9), ("lorta", 0.8)):
         store.write(finished(name, value=value, learning_rate=0.01 if name == "vera" else 0.02))
@@ -184,7 +185,7 @@ def test_every_choice_is_listed_with_the_first_line_of_its_file(capsys):
     assert "model=minilm" in say(capsys, "list", "models") and "experiment=" in say(capsys, "list", "recipes")
 
 
-ELSEWHERE = ("retry", "import")  # tests/imports runs those of `import`
+ELSEWHERE = ("retry", "import", "restore", "drift", "export", "fit")  # tests/imports runs those of `import`
 EXAMPLES = [one for command in COMMANDS.values() for one in command.examples if not one.startswith(ELSEWHERE)]
 
 
@@ -195,7 +196,13 @@ def test_the_examples_of_each_help_run(example, store, capsys):
     assert main([*example.replace("ID", run_id).split(), *asks]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.examples])
+@pytest.mark.parametrize("example", [one for name in ELSEWHERE for one in COMMANDS[name].examples])
+def test_the_examples_that_train_or_need_files_are_complete(example):
+    parsed = _parsed(example.split()[0], example.split())
+    assert parsed.command == example.split()[0]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
 def test_each_help_has_three_examples(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "-h"])
