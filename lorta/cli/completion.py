@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     """Write or print what the shell reads. Raises ValueError for a file of somebody else's."""
-    from argcomplete import shellcode
+    from argcomplete.shell_integration import shellcode
 
     text = shellcode(["lorta"], shell=parsed.shell)
     if parsed.action == "show":
