@@ -19,8 +19,9 @@ from benchmarks.many_adapters import clock_of, measure_swapping
 from benchmarks.step_cost import show
 from benchmarks.step_subjects import MINILM
 from lorta.api.peft_adapter import PeftAdapter
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone

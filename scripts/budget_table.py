@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorta.config.choices import group_options
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.config.settings import RunSettings
 from lorta.geometry import Geometry, ModelContext

@@ -10,8 +10,9 @@ import torch
 from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import EsmFoldConfig, get_default_vocab_list
 
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone

@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 
 from lorta.config.choices import group_options
-from lorta.config.compose import Cell, Problems, compose_cells, parse_overrides
+from lorta.config.compose import Cell, compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF, ROOT
 from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import free_key

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.generation import Generation, write
 from experiments.judge.journal import Journal
 from experiments.judge.prompts import Question
-from lorta.config.compose import did_you_mean
+from lorta.config.suggestions import did_you_mean
 from lorta.config.yaml_files import read_mapping, read_value
 from lorta.records.canonical import canonical_json
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from lorta.config.compose import did_you_mean
 from lorta.config.settings import Positive, Settings, setting_problems
+from lorta.config.suggestions import did_you_mean
 from lorta.config.yaml_files import read_mapping, read_value
 
 

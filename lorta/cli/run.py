@@ -114,7 +114,7 @@ def _hydra(words: list[str]) -> int:
     """Leave Hydra's own flags to Hydra."""
     import hydra
 
-    from lorta.config.compose import first_values
+    from lorta.config.overrides import first_values
 
     words = first_values([word for word in words if word not in ("-m", "--multirun")])
     own = ",".join(f"file://{folder}" for folder in own_folders())

@@ -237,7 +237,7 @@ def _collect_beside(records: "Sequence[RunRecord]", store: "Store", results: Pat
 
 def _plan(parsed: argparse.Namespace) -> "Plan | None":
     from lorta.cli.run import plan_or_explain
-    from lorta.config.compose import is_sweep
+    from lorta.config.overrides import is_sweep
 
     parsed.multirun = parsed.multirun or is_sweep(parsed.overrides)
     return plan_or_explain(parsed.overrides, parsed.multirun)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lorta.config.choices import group_file
-from lorta.config.compose import Problems, Values, parse_overrides
+from lorta.config.overrides import Problems, Values, parse_overrides
 from lorta.config.yaml_files import read_mapping
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lorta.config.compose import Problems, Values
+from lorta.config.overrides import Problems, Values
 from lorta.config.settings import Positive, Settings, setting_problems
 from lorta.config.suggestions import did_you_mean
 from lorta.config.yaml_files import read_mapping

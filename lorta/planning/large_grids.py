@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lorta.config.compose import Cell, Problems, Values, check_keys, combinations_of_choices, compose_cells
+from lorta.config.compose import Cell, check_keys, combinations_of_choices, compose_cells
+from lorta.config.overrides import Problems, Values
 
 LARGE = 200  # cells: from here on, values are checked before their combinations
 FEW = 10  # compositions, each of them 20 ms: so many are checked although something is wrong already

@@ -11,17 +11,12 @@ from pydantic import ValidationError
 from lorta.api.adapter import Adapter
 from lorta.api.task import DataPlan, Task
 from lorta.config.choices import choice_words
-from lorta.config.compose import (
-    ALONE,
-    Cell,
-    Problems,
-    compose_cells,
-    parse_overrides,
-)
+from lorta.config.compose import ALONE, Cell, compose_cells
 from lorta.config.grids import sweep_grids
 from lorta.config.identity import earlier_runs
 from lorta.config.instantiate import build
 from lorta.config.launcher import SlurmSettings, choose_launcher
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.ranges import projection_problems, range_problems
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.config.signatures import node_problems

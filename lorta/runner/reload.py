@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from lorta.api.adapter import Adapter
 from lorta.api.task import Task
 from lorta.config.choices import group_options
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.identity import identity
 from lorta.config.instantiate import build, trusting
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import OWN
 from lorta.config.settings import RunSettings, setting_problems
 from lorta.models.backbone import Backbone

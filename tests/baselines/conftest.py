@@ -7,8 +7,9 @@ import pytest
 import torch
 from tiny_backbones import build_backbone
 
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 from lorta.geometry import Geometry
 from lorta.models.backbone import Backbone

@@ -232,7 +232,7 @@ def test_there_are_sixty_of_them():
 
 @pytest.mark.parametrize(("word", "value"), [("rank=sort(8,4)", [4, 8]), ("adapter=lora, lorta", ["lora", "lorta"])])
 def test_what_hydra_reads_is_read(word, value):
-    from lorta.config.compose import Problems, parse_overrides
+    from lorta.config.overrides import Problems, parse_overrides
 
     problems = Problems()
     assert list(parse_overrides([word], True, CONF, problems).values()) == [value]
@@ -242,8 +242,8 @@ def test_what_hydra_reads_is_read(word, value):
 @pytest.mark.parametrize("value", ["plain/path.txt", "a b", "it's", 'say "x"', "~/é", "a != b", "{x}"])
 def test_a_typed_text_is_noted_as_it_can_be_typed_again(value):
     """A record's overrides are parsed again when its run is reloaded; `a != b` was refused then."""
-    from lorta.config.compose import Problems, parse_overrides
     from lorta.config.grammar import as_word
+    from lorta.config.overrides import Problems, parse_overrides
 
     problems = Problems()
     assert parse_overrides([as_word("runtime.runs", value)], False, CONF, problems) == {"runtime.runs": [value]}, (

@@ -6,9 +6,10 @@ from huggingface_hub import constants
 from lorta.analysis.published import Line, lines, load, parameter_range
 from lorta.cli.main import main
 from lorta.cli.recipes import PAPER, find, recipes
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.grids import sweep_grids
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.geometry import Geometry
 from lorta.planning.planner import make_plan

@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lorta.config.choices import group_options
-from lorta.config.compose import OF_RECIPES, Problems, compose_cells, parse_overrides
+from lorta.config.compose import OF_RECIPES, compose_cells
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 

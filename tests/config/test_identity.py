@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from lorta.cli.run import main
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.identity import FORMER_KEYS, SECTIONS, cell_id, earlier_runs, identity, run_id, section_defaults
 from lorta.config.instantiate import resolve
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.records.record import RunRecord

@@ -15,8 +15,9 @@ from transformers import (
 )
 
 from lorta.api.adapter import Adapter
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext
 from lorta.models.backbone import Backbone

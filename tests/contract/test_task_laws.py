@@ -5,8 +5,9 @@ import pytest
 from experiments.metrics import GLUE_METRICS
 from lorta.api.task import Task
 from lorta.config.choices import group_options
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.config.settings import RunSettings
 from lorta.embedded import EMBEDDED_TASKS, embedded_rows

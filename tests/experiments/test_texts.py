@@ -8,8 +8,9 @@ import pytest
 from experiments.dpo import DpoTask
 from experiments.instruct import InstructTask
 from experiments.texts import TextSource, held_out, read_texts
-from lorta.config.compose import Problems, compose_cells
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems
 from lorta.config.places import CONF
 from lorta.config.settings import DataSettings
 

@@ -10,8 +10,9 @@ import pytest
 from lorta.analysis.summary import summarise
 from lorta.cli.main import main as lorta
 from lorta.config.choices import group_options
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.geometry import Geometry, ModelContext
 from lorta.planning.budget import free_key, nearest, other_count, solve

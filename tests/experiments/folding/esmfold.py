@@ -8,8 +8,9 @@ from experiments.folding.settings import LossWeights
 from experiments.folding.target import Target
 from experiments.folding.task import FoldingTask
 from lorta.api.adapter import Adapter
-from lorta.config.compose import Problems, compose_cells, parse_overrides
+from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
+from lorta.config.overrides import Problems, parse_overrides
 from lorta.config.places import CONF
 from lorta.config.settings import RunSettings
 from lorta.embedded.folds import fold_rows
