@@ -97,10 +97,10 @@ def is_counted(record: RunRecord) -> bool:
 
 
 def _right_answers(record: RunRecord) -> int | None:
-    score = record.primary_score
-    if record.status != "success" or record.imported is None or record.predictions_file is not None or score is None:
+    if record.imported is None or record.status != "success" or record.predictions_file is not None:
         return None
-    if record.task is None or record.task.metric_primary != ACCURACY or score.value is None:
+    score = record.primary_score
+    if record.task is None or record.task.metric_primary != ACCURACY or score is None or score.value is None:
         return None
     right = score.value * score.n
     return round(right) if math.isclose(right, round(right), abs_tol=ROUNDING * score.n) else None
