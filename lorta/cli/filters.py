@@ -2,12 +2,13 @@
 
 import argparse
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from lorta.config.suggestions import did_you_mean
 from lorta.records.canonical import flat
+from lorta.records.record import RunRecord
 from lorta.records.sections import Status
 from lorta.status.states import RawRecord, glances
 
@@ -42,7 +43,51 @@ def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
             raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora or status=failed")
         filters[key] = value.split(",")
     _refuse_unknown_status(filters.get("status", []))
-    records = list(glances(root))
+    return _passing(list(glances(root)), filters)
+
+
+def kept(records: list[RunRecord], words: Sequence[str]) -> list[RunRecord]:
+    """Return the records that pass all filters; a word alone is the name of an adapter, a task or a model.
+
+    Raises ValueError for a word that is none, and where nothing is left.
+    """
+    filters = {key: value.split(",") for key, equals, value in (word.partition("=") for word in words) if equals}
+    names = [name for word in words if "=" not in word for name in word.split(",")]
+    _refuse_unknown_status(filters.get("status", []))
+    raw = {record.run_id: _raw(record) for record in records}
+    passing = {record.get("run_id") for record in _passing(list(raw.values()), filters)}
+    if unknown := [name for name in names if not any(_is_named(record, name) for record in raw.values())]:
+        known = dict.fromkeys(text for record in raw.values() for text in _names(record))
+        raise ValueError(f"{unknown[0]}: no adapter, task or model of these runs{did_you_mean(unknown[0], list(known))}")
+    chosen = [
+        record
+        for record in records
+        if record.run_id in passing and (not names or any(_is_named(raw[record.run_id], name) for name in names))
+    ]
+    if not chosen:
+        raise ValueError(f"{' '.join(words)}: no run passes these filters")
+    return chosen
+
+
+def _raw(record: RunRecord) -> RawRecord:
+    adapter = record.adapter and {"name": record.adapter.name, "rank": record.adapter.rank}
+    names = {"adapter": adapter or {"name": record.choices.get("adapter")}}
+    names["task"] = {"name": record.task.name if record.task else record.choices.get("task")}
+    values = {"run_id": record.run_id, "seed": record.seed, "status": record.status, "config": record.config, **names}
+    return RawRecord(Path(), values)
+
+
+def _names(record: RawRecord) -> list[str]:
+    named = [record.get("adapter", "name"), record.get("task", "name"), record.get("config", "model", "name")]
+    texts = [str(name) for name in named if name]
+    return [*texts, *(text.rpartition("/")[2] for text in texts if "/" in text)]
+
+
+def _is_named(record: RawRecord, pattern: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for name in _names(record))
+
+
+def _passing(records: list[RawRecord], filters: Mapping[str, Sequence[str]]) -> list[RawRecord]:
     for key in filters:
         _refuse_unknown_key(key, records)
     return [record for record in records if all(_passes(record, *one) for one in filters.items())]

@@ -120,7 +120,7 @@ COMMANDS = {
         *("Make one HTML page of tables, plots and records.", "report"),
         examples=(
             "report --to page.html",
-            "report --to page.html --results theirs",
+            "report adapter=lora,vera --to page.html --title Methods",
             "report --runs runs --to page.html",
         ),
     ),

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lorta.analysis.load import Source, read_source
+from lorta.cli.filters import declare_filters, kept
 from lorta.records.record import RunRecord
 from lorta.records.store import read_export, write_atomically
 from lorta.system.terminal import counted
@@ -15,10 +16,12 @@ LIBRARIES = ("itables", "plotly")
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    declare_filters(parser, "*")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     source.add_argument("--records", type=Path, nargs="+", help="exported by `lorta collect`")
     parser.add_argument("--to", type=Path, required=True, metavar="FILE.html", help="the file to write")
+    parser.add_argument("--title", help="of the page (default: Results of ... and the name of the source)")
     parser.add_argument(
         "--results", type=Path, default=Path("results"), help="its records tell drift (default: results)"
     )
@@ -35,9 +38,10 @@ def run(options: argparse.Namespace) -> None:
     source = read_source(options.runs, options.records, with_losses=True)
     if not source.records:
         raise ValueError("there is no record to report: run a sweep first.")
+    source = source._replace(records=kept(source.records, options.words))
     reference = _reference(options.results / "records", options.records or ())
     name = (options.records[0] if options.records else options.runs.resolve()).name.split(".")[0]
-    page = make_page(name, source, reference)
+    page = make_page(name, source, reference, options.title)
     write_atomically(options.to, page)
     for sentence in _verdicts(source):
         print(sentence)

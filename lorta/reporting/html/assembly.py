@@ -16,7 +16,8 @@ from lorta.records.record import RunRecord
 from lorta.reporting.captions import caption, title
 from lorta.reporting.diagnostic_tables import check_grid, check_notes
 from lorta.reporting.html import plots
-from lorta.reporting.html.records import pack, share
+from lorta.reporting.html.lead import Lead, lead
+from lorta.reporting.html.records import curves, pack, share
 from lorta.reporting.html.repeats import drift_sentences
 from lorta.reporting.html.tables import (
     PageTable,
@@ -29,17 +30,9 @@ from lorta.reporting.html.tables import (
     variance_table,
     verdict_table,
 )
-from lorta.reporting.plots.panels import (
-    Panel,
-    cost_panels,
-    rank_panels,
-    rate_panels,
-    score_panels,
-    training_panels,
-)
+from lorta.reporting.plots.panels import Panel, rate_panels, training_panels
 from lorta.reporting.sizes import NOTE
 from lorta.reporting.tables import interval_notes
-from lorta.reporting.verdicts import verdict_sentences
 from lorta.system.terminal import counted
 
 HERE = Path(__file__).parent
@@ -68,7 +61,7 @@ class Section(NamedTuple):
 
     key: str
     title: str
-    sentences: tuple[str, ...]  # the verdicts
+    lead: Lead  # the first screen
     verdicts: PageTable | None
     scores: PageTable
     notes: tuple[str, ...]
@@ -77,38 +70,49 @@ class Section(NamedTuple):
     checks: PageTable | None
 
 
-def make_page(name: str, source: Source, reference: Mapping[str, RunRecord]) -> str:
+def make_page(name: str, source: Source, reference: Mapping[str, RunRecord], title: str | None = None) -> str:
     """Return the page. `reference` are other records of the same runs, for drift.
+
+    Tables with questions come first, tables of a single run last.
 
     Raises ValueError for records that must not share a table.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     figures: list[dict[str, Any]] = []
-    tables = summarise(source.records)
+    tables = sorted(summarise(source.records), key=lambda table: len(table.runs) == 1)
     answered = answer_questions(tables, stated(source.records), source.items)
     sections = [
         _section(number, table, analyse(table, source.items), of_table, source, figures)
         for number, (table, of_table) in enumerate(zip(tables, answered, strict=True), 1)
     ]
+    sections.sort(key=lambda section: section.verdicts is None)
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     libraries, library_css = _libraries()
     css = f"{library_css}\n{(HERE / 'page.css').read_text(encoding='utf-8')}"
     javascript = (HERE / "page.js").read_text(encoding="utf-8")
     return page.get_template("page.html.jinja").render(
-        title=f"Results of {name}",
+        title=title or f"Results of {name}",
         counts=_counts(source.records),
         sections=sections,
         failures=failure_table(source.records),
         variance=variance_table(source.records),
         run_header=run_header(),
+        trials=sum(record.is_trial for record in source.records),
         provenance=[*_provenance(source.records), *drift_sentences(source.records, reference)],
         policy=content_policy(javascript, css),
         css=css,
         javascript=javascript,
         libraries=libraries,
-        data=pack({**share(source.records), "runs": run_rows(source.records), "plots": figures}),
+        data=pack(
+            {
+                **share(source.records),
+                "runs": run_rows(source.records),
+                "plots": figures,
+                "curves": curves(source.losses),
+            }
+        ),
     )
 
 
@@ -148,10 +152,8 @@ def _section(
     figures: list[dict[str, Any]],
 ) -> Section:
     group = partial(_group, figures)
+    first = lead(table, analysis, answered, figures)
     kinds: Iterable[tuple[str, Callable[[], list[Panel]], int]] = (
-        ("Score over adapter parameters", lambda: score_panels(table, analysis), 1),
-        ("Score over time, memory and bytes", lambda: cost_panels(table, analysis), 3),
-        ("Score over rank", lambda: rank_panels(table, analysis), 1),
         ("Score over learning rate", lambda: rate_panels(table), 2),
         ("Training loss", lambda: training_panels(table, source.losses), 1),
     )
@@ -165,8 +167,7 @@ def _section(
     scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
     checks = check_table(f"checks-{number}", table)
     verdicts = verdict_table(f"questions-{number}", table, answered)
-    sentences = tuple(verdict_sentences([table], [answered]))
-    return Section(f"table-{number}", title(table), sentences, verdicts, scores, notes, groups, sizes, checks)
+    return Section(f"table-{number}", title(table), first, verdicts, scores, notes, groups, sizes, checks)
 
 
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any, cast
 
+from lorta.analysis.losses import Losses
 from lorta.records.codec import encode
 from lorta.records.record import RunRecord
 
@@ -17,6 +18,15 @@ def pack(content: Mapping[str, Any]) -> str:
     """Return JSON, compressed, in base64; the same content gives the same text."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def curves(losses: Losses) -> dict[str, Any]:
+    """Return {"steps": [...], "losses": {run: [place of its steps, its losses]}}: equal steps are kept once."""
+    places: dict[tuple[int, ...], int] = {}
+    of_runs = {
+        run: [places.setdefault(losses[run].steps, len(places)), list(losses[run].losses)] for run in sorted(losses)
+    }
+    return {"steps": [list(steps) for steps in places], "losses": of_runs}
 
 
 def share(records: Iterable[RunRecord]) -> dict[str, Any]:

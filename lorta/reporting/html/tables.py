@@ -7,10 +7,11 @@ from lorta.analysis.questions import Answered
 from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Row, Table
 from lorta.records.record import RunRecord
+from lorta.reporting.best_first import best_first, in_order
 from lorta.reporting.captions import method, reason
 from lorta.reporting.csv_tables import LONG_COLUMNS, Value
 from lorta.reporting.diagnostic_tables import check_grid
-from lorta.reporting.markup import DASH
+from lorta.reporting.markup import DASH, TextTable
 from lorta.reporting.sizes import size_grid
 from lorta.reporting.tables import COUNTS, grid, interval_grid
 from lorta.reporting.variance import HEADER as VARIANCE_HEADER
@@ -21,16 +22,18 @@ RUN_COLUMNS = (
     *("status", "adapter", "rank", "learning_rate", "model", "task", "seed", "adapter_parameters", "train_s"),
     *("adapter_bytes", "train_peak_allocated_bytes", "host_rss_peak_bytes"),
 )
+KIND = "kind"  # a run, or a trial of a learning-rate search
 
 
 class PageCell(NamedTuple):
-    """A cell: its text, a second line, what it is sorted by (empty: the text), and the runs that it links to."""
+    """A cell: its text, a second line, what it is sorted by (empty: the text), the runs that it links to, a note."""
 
     text: str
     small: str = ""
     order: str = ""
     bold: bool = False
     runs: tuple[str, ...] = ()
+    mark: int | None = None  # the number of its note
 
 
 class PageTable(NamedTuple):
@@ -46,27 +49,34 @@ class PageTable(NamedTuple):
 
 
 def score_table(key: str, table: Table, analysis: Analysis) -> PageTable:
-    """Return the scores with their intervals; a score links to the records of its seeds."""
-    score_cells = grid(table, analysis)
+    """Return the scores with their intervals, the best first; a score links to the records of its seeds."""
+    order = best_first(table)
+    score_cells = in_order(grid(table, analysis), order)
     bounds, first = interval_grid(table, analysis), 1 + len(COUNTS)
     rows: list[tuple[PageCell, ...]] = []
-    for number, (row, texts) in enumerate(zip(table.rows, score_cells.body, strict=True)):
+    for line, (number, texts) in enumerate(zip(order, score_cells.body, strict=True)):
+        row = table.rows[number]
         cells = [PageCell(texts[0])]
         cells += [PageCell(text, order=text.split(" ")[0].replace(",", "")) for text in texts[1:first]]
         for place, column in enumerate(columns(table)):
             text, known = texts[first + place], analysis.intervals.get((number, column)) is not None
             low_high = bounds.body[number][1 + place].partition(" ")[2] if known else ""
-            bold = (number, first + place) in score_cells.bold
+            bold = (line, first + place) in score_cells.bold
             cells.append(PageCell(text, low_high, _order(row, column), bold, _runs(row, column)))
         cells.append(PageCell(texts[-1], order=_number(row.train_s.mean)))
         if analysis.middle:
             middle = analysis.middle.get(number)
             text = bounds.body[number][1 + len(columns(table))] or DASH
             cells.append(PageCell(text, order=_number(middle and middle.value)))
-        rows.append(tuple(cells))
+        rows.append(_marked(cells, score_cells, line))
     middle_name = ("interquartile mean",) if analysis.middle else ()
     caption = "Scores: mean ± standard deviation over seeds, 95 % interval below. Click a score to see its runs."
     return PageTable(key, "scores", caption, (*score_cells.header, *middle_name), tuple(rows), score_cells.footnotes)
+
+
+def _marked(cells: Sequence[PageCell], table: TextTable, row: int) -> tuple[PageCell, ...]:
+    """Return a row's cells with the numbers of their notes."""
+    return tuple(cell._replace(mark=table.marks.get((row, column))) for column, cell in enumerate(cells))
 
 
 def _order(row: Row, column: str) -> str:
@@ -113,10 +123,7 @@ def check_table(key: str, table: Table) -> PageTable | None:
     if cells is None:
         return None
     rows = tuple(
-        tuple(
-            PageCell(text, f"[{cells.marks[row, column]}]" if (row, column) in cells.marks else "", text.split(" ")[0])
-            for column, text in enumerate(texts)
-        )
+        _marked([PageCell(text, order=text.split(" ")[0]) for text in texts], cells, row)
         for row, texts in enumerate(cells.body)
     )
     caption = "Forgetting and merging: loss of the backbone on general text, and change of the logits by merging."
@@ -159,7 +166,7 @@ def _task(record: RunRecord) -> str:
 
 def run_header() -> tuple[str, ...]:
     """Return the columns of the table of all runs."""
-    return ("run", *(name.replace("_", " ") for name in RUN_COLUMNS), "metric", "score")
+    return ("run", KIND, *(name.replace("_", " ") for name in RUN_COLUMNS), "metric", "score")
 
 
 def run_rows(records: Sequence[RunRecord]) -> list[list[Value]]:
@@ -170,5 +177,5 @@ def run_rows(records: Sequence[RunRecord]) -> list[list[Value]]:
         metric = record.task.metric_primary if record.task else None
         values = [LONG_COLUMNS[name](record) for name in RUN_COLUMNS]
         value = None if score is None or score.value is None else float(f"{score.value:.6g}")
-        lines.append([record.run_id, *values, metric, value])
+        lines.append([record.run_id, "trial" if record.is_trial else "run", *values, metric, value])
     return lines

@@ -98,15 +98,15 @@ def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
     return _numbered([_over(table, analysis, name, PARAMETERS, _parameters) for name in names])
 
 
-def cost_panels(table: Table, analysis: Analysis) -> list[Panel]:
-    """Return the average score over each cost that is known: time, memory, bytes."""
-    last = columns(table)[-1]
+def cost_panels(table: Table, analysis: Analysis, by_task: bool = False) -> list[Panel]:
+    """Return the average score, or each task's as well, over each cost that is known: time, memory, bytes."""
+    names = [*columns(table)[len(table.tasks) :], *table.tasks] if by_task else [columns(table)[-1]]
     costs: dict[str, Costs] = {
         "training time, s": lambda row: row.train_s.mean,
         "training peak memory, MiB": _largest(_peak_mebibytes),
         "stored adapter, KiB": _largest(_adapter_kibibytes),
     }
-    panels = [_over(table, analysis, last, label, cost) for label, cost in costs.items()]
+    panels = [_over(table, analysis, name, label, cost) for label, cost in costs.items() for name in names]
     return _numbered([panel for panel in panels if any(not curve.across for curve in panel.curves)])
 
 
