@@ -58,7 +58,9 @@ def kept(records: list[RunRecord], words: Sequence[str]) -> list[RunRecord]:
     passing = {record.get("run_id") for record in _passing(list(raw.values()), filters)}
     if unknown := [name for name in names if not any(_is_named(record, name) for record in raw.values())]:
         known = dict.fromkeys(text for record in raw.values() for text in _names(record))
-        raise ValueError(f"{unknown[0]}: no adapter, task or model of these runs{did_you_mean(unknown[0], list(known))}")
+        raise ValueError(
+            f"{unknown[0]}: no adapter, task or model of these runs{did_you_mean(unknown[0], list(known))}"
+        )
     chosen = [
         record
         for record in records

@@ -16,6 +16,43 @@ function expand(value, shared) {
   return Object.fromEntries(keys.map((key) => [key, expand(value[key], shared)]));
 }
 
+function add(parent, name, text = "") {
+  const child = document.createElement(name);
+  child.textContent = text;
+  parent.append(child);
+  return child;
+}
+
+// The losses of a run as a line, from its first step to its last.
+function addCurve(section, data, run) {
+  const [place, losses] = data.curves.losses[run] ?? [];
+  if (!losses || losses.length < 2) return;
+  const steps = data.curves.steps[place], low = Math.min(...losses), high = Math.max(...losses);
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  const across = (step) => 100 * (step - steps[0]) / (steps.at(-1) - steps[0] || 1);
+  const points = losses.map((loss, number) => `${across(steps[number])},${29 - 28 * (loss - low) / (high - low || 1)}`);
+  for (const [name, value] of Object.entries({ points: points.join(" "), fill: "none", stroke: "currentColor",
+    "vector-effect": "non-scaling-stroke" })) line.setAttribute(name, value);
+  const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of Object.entries({ viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img",
+    "aria-label": `Training loss, step ${steps[0]} to ${steps.at(-1)}: from ${losses[0]} to ${losses.at(-1)}` }))
+    picture.setAttribute(name, value);
+  picture.append(line);
+  add(section, "div", `training loss ${losses[0]} to ${losses.at(-1)}, lowest ${low}`).append(picture);
+}
+
+function addFacts(section, record) {
+  const list = add(section, "dl");
+  const scores = Object.entries(record.metrics ?? {}).flatMap(([split, values]) =>
+    Object.entries(values).map(([name, score]) => [`${split} ${name}`, score.value ?? score.reason]));
+  const settings = [["settings", (record.overrides ?? []).join(" ")], ["failure", record.failure?.message]];
+  for (const [name, value] of [...scores, ...settings]) {
+    if (value === undefined || value === null || value === "") continue;
+    add(list, "dt", name);
+    add(list, "dd", String(value));
+  }
+}
+
 function showRuns(data) {
   const wanted = location.hash.match(/^#runs=([0-9a-f,]+)$/);
   const dialog = document.getElementById("record");
@@ -24,10 +61,12 @@ function showRuns(data) {
     const record = expand(data.records[run], data.shared);
     const section = document.createElement("details");
     section.open = !wanted[1].includes(",");
-    section.innerHTML = '<summary></summary><pre tabindex="0"></pre>';
-    section.firstChild.textContent = `Run ${run}, seed ${record.seed}, ${record.status}`;
-    section.lastChild.textContent = JSON.stringify(record, null, 1);
-    section.lastChild.setAttribute("aria-label", `Record of run ${run}`);
+    add(section, "summary", `Run ${run}, seed ${record.seed}, ${record.status}`);
+    addFacts(section, record);
+    addCurve(section, data, run);
+    const whole = add(section, "pre", JSON.stringify(record, null, 1));
+    whole.tabIndex = 0;
+    whole.setAttribute("aria-label", `Record of run ${run}`);
     return section;
   });
   document.getElementById("record-body").replaceChildren(...(parts.length ? parts : ["There is no such run here."]));
@@ -40,7 +79,26 @@ function draw(Plotly, data, place) {
   const side = { orientation: "v", x: 1.02, y: 1 }, below = { orientation: "h", y: -0.22, maxheight: 0.3 };
   layout.legend = traces.length > 12 && !narrow ? side : below;
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";  // a finger scrolls the page
+  if (dark.matches) shade(layout);
   Plotly.newPlot(place, traces, layout, { responsive: true, displayModeBar: false });
+}
+
+function shade(layout) {
+  Object.assign(layout, { paper_bgcolor: "#16181b", plot_bgcolor: "#16181b", font: { ...layout.font, color: "#e8e8e8" } });
+  layout.xaxis.gridcolor = layout.yaxis.gridcolor = "#454b52";
+}
+
+// The axes of a figure: where a score is not known over a cost, the other axis moves to one that is there.
+function choose(Plotly, data, form, changed) {
+  const place = form.parentElement.querySelector(".plot"), choices = JSON.parse(form.dataset.choices);
+  const [y, x] = ["y", "x"].map((axis) => form.querySelector(`[data-axis=${axis}]`));
+  const own = ([of, over]) => (changed === y ? of === y.value : over === x.value);
+  const choice = choices.find(([of, over]) => of === y.value && over === x.value) ?? choices.find(own);
+  [y.value, x.value] = choice;
+  place.dataset.plot = choice[2];
+  place.setAttribute("aria-label", `${choice[0]} over ${choice[1]}`);
+  form.parentElement.querySelector("figcaption").textContent = choice[3];
+  draw(Plotly, data, place);
 }
 
 function drawWhenSeen(Plotly, data) {
@@ -52,6 +110,35 @@ function drawWhenSeen(Plotly, data) {
     }
   }, { rootMargin: "300px" });
   document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+}
+
+const COMPARED = /^(>=|<=|>|<|=)\s*(-?[\d.,]+)$/;
+const HOLDS = { ">=": (a, b) => a >= b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, "<": (a, b) => a < b, "=": (a, b) => a === b };
+
+// A column's filter takes ">= 65" too; other words are DataTables' own.
+function compareColumn(DataTable, api, input, column) {
+  let bound = null;
+  DataTable.ext.search.push((settings, _, row) => {
+    if (bound === null || settings.nTable !== api.table().node()) return true;
+    const shown = parseFloat(String(api.cell(row, column).render("sort")).replaceAll(",", ""));
+    return HOLDS[bound.sign](shown, bound.number);
+  });
+  input.addEventListener("input", (event) => {
+    const [, sign, number] = input.value.trim().match(COMPARED) ?? [];
+    if (sign === undefined && bound === null) return;
+    bound = sign === undefined ? null : { sign, number: parseFloat(number.replaceAll(",", "")) };
+    if (bound !== null) event.stopImmediatePropagation();
+    api.draw();
+  }, { capture: true });
+}
+
+function hideTrials(DataTable, api) {
+  const shown = document.getElementById("trials");
+  if (!shown) return;
+  DataTable.ext.search.push((settings, _, row, values) =>
+    settings.nTable !== api.table().node() || shown.checked || values[1] !== "trial");
+  shown.addEventListener("change", () => api.draw());
+  api.draw();
 }
 
 function link(run) {
@@ -69,17 +156,21 @@ function tabulate(DataTable, data) {
       const words = { targets: "_all", render: DataTable.render.text() };  // a cell is markup otherwise
       Object.assign(options, { data: data.runs, deferRender: true, paging: true, columnDefs: [links, words] });
     }
-    new DataTable(table, options);
+    const api = new DataTable(table, options);
+    if (table.id === "all-runs") hideTrials(DataTable, api);
     const pages = table.closest(".dt-container").querySelector("nav");
     pages?.setAttribute("aria-label", `Pages of ${table.getAttribute("id")}`);
     const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     table.querySelectorAll(".dtcc-search").forEach((search, place) => {
       search.querySelector("input").setAttribute("aria-label", `Filter by ${names[place]}`);
+      compareColumn(DataTable, api, search.querySelector("input"), place);
       search.querySelector("select")?.setAttribute("aria-label", `How to filter by ${names[place]}`);
     });
   });
 }
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+document.documentElement.classList.toggle("dark", dark.matches);
 const [libraries, data] = await Promise.all([unpack("libraries"), unpack("data")]);
 const dialog = document.getElementById("record");
 dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
@@ -89,4 +180,10 @@ tabulate(DataTable, data);
 showRuns(data);
 await import(load(libraries.plots));
 drawWhenSeen(window.Plotly, data);
+document.querySelectorAll(".axes").forEach((form) =>
+  form.addEventListener("change", (event) => choose(window.Plotly, data, form, event.target)));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("main details").forEach((part) => { part.open = true; });
+  document.querySelectorAll(".plot:not(.js-plotly-plot)").forEach((place) => draw(window.Plotly, data, place));
+});
 document.documentElement.dataset.ready = "true";

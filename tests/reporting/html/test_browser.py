@@ -34,7 +34,8 @@ both_widths = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
     """A page with two tables of two tasks, failures, and training curves."""
-    records = [*sweep(), unfinished("failed", seed=9), unfinished("skipped", adapter="loretta_rep", seed=8)]
+    trial = with_config(finished(seed=7), data={"holdout": 400})
+    records = [trial, *sweep(), unfinished("failed", seed=9), unfinished("skipped", adapter="loretta_rep", seed=8)]
     records += [
         with_section(with_config(record, data={"root": "elsewhere"}), "task", protocol=2, higher_is_better=False)
         for record in sweep()
@@ -141,6 +142,63 @@ def test_a_table_is_filtered_as_a_whole_and_by_column(page):
     assert column(page, 1) == ["head_only"]
 
 
+def test_a_column_of_numbers_takes_comparisons(page):
+    best = page.get_by_label("Filter by adapter parameters", exact=True).first
+    for words, left in ((">= 4,096", {"4,096", "8,192"}), ("< 720", {"0", "360"}), ("= 360", {"360"})):
+        best.fill(words)
+        playwright.expect(page.locator("#scores-1 tbody tr")).to_have_count(len(left))
+        assert set(column(page, 2)) == left
+    best.fill("")
+    playwright.expect(page.locator("#scores-1 tbody tr")).to_have_count(5)
+
+
+def test_trials_are_shown_when_they_are_asked_for(page):
+    page.get_by_label("Filter all runs:").fill("trial")
+    trials = page.locator("#all-runs tbody tr:has(a)")
+    playwright.expect(trials).to_have_count(0)
+    page.get_by_label("Show 1 trials").check()
+    playwright.expect(trials).to_have_count(1)
+    page.get_by_label("Show 1 trials").uncheck()
+    playwright.expect(trials).to_have_count(0)
+
+
+@both_widths
+def test_the_first_screen_has_a_finding_and_a_figure_whose_axes_are_chosen(page):
+    playwright.expect(page.locator(".lead p").first).to_be_in_viewport()
+    place = page.locator(".lead .plot").first
+    assert place.bounding_box()["y"] < 600
+    place.locator(".xtitle").wait_for()
+    page.get_by_label("x axis, table-1").select_option("training time, s")
+    playwright.expect(place.locator(".xtitle")).to_have_text("training time, s")
+    playwright.expect(page.locator(".lead figcaption").first).to_contain_text("over training time, s")
+    page.get_by_label("x axis, table-1").select_option("adapter parameters")
+    playwright.expect(place.locator(".xtitle")).to_have_text("adapter parameters")
+
+
+def test_notes_are_folded_and_a_cell_names_its_note(page):
+    assert not page.locator("#scores-1 ~ details.folded li, .folded li").first.is_visible()
+    page.locator(".folded summary").first.click()
+    assert page.locator(".folded li").first.is_visible()
+
+
+def test_the_dark_page_breaks_no_rule_of_accessibility(browser, page_file):
+    opened = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    opened.goto(page_file.as_uri())
+    opened.locator(".lead .xtitle").first.wait_for()
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
+    found = axe.Axe().run(opened).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
+    opened.close()
+
+
+def test_what_is_printed_is_unfolded_and_drawn(browser, page_file):
+    opened, _ = _opened(browser, page_file, WIDTHS["desktop"])
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.locator("main details:not([open])").count() == 0
+    opened.locator(".plot:not(.js-plotly-plot)").first.wait_for(state="detached")
+    opened.close()
+
+
 @both_widths
 def test_a_score_opens_its_records_and_escape_closes_them(page):
     link = page.locator("#scores-1 td a").first
@@ -152,6 +210,8 @@ def test_a_score_opens_its_records_and_escape_closes_them(page):
     ]
     page.locator("dialog summary").first.click()
     playwright.expect(page.locator("dialog pre").first).to_contain_text('"config_hash"')
+    playwright.expect(page.locator("dialog dl").first).to_contain_text("validation")
+    playwright.expect(page.locator("dialog svg").first).to_have_attribute("aria-label", re.compile("from 3 to 1$"))
     page.keyboard.press("Escape")
     playwright.expect(page.locator("dialog")).to_be_hidden()
     playwright.expect(link).to_be_focused()
@@ -183,7 +243,7 @@ def test_plots_are_drawn_with_values_on_hover(page):
 
 def test_plots_by_task_are_drawn_when_they_are_opened(browser, page_file):
     page, _ = _opened(browser, page_file, WIDTHS["desktop"])
-    details = page.locator("section details").first
+    details = page.locator("section details:has(.plot)").first
     assert details.locator(".main-svg").count() == 0
     details.locator("summary").press("Enter")
     details.locator(".main-svg").first.wait_for()

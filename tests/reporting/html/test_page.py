@@ -132,8 +132,8 @@ def test_drift_and_provenance_are_told():
 def test_training_curves_are_drawn_of_known_histories():
     record = finished()
     history = History(record.run_id, "x", (10, 20), (1.0, 0.5))
-    assert "Training loss" in page_of([record], {}, **{record.run_id: history})
-    assert "Training loss" not in page_of([record])
+    assert "<h3>Training loss</h3>" in page_of([record], {}, **{record.run_id: history})
+    assert "<h3>Training loss</h3>" not in page_of([record])
 
 
 def test_the_command_reads_a_store_or_exported_suites(tmp_path, capsys):
