@@ -79,6 +79,7 @@ function draw(Plotly, data, place) {
   const side = { orientation: "v", x: 1.02, y: 1 }, below = { orientation: "h", y: -0.22, maxheight: 0.3 };
   layout.legend = traces.length > 12 && !narrow ? side : below;
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";  // a finger scrolls the page
+  if (narrow && layout.xaxis.type === "log") layout.xaxis.dtick ??= "D2";  // 1, 2, 5: more labels collide
   if (dark.matches) shade(layout);
   Plotly.newPlot(place, traces, layout, { responsive: true, displayModeBar: false });
 }
