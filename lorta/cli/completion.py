@@ -57,27 +57,21 @@ def complete(parser: argparse.ArgumentParser) -> None:
     """Print what can follow to the shell, and end the process."""
     import argcomplete
 
-    for action in _actions(parser):
-        if action.dest in ("overrides", "words"):
-            _set_completer(action, overrides)
-        elif action.dest in ("run", "ids"):
-            _set_completer(action, run_ids)
-    argcomplete.autocomplete(parser)
+    argcomplete.autocomplete(parser, default_completer=by_name)  # pyright: ignore[reportArgumentType]: any function will do
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterable[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for of_command in dict.fromkeys(action.choices.values()):  # pyright: ignore[reportUnknownVariableType]
-                yield from _actions(of_command)  # pyright: ignore[reportUnknownArgumentType]
+def by_name(prefix: str, action: argparse.Action, parsed_args: argparse.Namespace, **more: Any) -> Iterable[str]:
+    """Return settings, ids of runs or files that begin so, as the name of the command's argument tells."""
+    from argcomplete.completers import FilesCompleter
+
+    if action.dest in ("overrides", "words"):
+        return overrides(prefix)
+    if action.dest in ("run", "ids"):
+        return run_ids(prefix, parsed_args)
+    return FilesCompleter()(prefix, action=action, parsed_args=parsed_args, **more)
 
 
-def _set_completer(action: Any, completer: Any) -> None:
-    action.completer = completer
-
-
-def overrides(prefix: str, **_: Any) -> list[str]:
+def overrides(prefix: str) -> list[str]:
     """Return the settings that begin so: `ada` gives adapter=, `adapter=lora,ver` gives adapter=lora,vera.
 
     Example:
@@ -94,7 +88,7 @@ def overrides(prefix: str, **_: Any) -> list[str]:
     return [f"{group}={before}{comma}{name}" for name in groups.get(group, ()) if name.startswith(last)]
 
 
-def run_ids(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+def run_ids(prefix: str, parsed_args: argparse.Namespace) -> list[str]:
     """Return the ids of a store that begin so."""
     root = Path(getattr(parsed_args, "runs", None) or "runs")
     return sorted(folder.name for folder in root.glob(f"{prefix}*") if (folder / "record.json").is_file())

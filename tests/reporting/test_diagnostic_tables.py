@@ -61,7 +61,7 @@ def test_markdown_and_page_show_the_same_cells():
     assert page is not None
     assert "| lora r=4 | 0.5000 | 0.6000 | +0.1000 | 1.0e-07 |" in to_markdown([table], records)
     assert [cell.text for cell in page.rows[0]] == ["lora r=4", "0.5000", "0.6000", "+0.1000", "1.0e-07"]
-    assert [cell.small for cell in page.rows[1]] == ["", "[1]", "[1]", "[1]", "[2]"]
+    assert [cell.mark for cell in page.rows[1]] == [None, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("records", "shown"), [([checked(0.6, 1e-7)], True), ([finished()], False)])
