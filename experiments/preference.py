@@ -17,7 +17,8 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from experiments.dropout import without_dropout
-from experiments.supervised import IGNORED, AnswerScore, answer_scores, keep_precision, quiet
+from experiments.labelled_positions import IGNORED, take_labelled_positions
+from experiments.supervised import AnswerScore, answer_scores, keep_precision, quiet, unwrapped
 from lorta.models.backbone import padding_id
 from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
@@ -70,6 +71,9 @@ class PreferenceTrainer(OwnDataOrder, DPOTrainer):
         stand_in = reference.model if reference.model is not None else _NoReference(model.config)
         super().__init__(model, ref_model=stand_in, **rest)  # pyright: ignore[reportArgumentType]
         self.ref_model = reference.model
+        for answering in (self.model, reference.model):
+            if answering is not None:
+                take_labelled_positions(unwrapped(answering))
         self._start_is_checked = not reference.is_start
 
     def compute_loss(
@@ -153,7 +157,7 @@ def reference_for(model: nn.Module, padding: int, rows: Any, base: BaseScores, p
         raise ValueError(
             "task=dpo: this adapter cannot be switched off and does not begin as the backbone: no reference"
         )
-    inner: Any = getattr(model, "get_base_model", lambda: model)()  # the adapter's layers are in it
+    inner = unwrapped(model)  # the adapter's layers are in it
     return Reference(copy.deepcopy(inner).requires_grad_(False).eval(), is_start=True)
 
 

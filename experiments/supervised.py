@@ -10,12 +10,11 @@ from transformers import Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
+from experiments.labelled_positions import IGNORED, take_labelled_positions
 from experiments.prompts import Encoded
 from lorta.models.backbone import padding_id
 from lorta.training.context import TrainingContext
 from lorta.training.trainer import OwnDataOrder, TrainingOutcome, train_model
-
-IGNORED = -100  # a label that counts for nothing
 
 
 class SupervisedTrainer(OwnDataOrder, SFTTrainer):
@@ -26,6 +25,7 @@ class SupervisedTrainer(OwnDataOrder, SFTTrainer):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.model_accepts_loss_kwargs = True  # whatever the model: only so are tokens counted, and TRL itself divides
+        take_labelled_positions(unwrapped(self.model))
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ def labelled(encoded: Encoded, max_length: int, on_prompt: bool = False) -> dict
     ids = [*encoded.prompt, *encoded.answer]
     labels = ids if on_prompt else [IGNORED] * len(encoded.prompt) + encoded.answer
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the language model inside a PEFT model, or the model itself."""
+    return getattr(model, "get_base_model", lambda: model)()
 
 
 def quiet(model: nn.Module) -> dict[str, Any]:

@@ -111,6 +111,11 @@ class DataSettings(Settings):
     columns: Annotated[list[str], Field(min_length=1)] | None = None  # of one's own files: one or two with text
     label: str | None = None  # of one's own files: the column of the label
 
+    @property
+    def scores_training_rows(self) -> bool:
+        """Whether training rows are scored in place of the evaluation split, as in a trial of a learning rate."""
+        return isinstance(self.holdout, int)
+
 
 class ModelSettings(Settings):
     """`conf/model`: a folder or GGUF file (or `package:NAME/PLACE`), or a hub repository at a pinned revision."""

@@ -39,7 +39,7 @@ class ForgettingDiagnostic:
         self._text = read_base_text(self.settings, backbone.tokenizer, objective_of(backbone, self.task_type))
         if self.task_type == "CAUSAL_LM":
             with _at(backbone.model, device), _untouched_generators():
-                self._loss_before = text_loss(backbone.model, self._text)
+                self._loss_before = text_loss(backbone.model, self._text, self.settings.trainer.precision)
 
     def after(self, record: RunRecord, model: Any, backbone: Backbone, data: DataSplits) -> RunRecord:
         """Return the record with both losses. Raises NotMeasured as `losses_through_head`."""
@@ -47,7 +47,7 @@ class ForgettingDiagnostic:
         if self._loss_before is None:
             before, after = losses_through_head(model, backbone, text)
         else:
-            before, after = self._loss_before, text_loss(model, text)
+            before, after = self._loss_before, text_loss(model, text, self.settings.trainer.precision)
         measured = Forgetting(
             objective=text.objective,
             text=text.name,
@@ -68,10 +68,10 @@ def objective_of(backbone: Backbone, task_type: str) -> Objective:
 
 
 @torch.no_grad()
-def text_loss(model: Any, text: BaseText) -> float:
+def text_loss(model: Any, text: BaseText, precision: str = "fp32") -> float:
     """Return the mean loss of a language model, in nats a predicted token, in evaluation mode.
 
-    Positions of virtual tokens, which prompt methods put in front, are left out.
+    `precision` is the run's. Positions of virtual tokens, which prompt methods put in front, are left out.
     """
     model.eval()
     device, total = next(model.parameters()).device, 0.0
@@ -79,7 +79,8 @@ def text_loss(model: Any, text: BaseText) -> float:
     for start in range(0, len(text.ids), size):
         part = slice(start, start + size)
         ids, attended, targets = (rows[part].to(device) for rows in (text.ids, text.attended, text.targets))
-        logits = model(input_ids=ids, attention_mask=attended).logits[:, -ids.shape[1] :]
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(input_ids=ids, attention_mask=attended).logits[:, -ids.shape[1] :]
         chosen = targets != IGNORED
         total += cross_entropy(logits[chosen].float(), targets[chosen], reduction="sum").item()
     return total / text.tokens
@@ -88,8 +89,9 @@ def text_loss(model: Any, text: BaseText) -> float:
 def losses_through_head(model: Any, backbone: Backbone, text: BaseText) -> tuple[float, float]:
     """Return the losses before and after training of a classifier, through its checkpoint's own language head.
 
-    `model` is the trained one, made in place from `backbone.model`. A second copy of the checkpoint is in memory
-    meanwhile. Raises NotMeasured for a method whose prompts are no part of the layers, and without such a head.
+    `model` is the trained one, made in place from `backbone.model`; both compute in float32. A second copy of the
+    checkpoint is in memory meanwhile. Raises NotMeasured for a method whose prompts are no part of the layers, and
+    without such a head.
     """
     if is_prompt(model):
         raise NotMeasured("its virtual tokens belong to the classifier's input; a language head does not see them")

@@ -40,8 +40,7 @@ def diagnostics_of(settings: RunSettings, task_type: str) -> list[Diagnostic]:
 
     A trial of a learning rate has none: no table shows them, and they take a quarter of its time.
     """
-    on_held_out_rows = isinstance(settings.data.holdout, int)  # a fraction splits a user's own file
-    if not settings.runtime.checks or on_held_out_rows:
+    if not settings.runtime.checks or settings.data.scores_training_rows:
         return []
     from lorta.diagnostics.forgetting import ForgettingDiagnostic
     from lorta.diagnostics.merging import MergingDiagnostic

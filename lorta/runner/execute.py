@@ -275,8 +275,12 @@ class _Run:
         return load_splits(self.task, plan, settings, backbone.tokenizer, Path(self.settings.runtime.cache))
 
     def _predict_base(self, context: TrainingContext) -> Any:
-        """Return what the task predicts with the backbone as it is, if it wants that beside the adapted model's."""
-        if not self.task.predicts_with_base:
+        """Return what the task predicts with the backbone as it is, if it wants that beside the adapted model's.
+
+        A trial of a learning rate goes without, unless the task's own scores are differences from the backbone's.
+        """
+        wanted = self.task.compares_with_backbone or not self.settings.data.scores_training_rows
+        if not (self.task.predicts_with_base and wanted):
             return None
         files = context.backbone.files
         if files is None or files.quantization is None:  # those are on their device already

@@ -119,8 +119,9 @@ def _task_section(spec: RunSpec) -> TaskSection:
 
 def _split_prints(plan: DataPlan, data: DataSettings) -> dict[str, str]:
     prints = {use: plan.fingerprints[use] for use in ("train", "evaluation") if use in plan.fingerprints}
-    trial = isinstance(data.holdout, int)
-    return prints | ({"evaluation": f"{prints['train']}, {data.holdout} rows held out"} if trial else {})
+    if not data.scores_training_rows:
+        return prints
+    return prints | {"evaluation": f"{prints['train']}, {data.holdout} rows held out"}
 
 
 def _protocol_section(spec: RunSpec) -> ProtocolSection:
