@@ -2,7 +2,7 @@
 
 import argparse
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -36,39 +36,46 @@ def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
     """Return the runs of a store that pass all filters. Raises ValueError for a word that is none."""
     if not root.is_dir():
         raise ValueError(f"there is no store {root}: name it with --runs")
+    return _passing(list(glances(root)), words)
+
+
+def kept(records: list[RunRecord], words: Sequence[str]) -> list[RunRecord]:
+    """Return the records that pass all filters. Raises ValueError for a word that is none, and if nothing is left."""
+    passing = {record.get("run_id") for record in _passing([_raw(record) for record in records], words)}
+    chosen = [record for record in records if record.run_id in passing]
+    if not chosen:
+        raise ValueError(f"{' '.join(words)}: no run passes these filters")
+    return chosen
+
+
+def _passing(records: list[RawRecord], words: Sequence[str]) -> list[RawRecord]:
+    filters = _read(words, records)
+    _refuse_unknown_status(filters.get("status", []))
+    for key in filters:
+        _refuse_unknown_key(key, records)
+    return [record for record in records if all(_passes(record, *one) for one in filters.items())]
+
+
+def _read(words: Sequence[str], records: Sequence[RawRecord]) -> dict[str, list[str]]:
+    """Return the patterns of each key. Raises ValueError for a word that is no KEY=VALUE, and for a key given twice."""
     filters: dict[str, list[str]] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora or status=failed")
+            raise ValueError(f"{word}: a filter is KEY=VALUE, such as {_example(word, records)}")
+        if key in filters:
+            both = ",".join([*filters[key], value])
+            raise ValueError(f"{key} is given twice: {key}={both} takes runs of either value")
         filters[key] = value.split(",")
-    _refuse_unknown_status(filters.get("status", []))
-    return _passing(list(glances(root)), filters)
+    return filters
 
 
-def kept(records: list[RunRecord], words: Sequence[str]) -> list[RunRecord]:
-    """Return the records that pass all filters; a word alone is the name of an adapter, a task or a model.
-
-    Raises ValueError for a word that is none, and where nothing is left.
-    """
-    filters = {key: value.split(",") for key, equals, value in (word.partition("=") for word in words) if equals}
-    names = [name for word in words if "=" not in word for name in word.split(",")]
-    _refuse_unknown_status(filters.get("status", []))
-    raw = {record.run_id: _raw(record) for record in records}
-    passing = {record.get("run_id") for record in _passing(list(raw.values()), filters)}
-    if unknown := [name for name in names if not any(_is_named(record, name) for record in raw.values())]:
-        known = dict.fromkeys(text for record in raw.values() for text in _names(record))
-        raise ValueError(
-            f"{unknown[0]}: no adapter, task or model of these runs{did_you_mean(unknown[0], list(known))}"
-        )
-    chosen = [
-        record
-        for record in records
-        if record.run_id in passing and (not names or any(_is_named(raw[record.run_id], name) for name in names))
-    ]
-    if not chosen:
-        raise ValueError(f"{' '.join(words)}: no run passes these filters")
-    return chosen
+def _example(word: str, records: Sequence[RawRecord]) -> str:
+    """Return a filter that a word without a key may mean, if it is a name in these runs."""
+    for key in ("adapter", "task", "model"):
+        if word and any(word == record.get(*SHORT[key]) for record in records):
+            return f"{key}={word}"
+    return "adapter=lora or status=failed"
 
 
 def _raw(record: RunRecord) -> RawRecord:
@@ -77,22 +84,6 @@ def _raw(record: RunRecord) -> RawRecord:
     names["task"] = {"name": record.task.name if record.task else record.choices.get("task")}
     values = {"run_id": record.run_id, "seed": record.seed, "status": record.status, "config": record.config, **names}
     return RawRecord(Path(), values)
-
-
-def _names(record: RawRecord) -> list[str]:
-    named = [record.get("adapter", "name"), record.get("task", "name"), record.get("config", "model", "name")]
-    texts = [str(name) for name in named if name]
-    return [*texts, *(text.rpartition("/")[2] for text in texts if "/" in text)]
-
-
-def _is_named(record: RawRecord, pattern: str) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) for name in _names(record))
-
-
-def _passing(records: list[RawRecord], filters: Mapping[str, Sequence[str]]) -> list[RawRecord]:
-    for key in filters:
-        _refuse_unknown_key(key, records)
-    return [record for record in records if all(_passes(record, *one) for one in filters.items())]
 
 
 def _refuse_unknown_status(patterns: Sequence[str]) -> None:

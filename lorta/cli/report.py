@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lorta.analysis.load import Source, read_source
 from lorta.cli.filters import declare_filters, kept
+from lorta.cli.table import say_other_code
 from lorta.records.record import RunRecord
 from lorta.records.store import read_export, write_atomically
 from lorta.system.terminal import counted
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> None:
     for sentence in _verdicts(source):
         print(sentence)
     print(f"{options.to}: {counted(len(source.records), 'run')}, {len(page.encode()) / 2**20:.1f} MiB")
+    if options.records is None:
+        say_other_code(source.records)
 
 
 def _verdicts(source: Source) -> list[str]:

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,9 @@ from lorta.cli.filters import declare_filters, filtered
 from lorta.records.canonical import flat
 from lorta.records.locks import holder
 from lorta.records.row_counts import RowCount
-from lorta.status.states import RawRecord, glance
+from lorta.status.states import RawRecord, glance, other_code_lines, state_of
 from lorta.system.run_log import LOG_NAME
+from lorta.system.source_files import roots_of
 from lorta.system.terminal import counted
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -73,8 +75,8 @@ def show(parsed: argparse.Namespace) -> None:
         print("weights   {:,} adapter, {:,} head, {:,} other".format(*sizes))
     if time:
         print(f"seconds   {time.get('train_s')} training, {time.get('eval_s')} evaluation, {time.get('wall_s')} in all")
-    if code.get("git_sha"):
-        print(f"code      {str(code['git_sha'])[:12]}{' with uncommitted changes' if code.get('git_dirty') else ''}")
+    if said := _other_code(record) or _commit(code):
+        print(f"code      {said}")
     _print_losses(record.folder)
     if (log := record.folder / LOG_NAME).is_file():
         print(f"log       {log}")
@@ -82,6 +84,17 @@ def show(parsed: argparse.Namespace) -> None:
         print(f"failure   {failure['kind']} in {failure['phase']}: {failure['type']}: {failure['message']}")
         if failure.get("traceback_file"):
             print(f"          {record.folder / failure['traceback_file']}")
+
+
+def _commit(code: Mapping[str, Any]) -> str:
+    changes = " with uncommitted changes" if code.get("git_dirty") else ""
+    return f"{str(code['git_sha'])[:12]}{changes}" if code.get("git_sha") else ""
+
+
+def _other_code(record: RawRecord) -> str:
+    """Return what other code than the present one has done a run; empty where it is the same, or no run of ours."""
+    state = None if record.get("imported") else state_of(record)
+    return state.why if state is not None and state.state == "done" else ""
 
 
 def _print_settings(group: str, settings: Mapping[str, Any]) -> None:
@@ -134,6 +147,8 @@ def ls(parsed: argparse.Namespace) -> None:
             f"{record.title}{f' {words}' if words else ''}"
         )
     print(f"{counted(len(records), 'run')} in {parsed.runs}")
+    for line in other_code_lines(state_of(record) for record in records if not record.get("imported")):
+        print(line, file=sys.stderr)
 
 
 def _distinctions(records: Sequence[RawRecord]) -> list[str]:
@@ -181,9 +196,13 @@ def _score_text(score: Mapping[str, Any] | None) -> str:
 
 
 def diff(parsed: argparse.Namespace) -> None:
-    """Print the settings, scores, sizes and seconds in which two runs differ."""
+    """Print the settings, scores, sizes, seconds and code in which two runs differ."""
     records = [_one(parsed.runs, name) for name in parsed.ids]
-    texts = [flat(_compared(record)) for record in records]
+    for record in {str(record.get("run_id")): record for record in records}.values():
+        if said := _other_code(record):
+            print(f"{record.get('run_id')}: {said}", file=sys.stderr)
+    same_files = len({roots_of(record.get("config") or {}) for record in records}) == 1
+    texts = [flat(_compared(record, same_files)) for record in records]
     differing = [key for key in dict.fromkeys([*texts[0], *texts[1]]) if texts[0].get(key) != texts[1].get(key)]
     if not differing:
         print("the two runs differ in nothing")
@@ -207,9 +226,15 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _compared(record: RawRecord) -> dict[str, Any]:
+def _compared(record: RawRecord, with_files: bool) -> dict[str, Any]:
+    """Return what is compared; the digest of a run's files says nothing beside that of another method or task."""
     sections = ("config", "metrics", "params", "time", "hardware")
-    return {"status": record.get("status"), **{name: record.get(name) for name in sections}}
+    code = record.get("code") or {}
+    return {
+        "status": record.get("status"),
+        **{name: record.get(name) for name in sections},
+        "code": {"commit": _commit(code) or None, "files_sha256": code.get("sources_sha256") if with_files else None},
+    }
 
 
 def rm(parsed: argparse.Namespace) -> int:

@@ -69,7 +69,7 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.status.committed import committed_sentence
     from lorta.status.forecast import Past
     from lorta.status.rows import row_lines
-    from lorta.status.states import glances, plan_states
+    from lorta.status.states import glances, other_code_lines, plan_states
     from lorta.system.provenance import uncommitted_sentence
 
     states = {state.run_id: state for state in plan_states(planned, titles(planned.runs))}
@@ -78,7 +78,7 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(planned, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
-    for line in [*_other_code(states.values()), *row_lines(planned.specs)]:
+    for line in [*other_code_lines(states.values()), *row_lines(planned.specs)]:
         print(line)
     for sentence in budget_sentences(planned, only_off=False):
         print(f"budget: {sentence}")
@@ -101,7 +101,7 @@ def status(parsed: argparse.Namespace) -> int:
     """Print how many runs are in which state, and every one that is not done."""
     from lorta.planning.requests import waiting_sentences
     from lorta.planning.titles import titles
-    from lorta.status.states import STATES, glances, plan_states, store_states
+    from lorta.status.states import STATES, glances, other_code_lines, plan_states, store_states
 
     if parsed.overrides:
         planned = _plan(parsed)
@@ -116,7 +116,7 @@ def status(parsed: argparse.Namespace) -> int:
         if imported := sum(bool(record.get("imported")) for record in glances(parsed.runs)):
             print(f"{imported} imported records, which are no runs of this project")
     print(_counts(states))
-    for line in _other_code(states):
+    for line in other_code_lines(states):
         print(line)
     for name in STATES[1:]:
         listed = [state for state in states if state.state == name]
@@ -255,17 +255,6 @@ def _counts(states: "Iterable[RunState]") -> str:
     named = {"unsupported": "not supported"}
     parts = [f"{counts[name]:,} {named.get(name, name)}" for name in STATES if counts[name] or name == "done"]
     return f"{counted(sum(counts.values()), 'run')}: {', '.join(parts)}"
-
-
-def _other_code(states: "Iterable[RunState]") -> list[str]:
-    """Return what is to be said of finished runs that other code has done, or a later version."""
-    from lorta.records.record import LATER_SCHEMA
-    from lorta.system.source_files import other_code_sentences
-
-    done = [state for state in states if state.state == "done"]
-    later = sum(state.why == LATER_SCHEMA for state in done)
-    lines = [f"{later} of {len(done)} done runs: {LATER_SCHEMA}"] if later else []
-    return [*lines, *other_code_sentences([state.why if state.why != LATER_SCHEMA else None for state in done])]
 
 
 def _cell_lines(planned: "Plan", states: "dict[str, RunState]", costs: "dict[str, Forecast | None]") -> Iterator[str]:

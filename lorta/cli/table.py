@@ -91,7 +91,7 @@ def _report(options: argparse.Namespace) -> None:
     print(write_full_report(source, name, options.results, formats, width, shown))
     _say_where(options.results, name)
     if options.records is None:
-        _say_other_code(source.records)
+        say_other_code(source.records)
 
 
 def _of_tasks(records: list[RunRecord], text: str | None) -> list[RunRecord]:
@@ -154,7 +154,7 @@ def _papers(options: argparse.Namespace, words: dict[str, str], committed: Path)
     print(write_paper(tables, options.results, name))
     _say_where(options.results, name)
     if options.records is None:  # committed records are of the commits that they name, and stay so
-        _say_other_code(source.records)
+        say_other_code(source.records)
 
 
 def _say_where(results: Path, name: str) -> None:
@@ -163,7 +163,7 @@ def _say_where(results: Path, name: str) -> None:
     print(f"written: {results / 'reports'}: {', '.join(files)}", file=sys.stderr)
 
 
-def _say_other_code(records: Iterable[RunRecord]) -> None:
+def say_other_code(records: Iterable[RunRecord]) -> None:
     """Say which finished runs were done by other code; beside the table, which is of its records alone."""
     done = [record for record in records if record.status == "success" and record.imported is None]
     phrases = [other_code(record.code and asdict(record.code), record.config) for record in done]

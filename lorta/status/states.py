@@ -5,7 +5,7 @@ tables and exports read records through their types instead.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,7 @@ from lorta.records.record import LATER_SCHEMA, later_schema
 from lorta.records.store import CHECKPOINT, PROGRESS_NAME, RECORD_NAME, Store
 from lorta.status.shapes import STEERING_BYTES, printable, shaped
 from lorta.system.slurm_jobs import Queue, read_job
-from lorta.system.source_files import other_code
+from lorta.system.source_files import other_code, other_code_sentences
 from lorta.training.recovery import newest_checkpoint
 
 State = Literal["done", "running", "pending", "failed", "stale", "missing", "unsupported"]
@@ -115,6 +115,14 @@ def state_of(record: RawRecord) -> RunState:
         else:
             why = f"its process is gone; {_continuation(record.folder)}"
     return RunState(run_id, record.title, state, why, kind)
+
+
+def other_code_lines(states: Iterable[RunState]) -> list[str]:
+    """Return what is to be said of finished runs that other code has done, or a later version."""
+    done = [state for state in states if state.state == "done"]
+    later = sum(state.why == LATER_SCHEMA for state in done)
+    lines = [f"{later} of {len(done)} done runs: {LATER_SCHEMA}"] if later else []
+    return [*lines, *other_code_sentences([state.why if state.why != LATER_SCHEMA else None for state in done])]
 
 
 def store_states(root: Path) -> list[RunState]:

@@ -11,6 +11,7 @@ from lorta.cli.main import COMMANDS, _parsed, main
 from lorta.cli.runs import sparkline
 from lorta.records.locks import take
 from lorta.records.store import Store
+from lorta.system.source_files import sources_sha256
 from lorta.system.terminal import counted
 from tests.example_records import finished, unfinished
 
@@ -85,6 +86,41 @@ def test_two_runs_differ_in_what_is_listed(store, capsys):
     assert differing["metrics.validation.accuracy.value"] == ["0.7", "0.9"]
     assert "adapter.rank" not in differing
     assert "differ in nothing" in say(capsys, "diff", ids[0], ids[0])
+
+
+def test_runs_of_other_code_are_said_and_compared(store, capsys, monkeypatch):
+    """A method was edited; `lorta show` and `lorta diff` gave its old runs as if it were still so."""
+    there, here = finished("vera", value=0.9, learning_rate=0.01), finished("lora", value=0.7, learning_rate=0.02)
+    assert here.code is not None
+    same = replace(here, code=replace(here.code, git_sha="b" * 40, sources_sha256=sources_sha256(here.config)))
+    store.write(same)
+    words = "other code, commit aaaaaaaaaaaa (which files differ is not known)"
+    assert f"code      {words}" in say(capsys, "show", there.run_id)
+    assert "code      bbbbbbbbbbbb\n" in say(capsys, "show", same.run_id)
+    assert main(["diff", there.run_id, same.run_id]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"{there.run_id}: {words}\n"
+    assert ["code.commit", "aaaaaaaaaaaa", "bbbbbbbbbbbb"] in [line.split() for line in captured.out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("lora", "lora: a filter is KEY=VALUE, such as adapter=lora"),
+        ("glue/rte", "glue/rte: a filter is KEY=VALUE, such as task=glue/rte"),
+        ("zzz", "zzz: a filter is KEY=VALUE, such as adapter=lora or status=failed"),
+        ("=lora", "=lora: a filter is KEY=VALUE"),
+        ("adapter=lora adapter=vera", "adapter is given twice: adapter=lora,vera takes runs of either value"),
+        ("status=sucess", "did you mean success"),
+        ("adaptr=lora", "did you mean adapter"),
+    ],
+)
+def test_all_commands_read_filters_alike(store, capsys, words, remedy):
+    """`lorta report` had a reader of its own, and of one key given twice the first was lost without a word."""
+    for command in (["ls"], ["rm", "--yes"], ["report", "--to", "page.html"]):
+        assert main([*command, *words.split()]) == 2
+        assert remedy in capsys.readouterr().err
+    assert len(store.records()) == 5
 
 
 @pytest.mark.parametrize(("word", "sentence"), [("abc", "no run of runs with an id that begins so"), ("", "begins so")])

@@ -136,6 +136,8 @@ def test_finished_runs_of_other_code_are_said_everywhere(sweep, capsys, monkeypa
     monkeypatch.setattr("lorta.reporting.report.write_full_report", lambda *_: "")
     assert main(["table", "--runs", str(store.root)]) == 0
     assert sentence in capsys.readouterr().err
+    assert main(["ls", "--runs", str(store.root)]) == 0
+    assert sentence in capsys.readouterr().err
 
 
 def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
