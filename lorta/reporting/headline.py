@@ -10,12 +10,12 @@ from lorta.records.record import RunRecord
 from lorta.reporting.best_first import score_of
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
-from lorta.reporting.notes import collapse_note
+from lorta.reporting.notes import collapse_text
 from lorta.reporting.ranges import within_range
 from lorta.reporting.sizes import trained_parameters
 from lorta.reporting.styles import family_place, printed_label, printed_name, printed_task
 from lorta.reporting.tables import count_text, interval_text
-from lorta.reporting.verdicts import verdict_sentences
+from lorta.reporting.verdicts import PRINTED, verdict_sentences
 
 MOST_ROWS = 8
 LINKS = (
@@ -38,7 +38,7 @@ def headline(records: Sequence[RunRecord], items: ItemScores, name: str, file: s
     number = max(range(len(tables)), key=lambda place: (bool(answers[place]), len(tables[place].runs)))
     table, answered = tables[number], answers[number]
     known = [of for of in answered if of.answer]
-    sentences = verdict_sentences([table], [known], printed_label) or [NO_QUESTION]
+    sentences = verdict_sentences([table], [known], PRINTED) or [NO_QUESTION]
     kind, shown = ("study", "against the reference") if answered else ("", "by method")
     figure = f"![Score over trained parameters, {shown}](results/figures/{name}{f'.{kind}' if kind else ''}.png)"
     blocks = [
@@ -60,8 +60,12 @@ def _about(table: Table) -> str:
 
 
 def _collapsed(table: Table) -> list[str]:
-    notes = [collapse_note(row, task) for row in table.rows for task in table.tasks]
-    return [f"Of {note}." for note in notes if note]
+    return [
+        f"Of {PRINTED.row(row.label)}, {PRINTED.task(table, task)}: {text}."
+        for row in table.rows
+        for task in table.tasks
+        if (text := collapse_text(row, task))
+    ]
 
 
 def _unanswered(count: int) -> list[str]:

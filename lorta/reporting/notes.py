@@ -27,13 +27,19 @@ def edge_note(row: Row, task: str) -> str | None:
 
 def collapse_note(row: Row, task: str) -> str | None:
     """Return a note if runs of a task answer (nearly) the same to all rows, with their seeds, else None."""
+    text = collapse_text(row, task)
+    return f"{row.label}, {task}: {text}" if text else None
+
+
+def collapse_text(row: Row, task: str) -> str | None:
+    """Return how many runs of a task answer (nearly) the same to all rows, with their seeds; None where no run does."""
     runs = [run for run in row.runs if run.task.name == task]
     seeds = sorted(run.record.seed for run in runs if run.record.collapsed)
     if not seeds:
         return None
     which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     zero = " (an undefined correlation counts as 0)" if any(counts_as_zero(run.record) for run in runs) else ""
-    return f"{row.label}, {task}: {len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer{zero}, {which}"
+    return f"{len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer{zero}, {which}"
 
 
 def search_sentence(table: Table) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.load import Source
 from lorta.analysis.questions import Answered, answer_questions, stated
-from lorta.analysis.significance import Analysis, analyse
+from lorta.analysis.significance import Analysis, analyse, columns
 from lorta.analysis.summary import Table, summarise
 from lorta.records.record import RunRecord
 from lorta.records.store import write_atomically
@@ -74,7 +74,7 @@ def write_full_report(
     pairs, answered, markdown = _write_tables(source.records, name, results, source.items, shown)
     kinds = {
         "": [score_panels(*pair) for pair in pairs],
-        ".costs": [cost_panels(*pair) for pair in pairs],
+        ".costs": [cost_panels(*pair, columns(pair[0])[-1:]) for pair in pairs],
         ".ranks": [rank_panels(*pair) for pair in pairs],
         ".rates": [rate_panels(table) for table, _ in pairs],
         ".training": [training_panels(table, source.losses) for table, _ in pairs],

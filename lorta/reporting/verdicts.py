@@ -1,6 +1,7 @@
 """The verdicts on a study's questions as a table, sentences and CSV."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from lorta.analysis.equivalence import Verdict
 from lorta.analysis.questions import Answered, rows_named
@@ -10,6 +11,7 @@ from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import Value, csv_text
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
 from lorta.reporting.sizes import trained_parameters
+from lorta.reporting.styles import printed_label, printed_task
 
 HEADER = (
     *("question", "verdict", "difference", "interval", "interval for equivalence", "seeds", "trained parameters"),
@@ -57,51 +59,64 @@ def verdict_notes(answered: Sequence[Answered]) -> tuple[str, ...]:
     return (*NOTES, PARAMETERS_NOTE, *added)
 
 
+class Names(NamedTuple):
+    """How sentences name a row of a table by its label, and a task of it."""
+
+    row: Callable[[str], str]
+    task: Callable[[Table, str], str]
+
+
+TYPED = Names(str, lambda table, task: task)  # as commands, records and tables call them: lorta r=11, glue/stsb
+PRINTED = Names(printed_label, lambda table, task: printed_task(table.short(task)))  # as papers: LoRTA (r=11), STS-B
+
+
 def verdict_sentences(
-    tables: Sequence[Table], answered: Sequence[Sequence[Answered]], name: Callable[[str], str] = str
+    tables: Sequence[Table], answered: Sequence[Sequence[Answered]], names: Names = TYPED
 ) -> list[str]:
-    """Return one sentence for each question, and one for what they say together; `name` prints a row's label."""
+    """Return what was found: for each table a sentence for each question with an answer, what these say together, and
+    the questions without one."""
     sentences: list[str] = []
     for table, of_table in zip(tables, answered, strict=True):
-        sentences += [_sentence(table, of, name) for of in of_table]
-        together = best_sentence(of_table, name), *fewest_sentences(table, of_table, name)
+        together = best_sentence(of_table, names), *fewest_sentences(table, of_table, names)
+        sentences += [_sentence(table, of, names) for of in of_table if of.answer]
         sentences += [sentence for sentence in together if sentence]
+        sentences += [_sentence(table, of, names) for of in of_table if not of.answer]
     return sentences
 
 
-def best_sentence(answered: Sequence[Answered], name: Callable[[str], str] = str) -> str | None:
+def best_sentence(answered: Sequence[Answered], names: Names = TYPED) -> str | None:
     """Return which method is the best where every pair of three or more was compared; None where that was not asked."""
-    names = list(dict.fromkeys(name for of in answered for name in (of.question.method, of.question.reference)))
+    asked = list(dict.fromkeys(name for of in answered for name in (of.question.method, of.question.reference)))
     pairs = {frozenset((of.question.method, of.question.reference)) for of in answered if of.question.margin is None}
-    if len(names) < 3 or len(pairs) < len(names) * (len(names) - 1) // 2:
+    if len(asked) < 3 or len(pairs) < len(asked) * (len(asked) - 1) // 2:
         return None
     beaten = {loser for of in answered if (loser := _loser(of)) is not None}
-    left = [name for name in names if name not in beaten]
+    left = [name for name in asked if name not in beaten]
     if len(left) == 1:
-        return f"Best of all: {name(left[0])}."
-    return f"Best of all: undecided; no method is better than {', '.join(map(name, left))}."
+        return f"Best of all: {names.row(left[0])}."
+    return f"Best of all: undecided; no method is better than {', '.join(map(names.row, left))}."
 
 
-def fewest_sentences(table: Table, answered: Sequence[Answered], name: Callable[[str], str] = str) -> list[str]:
+def fewest_sentences(table: Table, answered: Sequence[Answered], names: Names = TYPED) -> list[str]:
     """Return how many times fewer parameters are equivalent, for each method that was asked at several sizes."""
     sentences: list[str] = []
     asked = [of for of in answered if of.question.margin is not None]
     for (method, reference, task), of_method in group(asked, _without_rank).items():
         if len(of_method) < 2:
             continue
-        where = f" on {table.short(task)}" if task else ""
+        where = f" on {names.task(table, task)}" if task else ""
         margin = _margin(table, of_method[0].question.margin or 0.0)
         equal = [of for of in of_method if of.answer and of.answer.verdict in (Verdict.EQUIVALENT, Verdict.BETTER)]
         sized = sorted((sizes[0], of) for of in equal if (sizes := _sizes(table, of.question)))
         if sized:
             smallest = sized[0][1].question
             sentences.append(
-                f"The smallest {name(method)} that is equivalent to {name(reference)} within {margin}, or better"
-                f"{where}: {name(smallest.method)}{_ratio(table, smallest)}."
+                f"The smallest {names.row(method)} that is equivalent to {names.row(reference)} within {margin}, or "
+                f"better{where}: {names.row(smallest.method)}{_ratio(table, smallest)}."
             )
         else:
             sentences.append(
-                f"No {name(method)} is known to be equivalent to {name(reference)} within {margin}{where}."
+                f"No {names.row(method)} is known to be equivalent to {names.row(reference)} within {margin}{where}."
             )
     return sentences
 
@@ -180,10 +195,11 @@ def _margin(table: Table, margin: float) -> str:
     return f"{margin:g}{unit}"
 
 
-def _sentence(table: Table, of: Answered, name: Callable[[str], str]) -> str:
+def _sentence(table: Table, of: Answered, names: Names) -> str:
     question = of.question
-    method, reference = name(question.method), name(question.reference)
-    where = question.task or (table.tasks[0] if len(table.tasks) == 1 else f"the average of {len(table.tasks)} tasks")
+    method, reference = names.row(question.method), names.row(question.reference)
+    task = question.task or (table.tasks[0] if len(table.tasks) == 1 else None)
+    where = names.task(table, task) if task else f"the average of {len(table.tasks)} tasks"
     if of.answer is None:
         return f"{method} against {reference} on {where}: no answer, {of.note}."
     answer, digits = of.answer, table.decimals + 1

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 from lorta.analysis.load import Source
@@ -12,7 +13,7 @@ from lorta.records.record import Question, RunRecord
 from lorta.records.store import Store
 from lorta.reporting.html.assembly import make_page
 from lorta.reporting.report import write_report
-from lorta.reporting.verdicts import best_sentence, to_verdict_csv, verdict_grid, verdict_sentences
+from lorta.reporting.verdicts import PRINTED, best_sentence, to_verdict_csv, verdict_grid, verdict_sentences
 from tests.example_records import finished
 
 QUESTIONS = (
@@ -107,7 +108,7 @@ def test_a_verdict_says_how_many_times_fewer_parameters_it_is_about():
 
 def test_the_smallest_equivalent_size_skips_what_is_worse():
     assert "or better: lorta r=16, with 2.5 times fewer" in said(sized(4, 16, worse=0.05))[-1]
-    assert said(sized(4, 8, worse=0.05)[:8])[-1] == "No lorta is known to be equivalent to lora r=8 within 1 point."
+    assert "No lorta is known to be equivalent to lora r=8 within 1 point." in said(sized(4, 8, worse=0.05)[:8])
 
 
 def test_sizes_of_a_question_are_in_its_table_and_csv():
@@ -117,3 +118,24 @@ def test_sizes_of_a_question_are_in_its_table_and_csv():
     assert "400 against 4,000" in verdict_grid(tables[0], answered[0]).body[0]
     (line,) = csv.DictReader(io.StringIO(to_verdict_csv(tables, answered)))
     assert (line["parameters"], line["with_parameters"]) == ("400", "4000")
+
+
+def test_sentences_for_readers_print_methods_and_tasks_as_papers_do():
+    """The first screen of a page said `lorta r=4 ... on glue/rte`, its figure and README LoRTA (r=4) and RTE."""
+    records = sized(4, 16)
+    tables = summarise(records)
+    answered = answer_questions(tables, stated(records), {})
+    first, _, together = verdict_sentences(tables, answered, PRINTED)
+    assert re.match(r"LoRTA \(r=4\) is equivalent to LoRA \(r=8\) within 1 point on RTE: ", first)
+    assert together.startswith(
+        "The smallest LoRTA that is equivalent to LoRA (r=8) within 1 point, or better: LoRTA (r=4)"
+    )
+
+
+def test_questions_without_an_answer_come_last():
+    records = [
+        replace(record, questions=(Question(method="vera r=1", reference="lora r=8"), *record.questions))
+        for record in sized(4, 16)
+    ]
+    assert [sentence.partition(" ")[0] for sentence in said(records)] == ["lorta", "lorta", "The", "vera"]
+    assert said(records)[-1].startswith("vera r=1 against lora r=8 on glue/rte: no answer, ")

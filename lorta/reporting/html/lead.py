@@ -8,11 +8,11 @@ from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Table
 from lorta.reporting.best_first import best_first, score_of
 from lorta.reporting.html import plots
-from lorta.reporting.plots.panels import Panel, cost_panels, rank_panels, score_panels
+from lorta.reporting.plots.panels import Panel, average_and_tasks, cost_panels, rank_panels, score_panels
 from lorta.reporting.ranges import within_range
 from lorta.reporting.styles import printed_name, printed_task
 from lorta.reporting.tables import interval_text
-from lorta.reporting.verdicts import verdict_sentences
+from lorta.reporting.verdicts import PRINTED, verdict_sentences
 
 MOST_SENTENCES = 3  # more do not leave room for the figure on a phone
 MOST_NAMES = 5
@@ -53,13 +53,10 @@ class Lead(NamedTuple):
 
 def lead(table: Table, analysis: Analysis, answered: Sequence[Answered], figures: list[dict[str, Any]]) -> Lead:
     """Return the first screen of a table; its figures are added to `figures`."""
-    known = [of for of in answered if of.answer]
-    every = verdict_sentences([table], [answered])
-    first = verdict_sentences([table], [known]) if known else [] if answered else _best_sentences(table, analysis)
-    shown = tuple((first or every)[:MOST_SENTENCES])
-    more = tuple(sentence for sentence in dict.fromkeys([*first, *every]) if sentence not in shown)
-    panels = [*score_panels(table, analysis), *cost_panels(table, analysis, True), *rank_panels(table, analysis)]
-    return Lead(shown, more, _chooser(panels, figures))
+    said = tuple(verdict_sentences([table], [answered], PRINTED) or _best_sentences(table, analysis))
+    costs = cost_panels(table, analysis, average_and_tasks(table))
+    panels = [*score_panels(table, analysis), *costs, *rank_panels(table, analysis)]
+    return Lead(said[:MOST_SENTENCES], said[MOST_SENTENCES:], _chooser(panels, figures))
 
 
 def _chooser(panels: Sequence[Panel], figures: list[dict[str, Any]]) -> Chooser | None:

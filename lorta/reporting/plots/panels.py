@@ -94,13 +94,17 @@ Costs = Callable[[Row], float | None]
 
 def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
     """Return score over adapter parameters: averaged over tasks, if there are several, and by task."""
-    names = [*columns(table)[len(table.tasks) :], *table.tasks]
+    names = average_and_tasks(table)
     return _numbered([_over(table, analysis, name, PARAMETERS, _parameters) for name in names])
 
 
-def cost_panels(table: Table, analysis: Analysis, by_task: bool = False) -> list[Panel]:
-    """Return the average score, or each task's as well, over each cost that is known: time, memory, bytes."""
-    names = [*columns(table)[len(table.tasks) :], *table.tasks] if by_task else [columns(table)[-1]]
+def average_and_tasks(table: Table) -> list[str]:
+    """Return a table's columns in the order of panels: the average, if there are several tasks, then each task."""
+    return [*columns(table)[len(table.tasks) :], *table.tasks]
+
+
+def cost_panels(table: Table, analysis: Analysis, names: Sequence[str]) -> list[Panel]:
+    """Return the scores of some columns over each cost that is known: time, memory, bytes."""
     costs: dict[str, Costs] = {
         "training time, s": lambda row: row.train_s.mean,
         "training peak memory, MiB": _largest(_peak_mebibytes),
@@ -113,7 +117,7 @@ def cost_panels(table: Table, analysis: Analysis, by_task: bool = False) -> list
 def rank_panels(table: Table, analysis: Analysis) -> list[Panel]:
     """Return score over rank for methods that were run at several."""
     several = {name for name, rows in group(table.rows, _adapter).items() if len({row.rank for row in rows}) > 1}
-    names = [*columns(table)[len(table.tasks) :], *table.tasks] if several else []
+    names = average_and_tasks(table) if several else []
     panels = [
         _over(table, analysis, name, RANK, lambda row: row.rank, [row.adapter in several for row in table.rows])
         for name in names

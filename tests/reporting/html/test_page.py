@@ -214,3 +214,5 @@ def test_the_page_says_verdicts_in_sentences_before_their_table():
     page = page_of(records)
     said = "with 10 times fewer trained parameters (400 against 4,000)."
     assert 0 < page.index(said) < page.index("Questions that the study stated")
+    first = re.findall(r"<p[^>]*>([^<]*)</p>", page.partition('class="lead"')[2])[0]
+    assert re.match(r"LoRTA \(r=4\) is \w+ \w+ LoRA \(r=4\) on RTE: difference ", first)

@@ -68,6 +68,16 @@ def test_average_comes_first_and_then_every_task():
     assert titles == ["average", "RTE (accuracy)", "STS-B (Pearson correlation)"]
 
 
+def test_costs_are_drawn_of_the_columns_that_are_named():
+    table = the_table(sweep())
+    for names in (["average"], ["glue/stsb", "glue/rte"]):
+        panels = cost_panels(table, analyse(table, {}), names)
+        assert [panel.title for panel in panels] == [
+            {"average": "average", "glue/rte": "RTE (accuracy)", "glue/stsb": "STS-B (Pearson correlation)"}[name]
+            for name in names
+        ]
+
+
 def costly(record: RunRecord) -> RunRecord:
     memory = Memory(
         train_peak_allocated_bytes=None,
@@ -82,7 +92,8 @@ def costly(record: RunRecord) -> RunRecord:
 
 def costs(records: list[RunRecord]) -> dict[str, float]:
     table = the_table(records)
-    return {panel.x_label: panel.curves[0].points[0].x for panel in cost_panels(table, analyse(table, {}))}
+    panels = cost_panels(table, analyse(table, {}), table.tasks)
+    return {panel.x_label: panel.curves[0].points[0].x for panel in panels}
 
 
 def test_a_cost_that_no_run_knows_has_no_panel():

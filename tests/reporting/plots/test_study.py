@@ -109,7 +109,7 @@ def test_a_headline_has_a_verdict_at_most_eight_rows_and_one_figure():
     ]
     text = headline(records, {}, "x", "x.jsonl.gz")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    assert "- **LoRTA (r=16) is equivalent to LoRA (r=8) within 1 point on glue/rte: difference" in text
+    assert "- **LoRTA (r=16) is equivalent to LoRA (r=8) within 1 point on RTE: difference" in text
     assert len(rows) == 8 and text.count("![") == 1 and "results/figures/x.study.png" in text
     assert any(row.startswith("| LoRTA (r=4) | 400 | 75") and row.endswith("| worse (LoRA (r=8)) |") for row in rows)
     assert not any("m8" in row for row in rows)
