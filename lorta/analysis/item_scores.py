@@ -32,14 +32,20 @@ ItemScores = Mapping[str, tuple[float, ...]]  # run_id -> scores of its rows, in
 
 
 class Items(tuple[float, ...]):
-    """The scores of a run's rows, and the number of each row's cluster, None where rows have no clusters."""
+    """The scores of a run's rows, the number of each row's cluster, and the untouched model's scores of the rows.
+
+    `clusters` is None where rows have none, `base` where the task does not score the backbone.
+    """
 
     clusters: tuple[int, ...] | None
+    base: tuple[float, ...] | None
 
-    def __new__(cls, scores: Iterable[float], clusters: tuple[int, ...] | None = None) -> "Items":
-        """Take both in the order of the predictions."""
+    def __new__(
+        cls, scores: Iterable[float], clusters: tuple[int, ...] | None = None, base: tuple[float, ...] | None = None
+    ) -> "Items":
+        """Take all in the order of the predictions."""
         items = super().__new__(cls, scores)
-        items.clusters = clusters
+        items.clusters, items.base = clusters, base
         return items
 
 
@@ -55,18 +61,18 @@ class Line:
     metric: str
     items: tuple[float, ...]
     clusters: tuple[int, ...] | None = None
+    base: tuple[float, ...] | None = None  # of the untouched model
 
     @property
     def scores(self) -> Items:
-        """The scores with their clusters."""
-        return Items(self.items, self.clusters)
+        """The scores with their clusters and those of the untouched model."""
+        return Items(self.items, self.clusters, self.base)
 
     def to_json(self) -> str:
-        """Return one line of JSON; scores of 0 and 1 are a string of digits, clusters are left out without any."""
-        binary = all(item in (0.0, 1.0) for item in self.items)
-        items: Any = "".join(str(int(item)) for item in self.items) if binary else list(self.items)
+        """Return one line of JSON; scores of 0 and 1 are a string of digits, what is not known is left out."""
         values = {name: value for name, value in vars(self).items() if value is not None}
-        return json.dumps({**values, "items": items})
+        packed = {name: _packed(values[name]) for name in ("items", "base") if name in values}
+        return json.dumps({**values, **packed})
 
     @classmethod
     def from_json(cls, text: str) -> "Line":
@@ -75,11 +81,22 @@ class Line:
             values = json.loads(text)
             clusters = values.get("clusters")
             read = {"items": tuple(map(float, values["items"])), "clusters": clusters and tuple(map(int, clusters))}
-            return cls(**{**values, **read})
+            base = values.get("base")
+            return cls(**{**values, **read, "base": base and tuple(map(float, base))})
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"it needs exactly run_id, predictions_sha256, metric, items (and clusters): {error}"
+                f"it needs exactly run_id, predictions_sha256, metric, items (and clusters, base): {error}"
             ) from error
+
+
+def _packed(scores: tuple[float, ...]) -> str | list[float]:
+    binary = all(score in (0.0, 1.0) for score in scores)
+    return "".join(str(int(score)) for score in scores) if binary else list(scores)
+
+
+def base_metric(primary: str) -> str:
+    """Return the name under which a task has its primary metric of the untouched model."""
+    return f"base_{primary}"
 
 
 def item_scores(score: Scorer, metric: str, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
@@ -126,13 +143,27 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
         else:
             items = _imported_items(rows) if record.imported else _own_items(record, rows)
         if items is not None:
-            lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows)))
+            lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows), _base_items(record, rows)))
     return lines
 
 
 def _own_items(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
     scorer = _scorer(record)
     return item_scores(scorer, record.task.metric_primary, rows) if scorer and record.task else None
+
+
+def _base_items(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """Return the scores of the rows by the untouched model, None where the run has no such score."""
+    scorer = None if _base_score(record) is None else _scorer(record)
+    return item_scores(scorer, base_metric(record.task.metric_primary), rows) if scorer and record.task else None
+
+
+def _base_score(record: RunRecord) -> float | None:
+    if record.imported or record.task is None:
+        return None
+    of_split = (record.metrics or {}).get(record.task.split_primary, {})
+    score = of_split.get(base_metric(record.task.metric_primary))
+    return None if score is None else score.value
 
 
 def _imported_items(rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
@@ -186,7 +217,7 @@ def _kept_line(record: RunRecord, store: Store) -> Line | None:
     try:
         line = Line.from_json((store.folder(record.run_id) / KEPT_NAME).read_text())
         _refuse_foreign(line, record)
-        return line
+        return line if line.base is not None or _base_score(record) is None else None  # kept before bases were
     except (OSError, ValueError):
         with suppress(OSError):
             (store.folder(record.run_id) / KEPT_NAME).unlink()
@@ -270,7 +301,7 @@ def _refuse_foreign(line: Line, record: RunRecord) -> None:
         raise ValueError(f"run {line.run_id} has other predictions than these items come from")
     if record.task is None or score is None or record.task.metric_primary != line.metric or score.n != len(line.items):
         raise ValueError(f"run {line.run_id} has another primary metric or number of rows than these items")
-    if set(line.items) <= {0.0, 1.0} and not math.isclose(sum(line.items) / score.n, score.value or 0, abs_tol=1e-6):
-        raise ValueError(
-            f"run {line.run_id} has a score of {score.value}, its items average {sum(line.items)}/{score.n}"
-        )
+    for items, value in ((line.items, score.value), (line.base, _base_score(record))):
+        binary = items is not None and set(items) <= {0.0, 1.0}
+        if items is not None and binary and not math.isclose(sum(items) / score.n, value or 0, abs_tol=1e-6):
+            raise ValueError(f"run {line.run_id} has a score of {value}, its items average {sum(items)}/{score.n}")

@@ -18,6 +18,7 @@ from lorta.records.record import RunRecord
 from lorta.records.store import write_atomically
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import to_comparison_csv, to_csv, to_long_csv
+from lorta.reporting.gains import gain_section
 from lorta.reporting.latex import COLUMNS, to_latex, to_latex_notes
 from lorta.reporting.plots.figures import Band, plot
 from lorta.reporting.plots.panels import Panel, cost_panels, rank_panels, rate_panels, score_panels, training_panels
@@ -94,7 +95,11 @@ def _write_tables(
     tables, analyses = [table for table, _ in pairs], [analysis for _, analysis in pairs]
     questions = stated(records)
     answered = answer_questions(tables, questions, items)
-    parts = to_markdown(tables, records, analyses, answered), variance_section(records)
+    parts = (
+        to_markdown(tables, records, analyses, answered),
+        gain_section(tables, items),
+        variance_section(records),
+    )
     markdown = "\n".join(part for part in parts if part)
     texts = {
         "md": markdown,

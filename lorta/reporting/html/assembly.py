@@ -23,6 +23,7 @@ from lorta.reporting.html.tables import (
     PageTable,
     check_table,
     failure_table,
+    gain_table,
     run_header,
     run_rows,
     score_table,
@@ -63,6 +64,7 @@ class Section(NamedTuple):
     title: str
     lead: Lead  # the first screen
     verdicts: PageTable | None
+    gains: PageTable | None
     scores: PageTable
     notes: tuple[str, ...]
     plots: tuple[PlotGroup, ...]
@@ -167,7 +169,8 @@ def _section(
     scores, sizes = score_table(f"scores-{number}", table, analysis), size_table(f"sizes-{number}", table)
     checks = check_table(f"checks-{number}", table)
     verdicts = verdict_table(f"questions-{number}", table, answered)
-    return Section(f"table-{number}", title(table), first, verdicts, scores, notes, groups, sizes, checks)
+    gained = gain_table(f"gains-{number}", table, source.items)
+    return Section(f"table-{number}", title(table), first, verdicts, gained, scores, notes, groups, sizes, checks)
 
 
 def _group(figures: list[dict[str, Any]], name: str, panels: Sequence[Panel], shown: int) -> PlotGroup:

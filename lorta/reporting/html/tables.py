@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.questions import Answered
 from lorta.analysis.significance import AVERAGE, Analysis, columns
 from lorta.analysis.summary import Row, Table
@@ -11,6 +12,7 @@ from lorta.reporting.best_first import best_first, in_order
 from lorta.reporting.captions import method, reason
 from lorta.reporting.csv_tables import LONG_COLUMNS, Value
 from lorta.reporting.diagnostic_tables import check_grid
+from lorta.reporting.gains import gain_grid, gain_notes
 from lorta.reporting.markup import DASH, TextTable
 from lorta.reporting.sizes import size_grid
 from lorta.reporting.tables import COUNTS, grid, interval_grid
@@ -115,6 +117,16 @@ def size_table(key: str, table: Table) -> PageTable:
     return PageTable(
         key, "sizes", "Sizes: trainable parameters, changed base weights, stored bytes and peak memory.", header, rows
     )
+
+
+def gain_table(key: str, table: Table, items: ItemScores) -> PageTable | None:
+    """Return what training gained against the untouched model, None where no run scored it."""
+    grid = gain_grid(table, items)
+    if grid is None:
+        return None
+    rows = tuple(tuple(PageCell(text) for text in line) for line in grid.body)
+    caption = "What training gained against the untouched model, on the same rows."
+    return PageTable(key, "gains", caption, grid.header, rows, gain_notes(grid.body), numeric=False)
 
 
 def check_table(key: str, table: Table) -> PageTable | None:
