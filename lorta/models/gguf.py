@@ -6,6 +6,7 @@ version of transformers that reads it. Format: https://github.com/ggml-org/ggml/
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -90,9 +91,9 @@ def cache_root(sha256: str) -> Path:
 
 def _convert(file: Path, root: Path, name: str) -> None:
     """Make the folder in a process of its own: planning imports no torch, and a killed run leaves it at work."""
-    print(f"{file.name} is dequantised once, into {root}", file=sys.stderr)
     command = [sys.executable, "-m", "lorta.models.gguf_conversion", str(file.absolute()), str(root)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    quiet = os.environ | {"TQDM_DISABLE": "1"}  # transformers' reader of these files has a bar of its own
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=quiet)
     if done.returncode != 0:
         reason = done.stdout.strip().rpartition("\n")[2] or f"its process ended with status {done.returncode}"
         raise ValueError(

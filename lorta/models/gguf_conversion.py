@@ -14,19 +14,24 @@ from typing import Any
 
 from lorta.models.gguf import CARD
 from lorta.records.file_modes import share
-from lorta.records.locks import take
+from lorta.records.locks import holder, take
 
 WAIT_S = 0.2
 
 
 def make_once(file: Path, root: Path, convert: Callable[[Path, Path], None]) -> None:
-    """Have `convert` write the folder of a file, unless another process has done so, or does."""
+    """Have `convert` write the folder of a file, unless another process has done so, or does. A line says which."""
+    said = False
     while not (root / "model" / CARD).is_file():
         if (claim := take(root)) is None:
+            if not said and (other := holder(root)) is not None:
+                print(f"{file.name} is being dequantised by {other}: waiting for it", file=sys.stderr)
+                said = True
             time.sleep(WAIT_S)
             continue
         with claim:
             if not (root / "model" / CARD).is_file():
+                print(f"{file.name} is dequantised once, into {root}", file=sys.stderr)
                 unfinished = root / "unfinished"
                 shutil.rmtree(unfinished, ignore_errors=True)  # a killed process's
                 shutil.rmtree(root / "model", ignore_errors=True)

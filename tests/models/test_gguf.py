@@ -1,6 +1,7 @@
 """GGUF files: made once into plain weights, whoever asks and whoever is killed; what cannot be read is said."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -84,6 +85,42 @@ def test_a_file_is_dequantised_once_wherever_it_lies(cache, tmp_path, monkeypatc
     (tmp_path / "small.gguf").rename(tmp_path / "moved.gguf")
     monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("dequantised again"))
     assert find_model(settings(tmp_path / "moved.gguf")).location == first.location
+
+
+def test_the_process_that_dequantises_draws_no_bars(cache, tmp_path, monkeypatch):
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    given = []
+
+    def run(command, env, **_):
+        given.append(env["TQDM_DISABLE"])
+        return SimpleNamespace(returncode=1, stdout="no")
+
+    monkeypatch.setattr(gguf, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+    with pytest.raises(ValueError, match="cannot be dequantised: no"):
+        find_model(settings(tmp_path / "small.gguf"))
+    assert given == ["1"]
+
+
+def test_who_works_and_who_waits_says_so(tmp_path, capfd):
+    root, begun = tmp_path / "root", threading.Event()
+
+    def slowly(file: Path, folder: Path) -> None:
+        begun.set()
+        waiting.join(0.5)
+        (folder / CARD).write_text("{}")
+
+    def wait() -> None:
+        begun.wait()
+        make_once(tmp_path / "any.gguf", root, slowly)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    make_once(tmp_path / "any.gguf", root, slowly)
+    waiting.join()
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == f"any.gguf is dequantised once, into {root}"
+    assert second.startswith(f"any.gguf is being dequantised by process {os.getpid()} on ")
+    assert second.endswith(": waiting for it")
 
 
 def test_runs_that_start_together_make_the_folder_once(tmp_path):
