@@ -52,7 +52,7 @@ class Checked:
 
 
 def texts(row: Any, *names: str) -> list[str]:
-    """Return text columns of a row. Raises ValueError for a missing one and for one that is no text."""
+    """Return text columns of a row. Raises ValueError for a missing one, one that is no text, and an empty one."""
     if not isinstance(row, Mapping):
         raise ValueError(f"a JSON object is needed, found {type(row).__name__}")
     missing = [name for name in names if name not in row]
@@ -63,12 +63,16 @@ def texts(row: Any, *names: str) -> list[str]:
         raise ValueError(f"column {', '.join(wrong)} must be text")
     if halves := halved_texts(row, names):
         raise ValueError(halves)
+    if bare := [name for name in names if not row[name].strip()]:
+        raise ValueError(f"column {', '.join(bare)} is empty")
     return [row[name] for name in names]
 
 
 def _text_list(values: Any, column: str) -> list[str]:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise ValueError(f"column {column} must be a list of one or more texts")
+    if not all(value.strip() for value in values):
+        raise ValueError(f"column {column} holds an empty text")
     if halves := next(filter(None, (halved_texts({column: value}, (column,)) for value in values)), None):
         raise ValueError(halves)
     return values
@@ -96,17 +100,31 @@ class Gsm8k:
 
 @dataclass(frozen=True)
 class WordProblem:
-    """Word problems with nothing but a number, in LLM-Adapters' columns (Hu et al. 2023, arXiv:2304.01933)."""
+    """Word problems with nothing but a number, in LLM-Adapters' columns (Hu et al. 2023, arXiv:2304.01933).
+
+    Its files have the number as a text ("8.0", SVAMP) or in a list ([8.0], MultiArith).
+    """
 
     prompt: str
     final: str = "#### "
 
     def question(self, row: Any) -> Question:
         """Take the columns instruction and answer."""
-        question, answer = texts(row, "instruction", "answer")
+        question, answer = texts(_with_number_as_text(row), "instruction", "answer")
         if read_number(answer) is None:
             raise ValueError(f"answer must be a number ({NUMBERS}), found {answer!r}")
         return Question(self.prompt.format(question=question), f"{self.final}{answer}", (answer,))
+
+
+def _with_number_as_text(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    answer = row.get("answer")
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = str(answer)
+    return row if answer is None else {**row, "answer": answer}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lorta.api.task import DataPlan, Source, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm
 from lorta.models.locate import ModelFiles
-from lorta.records.row_counts import QUESTION_CUT, RowCount
+from lorta.records.row_counts import QUESTION_CUT, RowCount, RowsUnusable
 from lorta.records.sections import Score, Spread
 from lorta.records.spread import spread_of_classes
 from lorta.training.context import DataSplits, TrainingContext
@@ -78,20 +78,28 @@ class QuestionTask(Task):
     def load_data(
         self, plan: DataPlan, data: DataSettings, tokenizer: "PreTrainedTokenizerBase", cache: Path
     ) -> DataSplits:
-        """Return training rows as tokens, and evaluation rows with prompt, options and references beside them."""
+        """Return training rows as tokens, and evaluation rows with prompt, options and references beside them.
+
+        Questions to be scored by the likelihood of options that are equal as far as they fit are left out and counted.
+        """
         from datasets import Dataset
 
-        from experiments.questions.tokens import evaluation_row, training_rows
+        from experiments.questions.tokens import EQUAL_OPTIONS, evaluation_row, training_rows
         from experiments.tokenised import refuse_unknown
 
         most, counts = data.max_length, dict[str, RowCount]()
         learnt, counts["train"] = self._uses()["train"].questions(plan.source, data, self.name, "train")
         scored = self._uses()["evaluation"]
         asked, counts["evaluation"] = scored.questions(plan.source, data, self.name, "evaluation", self.cluster)
-        rows, cut = training_rows(tokenizer, [question for _, question in learnt], most, self.loss_on)
-        train = Dataset.from_list(rows)
-        evaluation = [evaluation_row(tokenizer, idx, question, most) for idx, question in asked]
+        encoded, cut = training_rows(tokenizer, [question for _, question in learnt], most, self.loss_on)
+        train = Dataset.from_list(encoded)
+        rows = [evaluation_row(tokenizer, idx, question, most) for idx, question in asked]
+        evaluation = [row for row in rows if row.can_be_told] if self.scoring == "likelihood" else rows
         counts["train"] = counts["train"].noting(QUESTION_CUT, cut)
+        counts["evaluation"] = counts["evaluation"].without(EQUAL_OPTIONS, len(rows) - len(evaluation))
+        if not evaluation:
+            left = f"data.max_length={most}: no row is left for evaluation, {counts['evaluation']}; raise it"
+            raise RowsUnusable(left, counts)
         counts["evaluation"] = counts["evaluation"].noting(QUESTION_CUT, sum(row.told["cut"] for row in evaluation))
         read = {"train": train["input_ids"], "evaluation": [row.prompt_tokens for row in evaluation]}
         for use, ids in read.items():

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.prompts import common_prefix
 from experiments.questions.formats import Question
 from experiments.tokenised import cluster_name
+
+EQUAL_OPTIONS = "a right and a wrong option are the same tokens within data.max_length"
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ def encode(tokenizer: Any, prompt: str, continuation: str, max_length: int, end:
     """Return both parts, together at most `max_length` tokens.
 
     Both are tokenised as one text, as a reader meets them, and parted at the length of the prompt alone (lm_eval's
-    rule). Of what is too long the beginning of the prompt goes, but for the begin-of-text token (MeZO's rule), then the
-    end of the continuation. `end` adds the end-of-text token.
+    rule), or where both part if nothing is left behind that: its last token and the continuation can be one. Of what is
+    too long the beginning of the prompt goes, but for the begin-of-text token (MeZO's rule), then the end of the
+    continuation. `end` adds the end-of-text token.
     """
     whole, alone = (_ids(tokenizer, text) for text in (prompt + continuation, prompt))
-    start, behind = whole[: len(alone)], whole[len(alone) :]
+    length = len(alone) if len(whole) > len(alone) else common_prefix(whole, alone)
+    start, behind = whole[:length], whole[length:]
     behind += [tokenizer.eos_token_id] if end else []
     begin = 1 if start[:1] == [tokenizer.bos_token_id] else 0
     room = max(max_length - len(behind), begin + 1)
@@ -66,6 +71,13 @@ class EvaluationRow:
     prompt_tokens: list[int]
     option_tokens: list[tuple[list[int], list[int]]]  # prompt and option, for each option
     told: dict[str, Any]
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether no right option is, as far as it fits, the same as a wrong one: of equals the first would win."""
+        right = [self.option_tokens[place] for place in self.told.get("correct", ())]
+        wrong = [option for place, option in enumerate(self.option_tokens) if place not in self.told.get("correct", ())]
+        return not any(option in wrong for option in right)
 
 
 def evaluation_row(tokenizer: Any, idx: int, question: Question, max_length: int) -> EvaluationRow:

@@ -60,6 +60,43 @@ def test_reading_learns_the_first_answer_and_accepts_any():
     assert drop.question({"passage": "p", "question": "q", "answers_spans": {"spans": ["3"]}}).references == ("3",)
 
 
+@pytest.mark.parametrize("answer", ["8.0", 8.0, [8.0], ["8.0"]])
+def test_a_number_is_read_however_llm_adapters_writes_it(answer):
+    found = WordProblem("{question}\n").question({"instruction": "2 * 4?", "answer": answer})
+    assert (found.answer, found.references) == ("#### 8.0", ("8.0",))
+
+
+OTHER_SETS = {  # rows as LLM-Adapters publishes them
+    "arc_challenge": (
+        "fever?\n\nAnswer1: a Answer2: b Answer3: c\n\nAnswer format: answer1/answer2/answer3",
+        "answer3",
+    ),
+    "piqa": ("Oil it.\n\nSolution1: Drip.\n\nSolution2: Pour.\n\nAnswer format: solution1/solution2", "solution2"),
+    "winogrande": ("the _ at home.\n\nOption1: jeans Option2: shirt Answer format: option1/option2", "option1"),
+    "hellaswag": ("he\n\nEnding1: a Ending2: b\n\nAnswer format: ending1/ending2", "ending2"),
+}
+
+
+def test_the_recipes_take_other_sets_of_the_same_form(tmp_path):
+    """Issue 19: ARC-challenge, PIQA, WinoGrande and MultiArith."""
+
+    def put(place, *rows):
+        (file := tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for name, (instruction, answer) in OTHER_SETS.items():
+        for split in ("train", "validation"):
+            put(f"commonsense/{name}/{split}.jsonl", {"instruction": instruction, "input": "", "answer": answer})
+    put("math/gsm8k/train.jsonl", {"question": "1 + 1?", "answer": "#### 2"})
+    put("math/multiarith/validation.jsonl", {"instruction": " 2 * 4? ", "answer": [8.0], "output": "The answer is 8."})
+    sets = ",".join(f"commonsense/{name}" for name in OTHER_SETS)
+    for recipe, tasks in (("smollm2_commonsense", sets), ("smollm2_gsm8k", "math/multiarith")):
+        words = [f"experiment={recipe}", f"task={tasks}", f"data.root={tmp_path}", "model=tiny_llama"]
+        plan = make_plan([*words, f"runtime.runs={tmp_path}/runs"], True, CONF)
+        assert plan.problems == ()
+        assert {spec.settings.task["name"] for spec in plan.specs} == set(tasks.split(","))
+
+
 @pytest.mark.parametrize(
     ("form", "row", "sentence"),
     [
@@ -67,7 +104,10 @@ def test_reading_learns_the_first_answer_and_accepts_any():
         (Gsm8k("{question}"), {"question": "q"}, "column answer is missing; it has question"),
         (Gsm8k("{question}"), {"question": "q", "answer": 4}, "column answer must be text"),
         (Gsm8k("{question}"), {"question": "q", "answer": "4"}, "must end in '#### NUMBER'"),
+        (Gsm8k("{question}"), {"question": " ", "answer": "#### 4"}, "column question is empty"),
         (WordProblem("{question}"), {"instruction": "i", "answer": "four"}, "must be a number (such as"),
+        (WordProblem("{question}"), {"instruction": "i", "answer": [1, 2]}, "column answer must be text"),
+        (WordProblem("{question}"), {"instruction": "i"}, "column answer is missing"),
         (ADAPTERS, {"instruction": "i", "answer": "true"}, "must list its options behind 'Answer format:'"),
         (ADAPTERS, {"instruction": "Answer format: a/b", "answer": "c"}, "'c' is none of the options a, b"),
         (Copa(), {"premise": "p", "choice1": "a", "choice2": "b", "question": "why", "label": 0}, "cause or effect"),
@@ -76,6 +116,7 @@ def test_reading_learns_the_first_answer_and_accepts_any():
         (Record(), {"passage": "p", "query": "@placeholder", "entities": ["e"], "answers": ["f"]}, "among entities"),
         (Record(), {"passage": "p", "query": "@placeholder", "entities": [], "answers": ["f"]}, "column entities"),
         (SQUAD, {"title": "t", "context": "c", "question": "q", "answers": {"text": []}}, "column answers must be"),
+        (SQUAD, {"title": "t", "context": "c", "question": "q", "answers": {"text": [""]}}, "holds an empty text"),
     ],
 )
 def test_a_row_of_another_form_is_a_sentence(form, row, sentence):

@@ -59,3 +59,23 @@ def test_an_evaluation_row_holds_every_option_and_says_what_was_cut(tokenizer):
     assert text(tokenizer, row.prompt_tokens) == "ab c"
     assert row.told == {"idx": 5, "references": ["yes"], "names": ["yes", "no"], "correct": [0], "cut": False}
     assert evaluation_row(tokenizer, 5, QUESTION, 7).told["cut"]
+
+
+def test_options_that_are_cut_to_the_same_tokens_cannot_be_told(tokenizer):
+    question = Question("ab c", " yes", ("yes",), (" yes", " yet"), ("yes", "yet"), (0,))
+    assert evaluation_row(tokenizer, 5, question, 64).can_be_told
+    assert not evaluation_row(tokenizer, 5, question, 4).can_be_told
+
+
+class Pairs:
+    """Reads two letters at a time: the last of a prompt and the first of an answer can be one token."""
+
+    bos_token_id, eos_token_id = None, 0
+
+    def __call__(self, text):
+        return {"input_ids": [sum(map(ord, text[place : place + 2])) for place in range(0, len(text), 2)]}
+
+
+def test_a_continuation_that_is_one_token_with_the_prompts_end_is_not_lost():
+    encoded = encode(Pairs(), "abc", "d", 8)
+    assert (encoded.prompt, encoded.continuation) == ([ord("a") + ord("b")], [ord("c") + ord("d")])
