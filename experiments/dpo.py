@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.prompts import Encoded, Request, Template, common_prefix, encode
 from experiments.rows import Row, capped, identities
-from experiments.texts import PROMPT_TOO_LONG, TextSource, both_left, plan_texts, read_texts, text_problem
+from experiments.texts import LEAVE_OUT, PROMPT_TOO_LONG, TextSource, both_left, plan_texts, read_texts, text_problem
 from lorta.api.task import DataPlan, Task
 from lorta.config.settings import DataSettings
 from lorta.models.backbone import Backbone, load_causal_lm, padding_id
@@ -75,7 +75,7 @@ class DpoTask(Task):
         asked = next((name for name in QUESTIONS if isinstance(row, dict) and name in row), QUESTIONS[0])
         wrong = text_problem(row, (asked, *ANSWERS), optional=("system",))
         same = wrong is None and row["chosen"] == row["rejected"]
-        return "chosen and rejected are the same text" if same else wrong
+        return f"chosen and rejected are the same text {LEAVE_OUT}" if same else wrong
 
     def plan_data(self, data: DataSettings, model_default: str) -> DataPlan:
         """Choose the source and check every line of local files. Raises ValueError, one problem a line."""

@@ -5,7 +5,7 @@ Reading and checking need no torch: every file of a sweep is checked before anyt
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -131,8 +131,8 @@ def local_file(folder: Path, name: str, split: str) -> Path:
 def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | None) -> tuple[list[str], RowCount]:
     """Return what is wrong with a file's rows, and how many there are and are kept."""
     problems: list[str] = []
-    rows, kept, identities = 0, 0, Identities()
-    for number, row in read_lines(file):
+    rows, kept, wrong, identities = 0, 0, 0, Identities()
+    for number, row in _lines(file, problems):
         rows += 1
         try:
             if keep is not None and isinstance(row, dict) and not keep(row):
@@ -142,11 +142,23 @@ def _file_problems(file: Path, columns: RowCheck, keep: Callable[[Row], bool] | 
             problem = str(error)
         kept += 1
         if problem:
-            problems.append(f"{file}, line {number}: {problem}")
-            if len(problems) == MOST_PROBLEMS_PER_FILE:
-                break
+            wrong += 1
+            if wrong <= MOST_PROBLEMS_PER_FILE:
+                problems.append(f"{file}, line {number}: {problem}")
+    if wrong > MOST_PROBLEMS_PER_FILE:
+        problems.append(
+            f"{file}: {wrong:,} of {rows:,} rows cannot be used, of which {MOST_PROBLEMS_PER_FILE} are named"
+        )
     nothing = f"{file}: task.source.keep keeps none of {rows} rows" if rows else f"{file}: no rows"
-    return problems if kept else [nothing], RowCount(rows).without(KEEP, rows - kept)
+    return problems or ([] if kept else [nothing]), RowCount(rows).without(KEEP, rows - kept)
+
+
+def _lines(file: Path, problems: list[str]) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, row) as far as a file can be read; why it cannot further becomes one of the problems."""
+    try:
+        yield from read_lines(file)
+    except ValueError as error:
+        problems.append(str(error))
 
 
 class Identities:

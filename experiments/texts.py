@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": "train", "evaluation": "validation"}
 PROMPT_TOO_LONG = "the prompt alone fills data.max_length"
+LEAVE_OUT = "(task.source.keep can leave such rows out)"
 
 
 @dataclass(frozen=True)
@@ -179,4 +180,4 @@ def text_problem(
     if halves := halved_texts(row, (*needed, *optional)):
         return halves
     bare = [name for name in needed if name not in empty and not row[name].strip()]
-    return f"column {', '.join(bare)} is empty" if bare else None
+    return f"column {', '.join(bare)} is empty {LEAVE_OUT}" if bare else None

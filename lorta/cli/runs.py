@@ -69,7 +69,8 @@ def show(parsed: argparse.Namespace) -> None:
     params, time, code = (record.get(name) or {} for name in ("params", "time", "code"))
     for split, told in (record.get("task", "splits") or {}).items():
         if told.get("read") is not None:
-            print(f"rows      {split} {RowCount(told['read'], told.get('dropped') or {})}")
+            count = RowCount(told["read"], told.get("dropped") or {}, told.get("noted") or {})
+            print(f"rows      {split} {count.in_full}")
     sizes = [params.get(name) for name in ("adapter", "head", "other_trainable")]
     if None not in sizes:
         print("weights   {:,} adapter, {:,} head, {:,} other".format(*sizes))

@@ -78,7 +78,8 @@ def plan(parsed: argparse.Namespace) -> int:
     for line in _cell_lines(planned, states, costs):
         print(line)
     print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
-    for line in [*other_code_lines(states.values()), *row_lines(planned.specs)]:
+    read = [*planned.specs, *(spec for spec, _ in planned.waiting)]
+    for line in [*other_code_lines(states.values()), *row_lines(read)]:
         print(line)
     for sentence in budget_sentences(planned, only_off=False):
         print(f"budget: {sentence}")

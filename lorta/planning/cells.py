@@ -23,6 +23,7 @@ from lorta.planning.lr_search import check_rate
 from lorta.planning.seeds import seeds_of, valid, with_typed_seeds
 from lorta.planning.spec import RunSpec
 from lorta.records.canonical import canonical_json, not_finite
+from lorta.records.row_counts import CAPS
 from lorta.records.sections import Budget
 
 
@@ -69,6 +70,8 @@ class CellPlanner:
             self.problems.note(sentence)
         typed = {"task": settings.task, "typed": cell.overrides}
         self._once("rate", typed, lambda: _check_search(task, settings, cell))
+        if data is not None:
+            self._once("hold-out", data_key | {"tune": repr(settings.tune)}, lambda: _check_rows_left(data, settings))
         if model is None:
             return None
         geometry_key = {"model": model_key, "task": settings.task}
@@ -193,6 +196,17 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
         raise ValueError("tune=lr and data.holdout contradict: trials hold rows out (tune.holdout), leave one out")
     if searched:
         check_rate(settings, cell.overrides)
+
+
+def _check_rows_left(plan: DataPlan, settings: RunSettings) -> None:
+    """Raise ValueError where more than half of the training rows that are known would be held out."""
+    tuned = settings.tune.holdout if settings.tune is not None and settings.tune.search is not None else None
+    key, held = ("tune.holdout", tuned) if tuned is not None else ("data.holdout", settings.data.holdout)
+    if isinstance(held, int) and (count := plan.counts.get("train")) is not None:
+        cap = settings.data.max_train_samples
+        rows = count.used if cap is None else min(cap + held, count.used + count.dropped.get(CAPS["train"], 0))
+        if 2 * held > rows:
+            raise ValueError(f"{key}={held} is more than half of {rows} training rows: hold out fewer")
 
 
 def _geometry(task: Task, files: ModelFiles, name: str) -> Geometry:

@@ -9,7 +9,7 @@ ASKED_FOR = (*CAPS.values(), KEEP, HOLDOUT)  # reasons that are settings; any ot
 ANSWER_CUT = "the end of an answer is cut at data.max_length"
 ANSWER_EMPTY = "the answer is empty: only its end is learnt or scored"
 QUESTION_CUT = "the beginning of the prompt or the end of an answer is cut at data.max_length"
-MOST_LOST = 0.05  # of the rows that were read, before a sweep says so on the screen
+MOST_LOST = 0.05  # of the rows that were read or used, before a sweep says so on the screen
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,17 @@ class RowCount:
         """The fraction of the rows read that was dropped without being asked for, 0 to 1."""
         lost = sum(number for reason, number in self.dropped.items() if reason not in ASKED_FOR)
         return lost / self.read if self.read else 0.0
+
+    @property
+    def noted_share(self) -> float:
+        """The largest fraction of the rows used of which one thing is said, 0 to 1."""
+        return max(self.noted.values(), default=0) / self.used if self.used else 0.0
+
+    @property
+    def in_full(self) -> str:
+        """The count as a text, with what is said of the rows used."""
+        noted = "; ".join(f"{number:,}: {reason}" for reason, number in self.noted.items())
+        return f"{self}; of the rows used, {noted}" if noted else str(self)
 
     def without(self, reason: str, number: int) -> "RowCount":
         """Return the count after so many more rows were dropped for a reason."""
@@ -63,5 +74,9 @@ class RowsUnusable(ValueError):
 
 
 def lost_sentences(task: str, counts: Mapping[str, RowCount]) -> list[str]:
-    """Return a sentence for each split of which more than MOST_LOST was dropped without being asked for."""
-    return [f"{task}, {use}: {count}" for use, count in counts.items() if count.lost_share > MOST_LOST]
+    """Return a sentence for each split of which more than MOST_LOST was dropped unasked, or is noted."""
+    return [
+        f"{task}, {use}: {count.in_full}"
+        for use, count in counts.items()
+        if max(count.lost_share, count.noted_share) > MOST_LOST
+    ]

@@ -78,6 +78,8 @@ class RunSteps:
             backbone = self.task.load_backbone(files, self.settings.model.dtype)
         with self.watch.phase("data"):
             data = self.data = self._load_data(backbone, files)
+            for use, count in data.counts.items():
+                RUN.info("rows of %s: %s", use, count.in_full)
         backbone = replace(backbone, rows=data.train, cache=Path(self.settings.runtime.cache))
         dropout, order = self.settings.seed_of("dropout"), self.settings.seed_of("order")
         context = TrainingContext(backbone, data, self.settings.trainer, dropout, self.folder, order_seed=order)

@@ -16,7 +16,9 @@ def row_lines(specs: Sequence[RunSpec]) -> list[str]:
     for spec in first.values():
         recorded, name = _recorded(spec), spec.settings.task["name"]
         when = "" if recorded else " (before tokenisation)"
-        lines += [f"rows of {name}, {use}{when}: {count}" for use, count in (recorded or spec.data.counts).items()]
+        lines += [
+            f"rows of {name}, {use}{when}: {count.in_full}" for use, count in (recorded or spec.data.counts).items()
+        ]
     return list(dict.fromkeys(lines))
 
 
@@ -24,4 +26,5 @@ def _recorded(spec: RunSpec) -> dict[str, RowCount]:
     record = glance(spec.folder)
     splits = (record and record.get("task", "splits")) or {}
     read = {use: split for use, split in splits.items() if split.get("read") is not None}
-    return {use: RowCount(split["read"], split.get("dropped") or {}) for use, split in read.items()}
+    told = {use: [split.get(name) or {} for name in ("dropped", "noted")] for use, split in read.items()}
+    return {use: RowCount(split["read"], *told[use]) for use, split in read.items()}

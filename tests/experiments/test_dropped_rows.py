@@ -40,6 +40,7 @@ FOLDERS = {
     "dpo": "preference/alpaca_eval",
     "glue/sst2": "glue/sst2",
     "gsm8k": "math/gsm8k",
+    "commonsense/boolq": "commonsense/boolq",
 }
 
 
@@ -113,6 +114,41 @@ def test_cut_questions_are_used_and_counted(tmp_path):
     assert (counted["train"].noted, counted["evaluation"].noted) == ({QUESTION_CUT: 2}, {QUESTION_CUT: 1})
 
 
+def test_options_that_no_longer_differ_are_no_question(tmp_path):
+    row = {"instruction": "so?\n\nAnswer format: true/false", "answer": "false"}
+    write(tmp_path, "commonsense/boolq", [row], [row] * 2)
+    assert counts(tmp_path, "commonsense/boolq")["evaluation"] == RowCount(2)
+    equal = r"no row is left for evaluation, 0 of 2 rows used \(2: a right and a wrong option are the same tokens"
+    with pytest.raises(RowsUnusable, match=equal):
+        counts(tmp_path, "commonsense/boolq", "data.max_length=4")
+
+
+def test_all_wrong_rows_are_counted_and_the_first_named(tmp_path):
+    good, bare, same = PAIR | {"rejected": "never"}, PAIR | {"prompt": " "}, PAIR | {"rejected": PAIR["chosen"]}
+    write(tmp_path, "dpo", [good, bare, same, bare, same, same], [good])
+    words = ["task=dpo", f"data.root={tmp_path}", f"runtime.runs={tmp_path}/runs"]
+    problems = make_plan(words, False, CONF).problems
+    keep = "(task.source.keep can leave such rows out)"
+    assert [problem.partition("train.jsonl")[2] for problem in problems] == [
+        f", line 2: column prompt is empty {keep}",
+        f", line 3: chosen and rejected are the same text {keep}",
+        f", line 4: column prompt is empty {keep}",
+        ": 5 of 6 rows cannot be used, of which 3 are named",
+    ]
+    kept = make_plan([*words, "task.source.keep='prompt != \" \" and chosen != rejected'"], False, CONF)
+    assert not kept.problems and kept.specs[0].data.counts["train"] == RowCount(6, {"task.source.keep": 5})
+
+
+def test_a_hold_out_of_more_than_half_is_refused_before_anything_runs(tmp_path, capsys):
+    write(tmp_path, "instruct", [INSTRUCT] * 9, [INSTRUCT])
+    words = ["plan", "task=instruct", "adapter=lora", f"data.root={tmp_path}", f"runtime.runs={tmp_path}/runs"]
+    for hold_out, key in ((["tune=lr", "tune.holdout=5"], "tune"), (["data.holdout=5"], "data")):
+        assert main([*words, *hold_out]) == 2
+        assert f"{key}.holdout=5 is more than half of 9 training rows: hold out fewer" in capsys.readouterr().err
+    assert main([*words, "tune=lr", "tune.holdout=4"]) == 0
+    assert "rows of instruct, train (before tokenisation): 9 rows, all used" in capsys.readouterr().out  # all wait
+
+
 @pytest.mark.parametrize(("name", "row", "reason"), [("dpo", PAIR, EQUAL), ("instruct", LONG_PROMPT, TOO_LONG)])
 def test_a_run_of_which_no_row_is_left_fails_with_the_counts_of_both_splits(name, row, reason, tmp_path, capsys):
     """Issue 17, A9: record, plan, screen and `lorta show` say what became of the rows of a run that failed for it."""
@@ -130,7 +166,11 @@ def test_a_run_of_which_no_row_is_left_fails_with_the_counts_of_both_splits(name
         "evaluation": (1, RowCount(3, {reason: 2})),
     }
     lost = f"3 rows used (2: {reason})"
-    lines = [f"rows of {name}, evaluation: 1 of {lost}", f"rows of {name}, train: 0 of 3 rows used (3: {reason})"]
+    noted = f"; of the rows used, 1: {ANSWER_CUT}" if name == "dpo" else ""
+    lines = [
+        f"rows of {name}, evaluation: 1 of {lost}{noted}",
+        f"rows of {name}, train: 0 of 3 rows used (3: {reason})",
+    ]
     assert sorted(row_lines([spec])) == lines
     screen = io.StringIO()
     console = Console(file=screen, width=300)
@@ -226,7 +266,11 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
     console = Console(file=screen, width=300)
     follow([spec, spec], [record, record], console)
     line = f"instruct, train: 6 of 12 rows used (6: {TOO_LONG})"
-    assert screen.getvalue().count(f"rows of {line}") == 1  # once a sweep
+    full = f"{line}; of the rows used, 1: {ANSWER_EMPTY}"
+    assert screen.getvalue().count(f"rows of {full}") == 1  # once a sweep
+    assert f"rows of train: {full.partition(': ')[2]}" in (spec.folder / "log.txt").read_text()
+    assert main(["show", spec.run_id, "--runs", f"{tmp_path}/runs"]) == 0
+    assert f"rows      train {full.partition(': ')[2]}" in capsys.readouterr().out
     assert (
         main(
             [
@@ -240,7 +284,7 @@ def test_record_screen_plan_and_table_say_what_was_dropped(tmp_path, capsys):
         )
         == 0
     )
-    assert f"rows of {line}" in capsys.readouterr().out
+    assert f"rows of {full}" in capsys.readouterr().out
     (table,) = summarise([record])
     said = " ".join(caption(table))
     assert "6 of 12 / 6 of 12" in said
