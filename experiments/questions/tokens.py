@@ -45,11 +45,6 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 
 
-def training_row(tokenizer: Any, question: Question, max_length: int, loss_on: str) -> dict[str, list[int]]:
-    """Return input_ids, attention_mask and labels; -100 marks what the loss leaves out (`loss_on`: answer or all)."""
-    return _learnt(encode(tokenizer, question.prompt, question.answer, max_length, end=True), loss_on)
-
-
 def training_rows(
     tokenizer: Any, questions: Sequence[Question], max_length: int, loss_on: str
 ) -> tuple[list[dict[str, list[int]]], int]:

@@ -151,12 +151,3 @@ def folds_fingerprint(rows: list[Fold]) -> str:
         digest.update(f"{name} {sequence}\n".encode())
         digest.update(np.rint(positions[mask].astype(np.float64) * 1000).astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-def fold_fingerprint(split: str) -> str:
-    """Return the committed SHA-256 (hex) of a split without drawing it; a test compares the two.
-
-    Raises ValueError for an unknown split.
-    """
-    _check(split)
-    return FINGERPRINTS[split]

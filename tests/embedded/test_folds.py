@@ -85,7 +85,7 @@ def test_built_chains_have_the_atoms_of_their_residues():
 
 @pytest.mark.parametrize("split", folds.SIZES)
 def test_folds_have_the_committed_fingerprint(split):
-    assert folds.folds_fingerprint(folds.fold_rows(split)) == folds.fold_fingerprint(split)
+    assert folds.folds_fingerprint(folds.fold_rows(split)) == folds.FINGERPRINTS[split]
 
 
 def test_folds_do_not_depend_on_the_hash_seed_nor_on_torch():
@@ -95,7 +95,7 @@ def test_folds_do_not_depend_on_the_hash_seed_nor_on_torch():
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == folds.fold_fingerprint("validation")
+    assert done.stdout.strip() == folds.FINGERPRINTS["validation"]
 
 
 def test_no_sequence_occurs_twice_within_or_across_splits():
@@ -140,7 +140,7 @@ def secondary_structure(positions: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def test_callers_may_change_their_arrays_without_changing_ours():
     folds.fold_rows("train")[0][2][:] = 7
-    assert folds.folds_fingerprint(folds.fold_rows("train")) == folds.fold_fingerprint("train")
+    assert folds.folds_fingerprint(folds.fold_rows("train")) == folds.FINGERPRINTS["train"]
 
 
 def test_an_unknown_split_is_refused_with_the_known_ones():

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.questions.formats import Question
-from experiments.questions.tokens import encode, evaluation_row, training_row
+from experiments.questions.tokens import encode, evaluation_row, training_rows
 from tests.experiments.letters import letter_tokenizer
 
 QUESTION = Question("ab c", " yes", ("yes",), (" yes", " no"), ("yes", "no"), (0,))
@@ -12,6 +12,11 @@ QUESTION = Question("ab c", " yes", ("yes",), (" yes", " no"), ("yes", "no"), (0
 @pytest.fixture(scope="module")
 def tokenizer():
     return letter_tokenizer()
+
+
+def training_row(tokenizer, max_length, loss_on):
+    (row,), _ = training_rows(tokenizer, [QUESTION], max_length, loss_on)
+    return row
 
 
 def text(tokenizer, ids):
@@ -25,16 +30,16 @@ def test_prompt_and_answer_together_are_the_text(tokenizer):
 
 
 def test_the_answer_alone_is_learnt_with_its_end(tokenizer):
-    row = training_row(tokenizer, QUESTION, 64, "answer")
+    row = training_row(tokenizer, 64, "answer")
     learnt = [token for token in row["labels"] if token != -100]
     assert text(tokenizer, learnt) == " yes<eos>"
     assert row["labels"][-len(learnt) :] == row["input_ids"][-len(learnt) :]
-    assert training_row(tokenizer, QUESTION, 64, "all")["labels"] == row["input_ids"]
+    assert training_row(tokenizer, 64, "all")["labels"] == row["input_ids"]
 
 
 @pytest.mark.parametrize("max_length", [6, 7, 8])
 def test_of_what_is_too_long_the_prompts_beginning_goes(tokenizer, max_length):
-    row = training_row(tokenizer, QUESTION, max_length, "answer")
+    row = training_row(tokenizer, max_length, "answer")
     assert text(tokenizer, row["input_ids"]) == "ab c yes<eos>"[-(max_length + len("<eos>") - 1) :]
     assert len(row["input_ids"]) == max_length
 
