@@ -35,6 +35,7 @@ def write_answers(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,  # what is learnt; a checkpoint's own settings may have another
             )
         texts = [tokenizer.decode(part, skip_special_tokens=True) for part in (prompt[0], generated[0][begin:])]
         reference = tokenizer.decode(ids[begin:], skip_special_tokens=True)

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.judge.answers import answer_all, answer_settings, cut_prompts, template_of
+from experiments.judge.answers import answer_all, answer_settings, template_of, what_is_missing
 from experiments.judge.prompts import load_questions
 from lorta.cli.own_folders import declare_code
 from lorta.config.places import CONF
@@ -48,8 +48,8 @@ def main() -> int:
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"
             count = answer_all(run.model, run.backbone.tokenizer, questions, settings, file, folder.name + suffix)
             print(f"{file}: {count} answers written, {len(questions) - count} were there")
-            if cut := cut_prompts(file):
-                print(f"{file}: {cut} prompts were longer than {settings.max_length} tokens and lost their beginning")
+            for sentence in what_is_missing(file, settings):
+                print(f"{file}: {sentence}")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,6 +1,7 @@
 """A model's answers to MT-Bench's questions, turn after turn, kept in FastChat's form as they are made."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,13 @@ from lorta.records.canonical import canonical_json
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+COUNTED = {  # of the turns of a question, in the rows of a file of answers
+    "cut_prompts": "prompts were longer than {tokens} tokens and lost their beginning",
+    "cut_answers": "answers were not finished after {new} tokens",
+    "empty_answers": "answers are empty",
+}
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,9 @@ def answer_all(
         for start in range(0, len(waiting), size):
             chosen = waiting[start : start + size]
             turns = _batch(model, tokenizer, [keys[key] for key in chosen], settings, seed)
-            for key, (answers, cut) in zip(chosen, turns, strict=True):
+            for key, (answers, counts) in zip(chosen, turns, strict=True):
                 row = _row(key, keys[key], answers, settings, model_id)
-                journal.append(row | ({"cut_prompts": cut} if cut else {}))
+                journal.append(row | {name: count for name, count in counts.items() if count})
     return sum(map(len, groups.values()))
 
 
@@ -134,24 +142,29 @@ def _generation(question: Question, settings: AnswerSettings) -> Generation:
 
 def _batch(
     model: "nn.Module", tokenizer: Any, questions: Sequence[Question], settings: AnswerSettings, seed: int
-) -> list[tuple[list[str], int]]:
-    """Return the answers to each question's turns, and how many of its prompts were cut."""
+) -> list[tuple[list[str], Counter[str]]]:
+    """Return the answers to each question's turns, and how many times each of COUNTED was so."""
     answers: list[list[str]] = [[] for _ in questions]
-    cut = [0] * len(questions)
+    counts = [Counter[str]() for _ in questions]
     how = _generation(questions[0], settings)
     for _ in questions[0].turns:
         pairs = zip(questions, answers, strict=True)
         whole = [_whole_dialogue(settings, tokenizer, question.turns, said) for question, said in pairs]
-        cut = [number + (len(ids) > settings.max_length) for number, ids in zip(cut, whole, strict=True)]
         prompts = [_cut(ids, settings, tokenizer) for ids in whole]
-        for said, written in zip(answers, write(model, tokenizer, prompts, how, seed=seed), strict=True):
-            said.append(written.text.strip())
-    return list(zip(answers, cut, strict=True))
+        written = write(model, tokenizer, prompts, how, seed=seed)
+        for said, count, ids, one in zip(answers, counts, whole, written, strict=True):
+            said.append(one.text.strip())
+            count["cut_prompts"] += len(ids) > settings.max_length
+            count["cut_answers"] += not one.stopped
+            count["empty_answers"] += not said[-1]
+    return list(zip(answers, counts, strict=True))
 
 
-def cut_prompts(file: Path) -> int:
-    """Return how many prompts of a file of answers were longer than `max_length`, and lost their beginning."""
-    return sum(row.get("cut_prompts", 0) for row in Journal(file).rows.values())
+def what_is_missing(file: Path, settings: AnswerSettings) -> list[str]:
+    """Return a sentence for each of COUNTED that some answers of a file have."""
+    sums = {name: sum(row.get(name, 0) for row in Journal(file).rows.values()) for name in COUNTED}
+    limits = {"tokens": settings.max_length, "new": settings.generation["max_new_tokens"]}
+    return [f"{number} {COUNTED[name].format(**limits)}" for name, number in sums.items() if number]
 
 
 def _row(key: str, question: Question, answers: list[str], settings: AnswerSettings, model_id: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ The `lm_eval` package is a development dependency. Options are scored by its `mu
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def own_questions(run: Reloaded, folder: Path) -> dict[str, dict[str, float]]:
     ours = replace(task, normalise="sum")
     predictions = ours.predict(run.model, run.context(data, folder))
     scores = ours.score(predictions)
-    _write_task(task, run, plan.source, folder)
+    _write_task(task, run, plan.source, {row.told["idx"] for row in data.evaluation}, folder)
     result = _evaluate(run, [NAME], folder)
     return {
         "ours": {name: score.value for name, score in scores.items() if score.value is not None},
@@ -97,11 +97,12 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def _write_task(task: QuestionTask, run: Reloaded, source: Any, folder: Path) -> None:
+def _write_task(task: QuestionTask, run: Reloaded, source: Any, scored: Collection[Any], folder: Path) -> None:
     rows = [
         {"prompt": question.prompt, "options": list(question.options), "correct": list(question.correct)}
         | {"answer": question.references[0].replace(",", "")}
-        for _, question in task.evaluation_questions(source, run.settings.data)
+        for idx, question in task.evaluation_questions(source, run.settings.data)
+        if idx in scored
     ]
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{NAME}.jsonl"

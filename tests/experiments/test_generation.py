@@ -1,8 +1,12 @@
 """Generation by transformers: row order, batch size, stop rules, and no setting but ours."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
+from experiments.answers import write_answers
 from experiments.generation import Generation, write
 from tests.experiments.letters import letter_tokenizer, small_llama
 
@@ -97,3 +101,15 @@ def test_impossible_settings_are_refused(wrong, sentence):
 def test_an_empty_prompt_is_refused(model, tokenizer):
     with pytest.raises(ValueError, match="at least one token"):
         texts(model, tokenizer, [[]])
+
+
+def test_answers_for_reading_end_where_the_tokenizer_says(model, tokenizer, tmp_path, monkeypatch):
+    """A checkpoint's own settings can name another end of text, or none: then an answer would run on."""
+    asked = []
+    monkeypatch.setattr(model, "generate", lambda **given: asked.append(given) or given["input_ids"])
+    model.generation_config.eos_token_id = None
+    rows = {"idx": [0], "input_ids": [[5, 6, 7]], "labels": [[-100, -100, 7]]}
+    settings: Any = SimpleNamespace(precision="fp32")
+    backbone: Any = SimpleNamespace(tokenizer=tokenizer)
+    write_answers(model, backbone, rows, settings, 4, tmp_path / "answers.jsonl")
+    assert [given["eos_token_id"] for given in asked] == [tokenizer.eos_token_id]

@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.judge.answers import AnswerSettings, answer_all, answer_settings, cut_prompts, dialogue
+from experiments.generation import Written
+from experiments.judge.answers import (
+    COUNTED,
+    AnswerSettings,
+    answer_all,
+    answer_settings,
+    dialogue,
+    what_is_missing,
+)
 from experiments.judge.prompts import Question, load_answers
 from lorta.config.places import CONF
 from tests.experiments.letters import letter_tokenizer, small_llama
@@ -55,12 +63,20 @@ def test_a_long_conversation_keeps_its_end(tokenizer):
     assert tokenizer.decode(ids) == "onA:"
 
 
-def test_cut_prompts_are_counted_in_the_file(model, tokenizer, tmp_path):
-    long = Question(7, "writing", ("ask", "a long second question " * 4))
-    answers(model, tokenizer, tmp_path / "a.jsonl", [*QUESTIONS[:1], long], replace(SETTINGS, max_length=64))
-    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert {row["question_id"]: row.get("cut_prompts") for row in rows} == {0: None, 7: 1}
-    assert cut_prompts(tmp_path / "a.jsonl") == 1
+def test_what_is_cut_or_empty_is_counted_in_the_file(model, tokenizer, tmp_path, monkeypatch):
+    def write(model, tokenizer, prompts, how, seed):
+        return [Written("", 6, False) if len(prompt) == 64 else Written("so", 1, True) for prompt in prompts]
+
+    monkeypatch.setattr("experiments.judge.answers.write", write)
+    long, settings = Question(7, "writing", ("ask", "a long second question " * 4)), replace(SETTINGS, max_length=64)
+    answers(model, tokenizer, tmp_path / "a.jsonl", [*QUESTIONS[:1], long], settings)
+    rows = {row["question_id"]: row for row in map(json.loads, (tmp_path / "a.jsonl").read_text().splitlines())}
+    assert {name: rows[7][name] for name in COUNTED} == dict.fromkeys(COUNTED, 1) and not COUNTED.keys() & rows[0]
+    assert what_is_missing(tmp_path / "a.jsonl", settings) == [
+        "1 prompts were longer than 64 tokens and lost their beginning",
+        "1 answers were not finished after 6 tokens",
+        "1 answers are empty",
+    ]
 
 
 def test_the_file_is_in_fastchats_form(model, tokenizer, tmp_path):
