@@ -1,6 +1,8 @@
-"""Print the memory (proportional set size) of a sweep's processes on MiniLM with one worker and with several.
+"""Print the memory (proportional set size) of a sweep's processes with one worker and with several.
 
 python -m benchmarks.workers [--workers 4] [OVERRIDE ...]   (runtime.allocator=system: without jemalloc)
+
+The cell is LoRA on MiniLM; an override such as model=smollm2_135m task=instruct takes the place of a part of it.
 """
 
 import argparse
@@ -19,12 +21,18 @@ CELL = ("adapter=lora", "model=minilm", "task=glue/sst2", "data.source=embedded"
 SAMPLES = 10  # how often memory is read, once a second
 
 
+def cell(overrides: list[str]) -> list[str]:
+    """Return the words of CELL whose keys are not given, and those that are."""
+    given = {word.partition("=")[0] for word in overrides}
+    return [*(word for word in CELL if word.partition("=")[0] not in given), *overrides]
+
+
 def memory_of(workers: int, overrides: list[str]) -> float:
     """Return the largest MiB of a sweep and its processes while so many workers train."""
     with tempfile.TemporaryDirectory() as folder:
         places = [f"runtime.{name}={folder}/{name}" for name in ("runs", "cache", "results")]
         seeds = ",".join(map(str, range(workers)))
-        words = [*places, "-m", *CELL, f"seed={seeds}", f"runtime.workers={workers}", *overrides]
+        words = [*places, "-m", *cell(overrides), f"seed={seeds}", f"runtime.workers={workers}"]
         sweep, peak = subprocess.Popen([sys.executable, str(RUN), *words], stdout=subprocess.DEVNULL), [0.0]
         try:
             while sweep.poll() is None and len(list(Path(folder).glob(f"runs/*/{PROGRESS_NAME}"))) < workers:

@@ -134,7 +134,7 @@ def secondary_structure(positions: np.ndarray, mask: np.ndarray) -> np.ndarray:
     residues, kinds = np.nonzero(mask)
     chain.coord, chain.res_id = positions[mask], residues + 1
     chain.atom_name = np.array(ATOM_TYPES)[kinds]
-    chain.res_name[:] = "ALA"
+    chain.res_name = np.full(len(residues), "ALA")
     return struc.annotate_sse(chain)
 
 

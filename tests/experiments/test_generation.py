@@ -24,10 +24,8 @@ def model():
 
 
 def texts(model, tokenizer, prompts=PROMPTS, **settings):
-    return [
-        found.text
-        for found in write(model, tokenizer, prompts, Generation(**{"max_new_tokens": 8, "batch_size": 2} | settings))
-    ]
+    values: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 2} | settings
+    return [found.text for found in write(model, tokenizer, prompts, Generation(**values))]
 
 
 def greedy(model, prompt: list[int], tokens: int) -> list[int]:

@@ -75,6 +75,7 @@ def test_a_run_says_which_file_it_is_from_and_under_which_licence(cache, tmp_pat
     record = execute(make_plan(words, False, CONF).specs[0])
     assert record.status == "success", record.failure
     model = record.model
+    assert model is not None
     assert (model.name, model.id, model.license) == ("small.gguf", "small.gguf", "apache-2.0")
     assert (model.revision, model.quantization) == (file_sha256(tmp_path / "small.gguf"), None)
 
@@ -160,7 +161,7 @@ def test_what_a_killed_process_left_is_removed_and_made_anew(tmp_path):
     )
     subprocess.run([sys.executable, "-c", dies, str(root)], check=False)
     assert (root / "unfinished" / "model.safetensors").read_text() == "half" and not (root / "model").exists()
-    make_once(tmp_path / "any.gguf", root, lambda file, folder: (folder / CARD).write_text("{}"))
+    make_once(tmp_path / "any.gguf", root, lambda file, folder: (folder / CARD).touch())
     assert [path.name for path in (root / "model").iterdir()] == [CARD]
     assert not (root / "unfinished").exists()
 
