@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.judge.answers import answer_all, answer_settings, template_of, what_is_missing
+from experiments.judge.answers import answer_all, answer_settings, beyond_positions, template_of, what_is_missing
 from experiments.judge.prompts import load_questions
 from lorta.cli.own_folders import declare_code
 from lorta.config.places import CONF
@@ -45,6 +45,8 @@ def main() -> int:
             run = reload_run(folder, CONF, words, arguments.base_only, arguments.code)
             template = arguments.template or template_of(run.settings.task)
             settings = answer_settings(template, CONF / "mt_bench", ours)
+            if sentence := beyond_positions(settings, run.model.config):
+                print(f"{folder}: {sentence}", file=sys.stderr)
             file = folder / f"{'mt_bench' if arguments.questions is None else arguments.questions.stem}{suffix}.jsonl"
             count = answer_all(run.model, run.backbone.tokenizer, questions, settings, file, folder.name + suffix)
             print(f"{file}: {count} answers written, {len(questions) - count} were there")

@@ -167,6 +167,17 @@ def what_is_missing(file: Path, settings: AnswerSettings) -> list[str]:
     return [f"{number} {COUNTED[name].format(**limits)}" for name, number in sums.items() if number]
 
 
+def beyond_positions(settings: AnswerSettings, config: Any) -> str | None:
+    """Return a sentence where prompt and answer together can be longer than a model's configuration has positions."""
+    new, most = settings.generation["max_new_tokens"], getattr(config, "max_position_embeddings", None)
+    if most is None or settings.max_length + new <= most:
+        return None
+    return (
+        f"prompt and answer can be {settings.max_length + new:,} tokens, and the model's positions were trained for "
+        f"{most:,}: set mt_bench.max_length and mt_bench.generation.max_new_tokens"
+    )
+
+
 def _row(key: str, question: Question, answers: list[str], settings: AnswerSettings, model_id: str) -> dict[str, Any]:
     return {
         "key": key,

@@ -11,6 +11,7 @@ from experiments.judge.answers import (
     AnswerSettings,
     answer_all,
     answer_settings,
+    beyond_positions,
     dialogue,
     what_is_missing,
 )
@@ -77,6 +78,12 @@ def test_what_is_cut_or_empty_is_counted_in_the_file(model, tokenizer, tmp_path,
         "1 answers were not finished after 6 tokens",
         "1 answers are empty",
     ]
+
+
+def test_a_context_that_is_too_short_is_said(model):
+    assert beyond_positions(replace(SETTINGS, max_length=2042), model.config) is None
+    said = beyond_positions(replace(SETTINGS, max_length=2043), model.config)
+    assert said is not None and said.startswith("prompt and answer can be 2,049 tokens, and the model's positions")
 
 
 def test_the_file_is_in_fastchats_form(model, tokenizer, tmp_path):
