@@ -140,6 +140,17 @@ def test_finished_runs_of_other_code_are_said_everywhere(sweep, capsys, monkeypa
     assert sentence in capsys.readouterr().err
 
 
+def test_a_plan_and_a_start_say_that_code_is_not_committed(sweep, capsys, monkeypatch):
+    words, specs, _ = sweep
+    sentence = "not committed: conf/adapter/mine.yaml"
+    for module in ("lorta.system.provenance", "lorta.cli.run"):
+        monkeypatch.setattr(f"{module}.uncommitted_sentence", lambda: sentence)
+    monkeypatch.setattr("lorta.cli.run._run", lambda *_: 1)
+    assert sentence in say(capsys, "plan", *words)
+    run_plan(Plan(specs=specs[:1]), Console(soft_wrap=True), parallel=False)
+    assert sentence in capsys.readouterr().out
+
+
 def test_changed_inputs_and_older_protocols_make_a_run_stale(sweep, capsys):
     words, specs, store = sweep
     data = replace(specs[0].data, fingerprints={**specs[0].data.fingerprints, "train": "other"})

@@ -12,7 +12,7 @@ from lorta.models.locate import find_model
 from lorta.records.store import Store
 from lorta.runner.attempt import attempt
 from lorta.runner.tracking import mirrored
-from tests.example_records import finished
+from tests.example_records import finished, sweep, unfinished
 from tests.faults.sweeps import plan
 
 TEXT = (Path(__file__).parents[2] / "docs" / "how_to.md").read_text()
@@ -44,6 +44,28 @@ def test_plans_plan(line, place, capsys):
         assert "4 runs" in said
     if "seed=0,1,2,3,4" in line:
         assert "10 runs" in said
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("lorta rm")])
+def test_runs_are_removed(line, place, monkeypatch):
+    store = Store("runs")
+    for record in (unfinished("failed", seed=9), finished("vera", seed=2), finished("lora")):
+        store.write(record)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert main(line.split()[1:]) == 0
+    assert len(store.records()) == 2 and finished("lora") in store.records()
+
+
+def test_a_table_for_a_paper_is_where_the_page_says(place, monkeypatch):
+    monkeypatch.setattr("lorta.reporting.report.plot", lambda *_: None)  # figures have tests of their own
+    for record in sweep(3):
+        Store("runs").write(record)
+    (line,) = re.findall(r"`(lorta table [^`]*)`", TEXT)
+    (name,) = re.findall(r"writes `([^`]*)`", TEXT)
+    (label,) = re.findall(r"the label `([^`]*)`", TEXT)
+    assert main(line.split()[1:]) == 0
+    assert rf"\label{{{label}}}" in Path(name).read_text()
+    assert Path(name).with_suffix(".notes.tex").is_file()
 
 
 @pytest.fixture(scope="module")

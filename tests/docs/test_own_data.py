@@ -46,6 +46,9 @@ def test_each_command_of_the_page_is_right(command, folder, capsys):
     if name in ("plan", "run"):
         assert "4 classes: billing, login, other, shipping" in printed.err
         assert "missing" in printed.out
+    if name == "list":
+        (line,) = [line for line in printed.out.splitlines() if line.startswith("adapter=wide_lora ")]
+        assert line.endswith("LoRA on all four projections of attention")
 
 
 def test_the_page_has_at_most_five_commands_to_the_first_table():

@@ -77,13 +77,16 @@ def _best_sentences(table: Table, analysis: Analysis) -> list[str]:
     interval = analysis.intervals.get((best, column))
     text = interval_text(interval and within_range(interval, table, column), table.decimals)
     name = "average" if column == AVERAGE else printed_task(table.short(column), table.metrics[column])
+    scored = [number for number in rest if score_of(table.rows[number], column) is not None]
+    if column == AVERAGE and rest and not scored:
+        return [f"Only {_name(table, best)} has a score on every task, {name} {text or f'{value:.{table.decimals}f}'}."]
     sentences = [f"Best: {_name(table, best)}, {name} {text or f'{value:.{table.decimals}f}'}."]
     tied = [number for number in rest if (number, column) in analysis.ties]
     if tied:
         names = ", ".join(_name(table, number) for number in tied[:MOST_NAMES])
         others = f" and {len(tied) - MOST_NAMES} more" if len(tied) > MOST_NAMES else ""
         sentences.append(f"Not significantly different from it: {names}{others}.")
-    elif rest and not analysis.comparisons:
+    elif scored and not analysis.comparisons:
         sentences.append("Nothing tells whether the differences are more than chance: there is one seed only.")
     return sentences
 

@@ -1,6 +1,7 @@
 // Unpacks what the page carries, and hands tables to DataTables and plots to plotly.
 async function unpack(id) {
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (sign) => sign.charCodeAt(0));
+  const text = document.getElementById(id).textContent.trim();
+  const bytes = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
@@ -107,7 +108,7 @@ function drawWhenSeen(Plotly, data) {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       observer.unobserve(target);
-      draw(Plotly, data, target);
+      if (!target.matches(".js-plotly-plot")) draw(Plotly, data, target);
     }
   }, { rootMargin: "300px" });
   document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
@@ -146,10 +147,10 @@ function link(run) {
   return /^[0-9a-f]+$/.test(run) ? `<a href="#runs=${run}">${run}</a>` : "";
 }
 
-function tabulate(DataTable, data) {
+function tabulate(DataTable, data, tables) {
   const filters = [{ target: 0, content: [] }, { target: 1, content: ["search"] }];
   const common = { order: [], autoWidth: false, pageLength: 25, columnControl: filters, ordering: { handler: true } };
-  document.querySelectorAll("table.interactive").forEach((table) => {
+  tables.forEach((table) => {
     const options = { ...common, paging: table.rows.length > 60, language: { search: `Filter ${table.dataset.what}:` } };
     if (table.id === "all-runs") {
       const links = { targets: 0, createdCell: (cell) => cell.setAttribute("scope", "row"), cellType: "th",
@@ -176,10 +177,14 @@ const [libraries, data] = await Promise.all([unpack("libraries"), unpack("data")
 const dialog = document.getElementById("record");
 dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
 addEventListener("hashchange", () => showRuns(data));
+const plotting = import(load(libraries.plots));  // which is read while the first table is made
 const { default: DataTable } = await import(load(libraries.tables));
-tabulate(DataTable, data);
-showRuns(data);
-await import(load(libraries.plots));
+const [first, ...others] = document.querySelectorAll("table.interactive");
+tabulate(DataTable, data, [first]);
+await plotting;
+const lead = document.querySelector(".lead .plot");
+if (lead) draw(window.Plotly, data, lead);
+performance.mark("first screen");
 drawWhenSeen(window.Plotly, data);
 document.querySelectorAll(".axes").forEach((form) =>
   form.addEventListener("change", (event) => choose(window.Plotly, data, form, event.target)));
@@ -187,4 +192,7 @@ addEventListener("beforeprint", () => {
   document.querySelectorAll("main details").forEach((part) => { part.open = true; });
   document.querySelectorAll(".plot:not(.js-plotly-plot)").forEach((place) => draw(window.Plotly, data, place));
 });
+await new Promise((done) => setTimeout(done));  // it is shown before the rest is made
+tabulate(DataTable, data, others);
+showRuns(data);
 document.documentElement.dataset.ready = "true";

@@ -11,6 +11,7 @@ from typing import Any
 from lorta.reporting.plots.figures import FRONT
 from lorta.reporting.plots.panels import Curve, Panel, Point
 from lorta.reporting.styles import style_of
+from lorta.system.terminal import counted
 
 FILLS = ("", "-open", "-dot", "-open-dot")  # of the markers of one method's first, second, ... curve
 GREY = "#c8c8c8"
@@ -45,7 +46,7 @@ def axes(panel: Panel) -> str:
 
 def summary(panel: Panel) -> str:
     """Return what the plot says in words, for those who do not see it."""
-    said = f"{axes(panel)[0].upper()}{axes(panel)[1:]}; {len(panel.curves)} curves."
+    said = f"{axes(panel)[0].upper()}{axes(panel)[1:]}; {counted(len(panel.curves), 'curve')}."
     if not panel.front:
         return said
     return f"{said} Pareto front: {'; '.join(f'{point.text} at {point.x:,.6g}' for point in panel.front)}."
@@ -115,6 +116,8 @@ def _layout(panel: Panel) -> dict[str, Any]:
     x |= {"type": "log", "tickformat": "~g" if low < 1 else "~s"} if panel.log_x else {"type": "linear"}
     if panel.log_x and high > 100 * low:
         x["dtick"] = 1  # decades only: more labels collide on a phone
+    elif panel.log_x and (high > 4 * low or high == low):  # of one place, plotly shows a decade to each side
+        x["dtick"] = "D2"  # 1, 2, 5: 80k, 90k and 100k collide
     layout: dict[str, Any] = {
         "template": "none",
         "font": {"size": 12, "color": "#1b1b1b"},

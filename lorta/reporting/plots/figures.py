@@ -169,6 +169,9 @@ def _draw_panel(axis: "Axes", panel: Panel, crowded: bool) -> dict[str, Any]:
     axis.set_xlabel(panel.x_label)
     axis.set_ylabel(panel.y_label)
     axis.set_xscale("log" if panel.log_x else "linear")
+    low, high = panel.x_ends
+    if low == high:  # matplotlib finds no ends for one place on an axis of logarithms
+        axis.set_xlim((low / 2, 2 * high) if panel.log_x else (low - 1, high + 1))
     handles: dict[str, Any] = {}
     if len(panel.front) > 1:
         xs, ys = [point.x for point in panel.front], [point.y for point in panel.front]

@@ -159,13 +159,13 @@ def _rate_point(table: Table, label: str, rate: float, runs: Sequence[Run]) -> P
 
 
 def training_panels(table: Table, losses: Losses) -> list[Panel]:
-    """Return training loss over steps by task, averaged over the seeds of a row that logged the same steps."""
+    """Return training loss over steps by task, averaged over a row's seeds that logged the same two steps or more."""
     panels: list[Panel] = []
     for task in table.tasks:
         curves: list[Curve] = []
         for row in _by_family(table):
             of_row = [losses[run.record.run_id] for run in row.runs if run.task.name == task and _known(run, losses)]
-            if of_row and len({history.steps for history in of_row}) == 1:
+            if of_row and len({history.steps for history in of_row}) == 1 and len(of_row[0].steps) > 1:
                 means = [mean(values) for values in zip(*(history.losses for history in of_row), strict=True)]
                 points = [Point(step, loss, None, None, "") for step, loss in zip(of_row[0].steps, means, strict=True)]
                 curves.append(Curve(row.adapter, _printed(row), tuple(points)))

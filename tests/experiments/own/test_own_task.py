@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import pearsonr, spearmanr
 
 from experiments.own.readers import read_rows
 from experiments.own.table import choose_columns, in_order
@@ -187,6 +188,22 @@ def test_a_run_of_own_files_keeps_labels_scores_and_the_users_metric(tmp_path, m
     printed = capsys.readouterr().out
     assert "1 run: 0 to do, 1 done" in printed
     assert "1 of 1 done runs had uncommitted changes" in printed and "runtime.force=true" in printed
+
+
+def test_a_run_of_own_numbers_has_both_correlations(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "own" / "all.csv", [{"text": f"the dog {'sees ' * n}", "score": n / 2} for n in range(24)])
+    command = ["run", "task=regression", MODEL, "trainer=smoke", "trainer.max_steps=1", "adapter=head_only"]
+    assert main([*command, "data.root=own", "data.holdout=0.25", "runtime.workers=0"]) == 0
+    (record,) = Store("runs").records()
+    assert record.task is not None and record.metrics is not None and record.predictions_file is not None
+    assert record.task.labels is None or not record.task.labels
+    rows = Store("runs").read_rows(record.run_id, record.predictions_file)
+    predicted, true = ([row[name] for row in rows] for name in ("prediction", "reference"))
+    scores = record.metrics["evaluation"]
+    assert scores["pearson"].value == pytest.approx(pearsonr(predicted, true).statistic, abs=1e-6)
+    assert scores["spearmanr"].value == pytest.approx(spearmanr(predicted, true).statistic, abs=1e-6)
+    assert set(scores) == {"pearson", "spearmanr"} and set(true) <= {n / 2 for n in range(24)}
 
 
 def test_a_users_metric_that_fails_stops_the_plan(tmp_path, monkeypatch):

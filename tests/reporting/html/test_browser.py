@@ -4,11 +4,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorta.analysis.load import Source
 from lorta.analysis.losses import History
+from lorta.records.store import read_export
 from lorta.reporting.html.assembly import make_page
 from tests.example_records import finished, sweep, unfinished, with_config, with_section
 
@@ -27,6 +29,7 @@ RESET = """() => {
   document.activeElement.blur();
   scrollTo(0, 0);
 }"""
+ROOT = Path(__file__).parents[3]
 WIDTHS = {"phone": 390, "desktop": 1440}
 both_widths = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 
@@ -47,7 +50,7 @@ def page_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield found
@@ -55,12 +58,12 @@ def browser() -> Iterator["playwright.Browser"]:
 
 
 @pytest.fixture(scope="module")
-def pages(browser, page_file) -> dict[str, tuple["playwright.Page", list[str]]]:
+def pages(browser, page_file) -> dict[str, tuple[Any, list[str]]]:
     """The page at both widths, once its tables are there, and all that went wrong or asked for a network."""
     return {name: _opened(browser, page_file, width) for name, width in WIDTHS.items()}
 
 
-def _opened(browser, file: Path, width: int) -> tuple["playwright.Page", list[str]]:
+def _opened(browser, file: Path, width: int) -> tuple[Any, list[str]]:
     found, wrong = browser.new_page(viewport={"width": width, "height": 900}), []
     found.on("pageerror", lambda error: wrong.append(str(error)))
     found.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -71,7 +74,7 @@ def _opened(browser, file: Path, width: int) -> tuple["playwright.Page", list[st
 
 
 @pytest.fixture
-def page(request, pages) -> Iterator["playwright.Page"]:
+def page(request, pages) -> Iterator[Any]:
     """The page as at first but for what is sorted; an error or a request for a network fails the test at its end."""
     found, wrong = pages[getattr(request, "param", "desktop")]
     found.evaluate(RESET)
@@ -173,6 +176,41 @@ def test_the_first_screen_has_a_finding_and_a_figure_whose_axes_are_chosen(page)
     playwright.expect(page.locator(".lead figcaption").first).to_contain_text("over training time, s")
     page.get_by_label("x axis, table-1").select_option("adapter parameters")
     playwright.expect(place.locator(".xtitle")).to_have_text("adapter parameters")
+
+
+def test_the_first_screen_is_made_before_what_is_below_it(browser, page_file):
+    """All tables were made, then plotly was read, then the figure was drawn."""
+    opened = browser.new_page(viewport={"width": 1440, "height": 900})
+    opened.add_init_script("""performance.mark = () => {
+      const made = (selector) => document.querySelectorAll(selector).length;
+      window.made = [made(".lead .xtitle"), made("#scores-1_wrapper"), made("#all-runs_wrapper")];
+    }""")
+    opened.goto(page_file.as_uri())
+    opened.wait_for_selector("html[data-ready=true]")
+    assert opened.evaluate("made") == [1, 1, 0]
+    playwright.expect(opened.locator("#all-runs_wrapper")).to_have_count(1)
+    opened.close()
+
+
+@pytest.mark.slow
+def test_the_page_of_the_largest_committed_suite_opens_in_under_a_second_and_a_half(browser, tmp_path):
+    """Time of the page's main thread, which other work on the machine changes least; the least of five."""
+    suites = [read_export(file) for file in (ROOT / "results" / "records").glob("*.jsonl*")]
+    file = tmp_path / "page.html"
+    file.write_text(make_page("largest", Source(max(suites, key=len), {}, {}), {}), encoding="utf-8")
+    assert min(main_thread_seconds(browser, file) for _ in range(5)) < 1.5
+
+
+def main_thread_seconds(browser, file: Path) -> float:
+    """Return the processor time until a page is ready."""
+    opened = browser.new_page(viewport={"width": 1440, "height": 900})
+    protocol = opened.context.new_cdp_session(opened)
+    protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+    opened.goto(file.as_uri())
+    opened.wait_for_selector("html[data-ready=true]")
+    found = {metric["name"]: metric["value"] for metric in protocol.send("Performance.getMetrics")["metrics"]}
+    opened.close()
+    return found["TaskDuration"]
 
 
 def test_notes_are_folded_and_a_cell_names_its_note(page):

@@ -216,3 +216,22 @@ def test_the_page_says_verdicts_in_sentences_before_their_table():
     assert 0 < page.index(said) < page.index("Questions that the study stated")
     first = re.findall(r"<p[^>]*>([^<]*)</p>", page.partition('class="lead"')[2])[0]
     assert re.match(r"LoRTA \(r=4\) is \w+ \w+ LoRA \(r=4\) on RTE: difference ", first)
+
+
+def plots_of(sizes: dict[str, int]) -> list[dict[str, Any]]:
+    return packed(page_of([finished(name, parameters=size) for name, size in sizes.items()]), "data")["plots"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "step"), [((1000,), "D2"), ((1000, 5000), "D2"), ((1000, 2000), None), ((1, 1000), 1)]
+)
+def test_labels_of_an_axis_of_logarithms_do_not_collide(sizes, step):
+    """80k, 90k and 100k stood over each other at 1440 pixels."""
+    plot = plots_of({f"m{size}": size for size in sizes})[0]
+    assert plot["layout"]["xaxis"].get("dtick") == step
+
+
+def test_the_only_method_with_an_average_is_not_called_the_best():
+    page = page_of([finished("lora"), finished("lora", "cola", 0.4), finished("vera", value=0.9)])
+    assert "<p>Only LoRA (r=4) has a score on every task, average 60.0.</p>" in page
+    assert "Best: " not in page and "1 curve." in page

@@ -113,6 +113,15 @@ def test_equal_sizes_are_drawn_side_by_side():
     assert first < 1000 < second
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_size_alone_is_drawn_with_room_to_both_sides():
+    """matplotlib divided by zero, and the panel was empty and its frame open."""
+    (axis,) = axes(drawn([finished(value=0.8 + seed / 100, seed=seed) for seed in range(3)]))
+    assert axis.get_xlim() == (500, 2000)
+    axis.figure.canvas.draw()
+    assert axis.get_xlim() == (500, 2000) and len(axis.get_xticks()) > 1
+
+
 def test_a_figure_says_what_its_bars_are_and_only_then():
     several = drawn([finished(value=0.8 + seed / 100, seed=seed) for seed in range(3)]).subfigs[0].legends[0]
     assert several.get_title().get_text().startswith("Bars: 95 % confidence intervals")

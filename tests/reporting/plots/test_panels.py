@@ -169,6 +169,10 @@ def test_training_curves_average_the_seeds_that_are_known():
     assert [(point.x, point.y) for point in panel.curves[0].points] == [(10, 1.5), (20, 0.5)]
 
 
+def test_one_logged_step_is_no_curve():
+    assert trained(the_table([finished()]), {0: (1,)}) == []
+
+
 def test_seeds_that_logged_other_steps_are_not_averaged():
     table = the_table([finished(seed=seed) for seed in range(2)])
     assert trained(table, {0: (10, 20), 1: (10, 30)}) == []
