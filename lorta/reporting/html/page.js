@@ -195,4 +195,5 @@ addEventListener("beforeprint", () => {
 await new Promise((done) => setTimeout(done));  // it is shown before the rest is made
 tabulate(DataTable, data, others);
 showRuns(data);
+performance.mark("ready");
 document.documentElement.dataset.ready = "true";

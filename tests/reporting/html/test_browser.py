@@ -10,7 +10,6 @@ import pytest
 
 from lorta.analysis.load import Source
 from lorta.analysis.losses import History
-from lorta.records.store import read_export
 from lorta.reporting.html.assembly import make_page
 from tests.example_records import finished, sweep, unfinished, with_config, with_section
 
@@ -29,7 +28,6 @@ RESET = """() => {
   document.activeElement.blur();
   scrollTo(0, 0);
 }"""
-ROOT = Path(__file__).parents[3]
 WIDTHS = {"phone": 390, "desktop": 1440}
 both_widths = pytest.mark.parametrize("page", WIDTHS, indirect=True)
 
@@ -181,36 +179,15 @@ def test_the_first_screen_has_a_finding_and_a_figure_whose_axes_are_chosen(page)
 def test_the_first_screen_is_made_before_what_is_below_it(browser, page_file):
     """All tables were made, then plotly was read, then the figure was drawn."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900})
-    opened.add_init_script("""performance.mark = () => {
-      const made = (selector) => document.querySelectorAll(selector).length;
-      window.made = [made(".lead .xtitle"), made("#scores-1_wrapper"), made("#all-runs_wrapper")];
+    opened.add_init_script("""performance.mark = (name) => {
+      const parts = [".lead .xtitle", "#scores-1_wrapper", "#all-runs_wrapper"];
+      if (name === "first screen") window.made = parts.map((part) => document.querySelectorAll(part).length);
     }""")
     opened.goto(page_file.as_uri())
     opened.wait_for_selector("html[data-ready=true]")
     assert opened.evaluate("made") == [1, 1, 0]
     playwright.expect(opened.locator("#all-runs_wrapper")).to_have_count(1)
     opened.close()
-
-
-@pytest.mark.slow
-def test_the_page_of_the_largest_committed_suite_opens_in_under_a_second_and_a_half(browser, tmp_path):
-    """Time of the page's main thread, which other work on the machine changes least; the least of five."""
-    suites = [read_export(file) for file in (ROOT / "results" / "records").glob("*.jsonl*")]
-    file = tmp_path / "page.html"
-    file.write_text(make_page("largest", Source(max(suites, key=len), {}, {}), {}), encoding="utf-8")
-    assert min(main_thread_seconds(browser, file) for _ in range(5)) < 1.5
-
-
-def main_thread_seconds(browser, file: Path) -> float:
-    """Return the processor time until a page is ready."""
-    opened = browser.new_page(viewport={"width": 1440, "height": 900})
-    protocol = opened.context.new_cdp_session(opened)
-    protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
-    opened.goto(file.as_uri())
-    opened.wait_for_selector("html[data-ready=true]")
-    found = {metric["name"]: metric["value"] for metric in protocol.send("Performance.getMetrics")["metrics"]}
-    opened.close()
-    return found["TaskDuration"]
 
 
 def test_notes_are_folded_and_a_cell_names_its_note(page):
