@@ -1,6 +1,6 @@
 """Print how long pages of `lorta report` take to open in Debian's Chromium: medians of five, in seconds.
 
-python -m benchmarks.opening_pages [PAGE.html ...]    (without pages: one of the largest committed suite is made)
+python scripts/open_pages.py [PAGE.html ...]    (without pages: one of the largest committed suite is made)
 
 First paint: the findings and the first table are there as text. First screen: its table can be sorted, its figure is
 drawn. Ready: so are all tables. Seconds of the page's main thread are processor time. All depend on what else the
@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.processor_time import ROOT
 from lorta.analysis.load import Source
 from lorta.records.store import read_export
 from lorta.reporting.html.assembly import make_page
 
+ROOT = Path(__file__).parents[1]
 REPEATS = 5
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
 FIRST_SCREEN = "performance.getEntriesByName('first screen')[0].startTime / 1000"
@@ -45,9 +45,8 @@ def opened(browser: Any, page: Path) -> Opening:
     tab.wait_for_selector("html[data-ready=true]", timeout=120_000)
     metrics = {metric["name"]: metric["value"] for metric in protocol.send("Performance.getMetrics")["metrics"]}
     marks = [tab.evaluate(of) for of in (FIRST_PAINT, FIRST_SCREEN, READY)]
-    found = Opening(marks[0], marks[1], marks[2], metrics["TaskDuration"])
     context.close()
-    return found
+    return Opening(marks[0], marks[1], marks[2], metrics["TaskDuration"])
 
 
 def largest(folder: Path) -> Path:
