@@ -4,7 +4,8 @@ import base64
 import gzip
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, cast
 
 from lorta.analysis.losses import Losses
@@ -56,14 +57,24 @@ def _sections(record: RunRecord) -> dict[str, Any]:
 
 
 def _without_lacking(section: Any, values: Any) -> Any:
+    if type(values) is not dict:  # nearly all values: a leaf has no fields
+        return values
     if isinstance(section, Mapping):
         parts = {str(key): part for key, part in cast(Mapping[Any, Any], section).items()}
-        return {key: _without_lacking(parts[key], value) for key, value in values.items()}
+        return {key: _without_lacking(parts[key], value) for key, value in cast(dict[str, Any], values).items()}
     if not is_dataclass(section):
         return values
-    kept = [item for item in fields(section) if not _lacks(section, item)]
-    return {item.name: _without_lacking(getattr(section, item.name), values[item.name]) for item in kept}
+    parts = {name: getattr(section, name) for name in _names(type(section))}
+    lacked = {name for name, default in _later(type(section)) if parts[name] == default}
+    return {name: _without_lacking(part, values[name]) for name, part in parts.items() if name not in lacked}
 
 
-def _lacks(section: Any, item: Field[Any]) -> bool:
-    return bool(item.metadata.get("added")) and getattr(section, item.name) == item.default
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
+
+
+@cache
+def _later(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the fields that records got later, each with what stands for its lack."""
+    return tuple((item.name, item.default) for item in fields(kind) if item.metadata.get("added"))
