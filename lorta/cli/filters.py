@@ -32,10 +32,15 @@ def declare_filters(parser: argparse.ArgumentParser, count: str) -> None:
     )
 
 
-def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
-    """Return the runs of a store that pass all filters. Raises ValueError for a word that is none."""
+def require_store(root: Path) -> None:
+    """Raise ValueError for a folder that is not there."""
     if not root.is_dir():
         raise ValueError(f"there is no store {root}: name it with --runs")
+
+
+def filtered(root: Path, words: Sequence[str]) -> list[RawRecord]:
+    """Return the runs of a store that pass all filters. Raises ValueError for a word that is none."""
+    require_store(root)
     return _passing(list(glances(root)), words)
 
 

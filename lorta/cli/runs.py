@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from lorta.cli.filters import declare_filters, filtered
+from lorta.cli.filters import declare_filters, filtered, require_store
 from lorta.records.canonical import flat
 from lorta.records.locks import holder
 from lorta.records.row_counts import RowCount
@@ -273,6 +273,7 @@ def _refuse_committed(root: Path) -> None:
 
 def _one(root: Path, name: str) -> RawRecord:
     """Return the record of a run by the beginning of its id. Raises ValueError when there is none, or several."""
+    require_store(root)
     folders = sorted(folder for folder in root.glob(f"{name}*") if folder.is_dir()) if name.isalnum() else []
     records = [record for folder in folders if (record := glance(folder)) is not None]
     if len(records) != 1:

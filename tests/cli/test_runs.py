@@ -123,6 +123,14 @@ def test_all_commands_read_filters_alike(store, capsys, words, remedy):
     assert len(store.records()) == 5
 
 
+@pytest.mark.parametrize("words", ["show 123", "diff 1 2", "ls", "rm id=1 --yes"])
+def test_a_store_that_is_not_there_is_said_by_all_commands(words, tmp_path, monkeypatch, capsys):
+    """`lorta show` spoke of a run that is not there."""
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    assert "there is no store runs: name it with --runs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("word", "sentence"), [("abc", "no run of runs with an id that begins so"), ("", "begins so")])
 def test_an_id_that_is_none_is_one_sentence(store, capsys, word, sentence):
     assert main(["show", word]) == 2
