@@ -32,7 +32,7 @@ def show(table: Table, analysis: Analysis, console: Console) -> None:
         scores = [_score(table, analysis, number, column, column == ranked) for column in shown]
         time = DASH if row.train_s.mean is None else f"{row.train_s.mean:.1f}"
         size = count_text(row.adapter_parameters) if row.sizes_known else DASH
-        grid.add_row(*map(Text, (row.label, size, *scores, time)))
+        grid.add_row(Text(row.label), Text(size), *scores, Text(time))
     console.print(grid, soft_wrap=False)
     for note in _notes(table, analysis, ranked):
         console.print(Text(note), soft_wrap=False)
@@ -44,15 +44,17 @@ def _heading(table: Table, column: str) -> Text:
     return Text(column if column == AVERAGE else f"{table.short(column)}\n{SHORT.get(metric, metric)}")
 
 
-def _score(table: Table, analysis: Analysis, number: int, column: str, with_interval: bool) -> str:
-    """Return a score, with its interval where asked for, and the mark of a tie with the best."""
+def _score(table: Table, analysis: Analysis, number: int, column: str, with_interval: bool) -> Text:
+    """Return a score, with its interval where asked for; the best of a column is bold, a tie with it has a mark."""
     value, interval = score_of(table.rows[number], column), analysis.intervals.get((number, column))
     if value is None:
-        return DASH
+        return Text(DASH)
     text = f"{value:.{table.decimals}f}"
     if with_interval and interval is not None:
         text = interval_text(within_range(interval, table, column), table.decimals)
-    return f"{text}{TIED if (number, column) in analysis.ties else ' ' if analysis.ties else ''}"
+    is_best = any((pair.best, pair.column) == (number, column) for pair in analysis.comparisons)
+    mark = TIED if (number, column) in analysis.ties and not is_best else " " if analysis.ties else ""
+    return Text(f"{text}{mark}", style="bold" if is_best else "")
 
 
 def _notes(table: Table, analysis: Analysis, ranked: str) -> list[str]:

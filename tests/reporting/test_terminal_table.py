@@ -60,6 +60,15 @@ def test_intervals_and_ties_are_marked():
     assert "* not significantly different from the best." in text
 
 
+def test_the_best_is_no_tie_with_itself():
+    """It had the mark of what is not significantly different from it."""
+    values = {"lora": (0.80, 0.82, 0.81), "vera": (0.81, 0.80, 0.81), "lorta": (0.5, 0.51, 0.52)}
+    records = [finished(name, value=value, seed=seed) for name, of in values.items() for seed, value in enumerate(of)]
+    lines = {line.split()[0]: line for line in printed(records).splitlines() if line.startswith(tuple(values))}
+    assert list(lines) == ["lora", "vera", "lorta"]
+    assert ["*" in line for line in lines.values()] == [False, True, False]
+
+
 def test_names_are_text_and_no_markup():
     record = finished("lora")
     assert record.model is not None
