@@ -27,6 +27,18 @@ def cell(overrides: list[str]) -> list[str]:
     return [*(word for word in CELL if word.partition("=")[0] not in given), *overrides]
 
 
+def mebibytes(family: list[psutil.Process]) -> float:
+    """Return what processes have in memory, a page of several of them once; weights once, whoever else reads them."""
+    total, weights = 0, dict[str, int]()
+    for process in family:
+        total += process.memory_full_info().pss
+        for pages in process.memory_maps():
+            if pages.path.endswith(".safetensors"):
+                total -= pages.pss
+                weights[pages.path] = max(pages.rss, weights.get(pages.path, 0))
+    return (total + sum(weights.values())) / 2**20
+
+
 def memory_of(workers: int, overrides: list[str]) -> float:
     """Return the largest MiB of a sweep and its processes while so many workers train."""
     with tempfile.TemporaryDirectory() as folder:
@@ -38,8 +50,7 @@ def memory_of(workers: int, overrides: list[str]) -> float:
             while sweep.poll() is None and len(list(Path(folder).glob(f"runs/*/{PROGRESS_NAME}"))) < workers:
                 time.sleep(1)
             for _ in range(SAMPLES):
-                family = [psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]
-                peak.append(sum(process.memory_full_info().pss for process in family) / 2**20)
+                peak.append(mebibytes([psutil.Process(sweep.pid), *psutil.Process(sweep.pid).children(recursive=True)]))
                 time.sleep(1)
         finally:
             sweep.terminate()
