@@ -13,7 +13,7 @@ from lorta.records.store import read_export
 from lorta.records.suites import require_unchanged
 from lorta.reporting.paper_tables import judge_table, write_paper
 from lorta.reporting.report import write_report
-from scripts.make_readme import HEADLINE, text
+from scripts.make_readme import HEADLINE, findings, text
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted((ROOT / "results" / "records").glob("*.jsonl*"))
@@ -71,6 +71,10 @@ def test_the_headlines_page_is_what_its_records_give(tmp_path):
 
 def test_the_readme_shows_the_headline():
     assert f"<!-- headline -->\n{text()}<!-- end of headline -->" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_says_what_the_decoder_studies_found():
+    assert f"<!-- findings -->\n{findings()}<!-- end of findings -->" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_names_every_adapter():

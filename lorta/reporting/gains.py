@@ -8,6 +8,7 @@ from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.summary import Table
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
+from lorta.reporting.verdicts import Names
 
 HEADER = ("method and task", "score", "untouched model", "gain", "interval", "verdict")
 NOTE = (
@@ -43,11 +44,18 @@ def gain_section(tables: Sequence[Table], items: ItemScores) -> str:
     return "\n".join([*lines, *(f"- {markdown_text(note)}" for note in notes), ""])
 
 
-def _line(table: Table, gain: Gain) -> tuple[str, ...]:
+def gain_sentence(table: Table, items: ItemScores, names: Names) -> str:
+    """Return the gains on a table's only task with their intervals; empty for several tasks or without a gain."""
+    known = [_line(table, gain) for gain in gains(table, items)] if len(table.tasks) == 1 else []
+    said = [f"{names.row(name)} {gain} [{interval.replace(' to ', ', ')}]" for name, _, _, gain, interval, _ in known]
+    return f"Gains over the untouched model: {', '.join(said)}." if said else ""
+
+
+def _line(table: Table, gain: Gain) -> tuple[str, str, str, str, str, str]:
     digits = 1 if table.higher_is_better else 4
     change = gain.score - gain.untouched if table.higher_is_better else gain.untouched - gain.score
     name = gain.row.label if len(table.tasks) == 1 else f"{gain.row.label}, {table.short(gain.task)}"
-    first = (name, *(f"{value:.{digits}f}" for value in (gain.score, gain.untouched)), f"{change:+.{digits}f}")
+    first = name, f"{gain.score:.{digits}f}", f"{gain.untouched:.{digits}f}", f"{change:+.{digits}f}"
     if gain.answer is None:
         return *first, DASH, DASH
     low, high = gain.answer.interval

@@ -1,4 +1,4 @@
-"""The headline of a suite for README.md: what its study found in sentences, at most eight rows, and one figure."""
+"""Suites in README.md: the headline, with sentences, at most eight rows and a figure; of other suites one line each."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from lorta.analysis.summary import Row, Table, group, summarise
 from lorta.records.record import RunRecord
 from lorta.reporting.best_first import score_of
 from lorta.reporting.captions import title
+from lorta.reporting.gains import gain_sentence
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
 from lorta.reporting.notes import collapse_text
 from lorta.reporting.ranges import within_range
@@ -31,12 +32,7 @@ def headline(records: Sequence[RunRecord], items: ItemScores, name: str, file: s
 
     Raises ValueError for a suite without a table. Of several tables, the one with the most runs is shown.
     """
-    tables = summarise(records)
-    if not tables:
-        raise ValueError(f"{file} has no finished run to show: name another suite.")
-    answers = answer_questions(tables, stated(records), items)
-    number = max(range(len(tables)), key=lambda place: (bool(answers[place]), len(tables[place].runs)))
-    table, answered = tables[number], answers[number]
+    table, answered = _largest(records, items, file)
     known = [of for of in answered if of.answer]
     sentences = verdict_sentences([table], [known], PRINTED) or [NO_QUESTION]
     kind, shown = ("study", "against the reference") if answered else ("", "by method")
@@ -50,6 +46,30 @@ def headline(records: Sequence[RunRecord], items: ItemScores, name: str, file: s
         LINKS.format(name=name, records=file),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def finding(records: Sequence[RunRecord], items: ItemScores, name: str, file: str) -> str:
+    """Return a line of Markdown on a committed suite: its first verdict, and what training gained where that is known.
+
+    Raises ValueError as `headline` does.
+    """
+    table, answered = _largest(records, items, file)
+    first = [of for of in answered if of.answer][:1]
+    sentence = verdict_sentences([table], [first], PRINTED)[0] if first else NO_QUESTION
+    gained = gain_sentence(table, items, PRINTED)
+    tasks = ", ".join(printed_task(table.short(task)) for task in table.tasks)
+    links = f"[report](results/reports/{name}.md), [page](results/pages/{name}.html)"
+    return f"- {tasks}: **{markdown_text(sentence)}** {markdown_text(gained)}{' ' if gained else ''}{links}\n"
+
+
+def _largest(records: Sequence[RunRecord], items: ItemScores, file: str) -> tuple[Table, Sequence[Answered]]:
+    """Return the table with the most runs, of those with questions if there are any, and its answers."""
+    tables = summarise(records)
+    if not tables:
+        raise ValueError(f"{file} has no finished run to show: name another suite.")
+    answers = answer_questions(tables, stated(records), items)
+    number = max(range(len(tables)), key=lambda place: (bool(answers[place]), len(tables[place].runs)))
+    return tables[number], answers[number]
 
 
 def _about(table: Table) -> str:

@@ -9,8 +9,9 @@ from scipy import stats
 from lorta.analysis.gains import gains
 from lorta.analysis.item_scores import Items, Line
 from lorta.analysis.summary import summarise
-from lorta.records.record import Score
+from lorta.records.record import Question, Score
 from lorta.reporting.gains import gain_grid, gain_section
+from lorta.reporting.headline import finding
 from tests.example_records import finished
 
 ROWS = 277
@@ -66,6 +67,16 @@ def test_runs_without_a_score_of_the_untouched_model_have_no_line_and_a_single_s
     assert "with a single seed" in gain_section([table], {})
     (plain,) = summarise([without])
     assert (gain_grid(plain, {}), gain_section([plain], {})) == (None, "")
+
+
+def test_a_line_for_readme_has_the_first_verdict_and_the_gains():
+    asked = (Question(method="lora r=4", reference="vera r=4", margin=None),)
+    records = [run("lora", 0.7 + 0.001 * seed, seed) for seed in range(3)]
+    records += [run("vera", 0.65, seed) for seed in range(3)]
+    line = finding([replace(record, questions=asked) for record in records], {}, "x", "x.jsonl.gz")
+    assert line.startswith("- RTE: **LoRA (r=4) is better than VeRA (r=4) on RTE: difference +5.10")
+    assert "Gains over the untouched model: LoRA (r=4) +10.1 [" in line
+    assert line.endswith("[report](results/reports/x.md), [page](results/pages/x.html)\n")
 
 
 def test_scores_of_the_untouched_models_rows_are_kept_with_those_of_the_run():
