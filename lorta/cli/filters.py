@@ -28,7 +28,10 @@ def declare_filters(parser: argparse.ArgumentParser, count: str) -> None:
     """Take filters."""
     keys = ", ".join(SHORT)
     parser.add_argument(
-        "words", nargs=count, metavar="KEY=VALUE", help=f"{keys}, or a key such as trainer.learning_rate; lo* and a,b"
+        "words",
+        nargs=count,
+        metavar="KEY=VALUE",
+        help=f"{keys}, or a key such as trainer.learning_rate; a name alone is an adapter, task or model; lo* and a,b",
     )
 
 
@@ -54,33 +57,53 @@ def kept(records: list[RunRecord], words: Sequence[str]) -> list[RunRecord]:
 
 
 def _passing(records: list[RawRecord], words: Sequence[str]) -> list[RawRecord]:
-    filters = _read(words, records)
+    filters, names = _read(words)
     _refuse_unknown_status(filters.get("status", []))
     for key in filters:
         _refuse_unknown_key(key, records)
-    return [record for record in records if all(_passes(record, *one) for one in filters.items())]
+    for name in (name for either in names for name in either):
+        _refuse_unknown_name(name, records)
+    return [
+        record
+        for record in records
+        if all(_passes(record, *one) for one in filters.items())
+        and all(any(_is_named(record, name) for name in either) for either in names)
+    ]
 
 
-def _read(words: Sequence[str], records: Sequence[RawRecord]) -> dict[str, list[str]]:
-    """Return the patterns of each key. Raises ValueError for a word that is no KEY=VALUE, and for a key given twice."""
+def _read(words: Sequence[str]) -> tuple[dict[str, list[str]], list[list[str]]]:
+    """Return the patterns of each key, and of each word without one. Raises ValueError for a key given twice."""
     filters: dict[str, list[str]] = {}
+    names: list[list[str]] = []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"{word}: a filter is KEY=VALUE, such as {_example(word, records)}")
-        if key in filters:
+        if not equals and key:
+            names.append(key.split(","))
+        elif not key:
+            raise ValueError(f"{word}: a filter is KEY=VALUE, such as adapter=lora, or a name, such as lora")
+        elif key in filters:
             both = ",".join([*filters[key], value])
             raise ValueError(f"{key} is given twice: {key}={both} takes runs of either value")
-        filters[key] = value.split(",")
-    return filters
+        else:
+            filters[key] = value.split(",")
+    return filters, names
 
 
-def _example(word: str, records: Sequence[RawRecord]) -> str:
-    """Return a filter that a word without a key may mean, if it is a name in these runs."""
-    for key in ("adapter", "task", "model"):
-        if word and any(word == record.get(*SHORT[key]) for record in records):
-            return f"{key}={word}"
-    return "adapter=lora or status=failed"
+def _names(record: RawRecord) -> list[str]:
+    """Return what a run may be called by: its adapter, its task with and without its family, and its model."""
+    texts = [str(name) for key in ("adapter", "task", "model") if (name := record.get(*SHORT[key]))]
+    return [*texts, *(text.rpartition("/")[2] for text in texts if "/" in text)]
+
+
+def _is_named(record: RawRecord, pattern: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for name in _names(record))
+
+
+def _refuse_unknown_name(name: str, records: Sequence[RawRecord]) -> None:
+    """Raise ValueError for a name that no run of the store has; a store without runs has none to ask."""
+    if records and not any(_is_named(record, name) for record in records):
+        known = dict.fromkeys(text for record in records for text in _names(record))
+        raise ValueError(f"{name}: no adapter, task or model of these runs{did_you_mean(name, list(known))}")
 
 
 def _raw(record: RunRecord) -> RawRecord:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lorta.cli.filters import filtered, kept
 from lorta.cli.main import COMMANDS, _parsed, main
 from lorta.cli.runs import sparkline
 from lorta.records.locks import take
@@ -106,9 +107,8 @@ def test_runs_of_other_code_are_said_and_compared(store, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        ("lora", "lora: a filter is KEY=VALUE, such as adapter=lora"),
-        ("glue/rte", "glue/rte: a filter is KEY=VALUE, such as task=glue/rte"),
-        ("zzz", "zzz: a filter is KEY=VALUE, such as adapter=lora or status=failed"),
+        ("loro", "loro: no adapter, task or model of these runs; did you mean lora"),
+        ("lora,loro", "loro: no adapter, task or model of these runs; did you mean lora"),
         ("=lora", "=lora: a filter is KEY=VALUE"),
         ("adapter=lora adapter=vera", "adapter is given twice: adapter=lora,vera takes runs of either value"),
         ("status=sucess", "did you mean success"),
@@ -129,6 +129,16 @@ def test_a_store_that_is_not_there_is_said_by_all_commands(words, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 2
     assert "there is no store runs: name it with --runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["lora", "lor[ao]", "lora rte", "adapter=lora", "lora task=glue/rte", "nothing,lora"])
+def test_a_name_alone_is_that_of_an_adapter_task_or_model(store, words):
+    records = [*store.records(), finished("nothing", "sst2")]
+    chosen = kept(records, words.split())
+    wanted = {"lora", "nothing"} if "nothing" in words else {"lora"}
+    assert {record.adapter.name for record in chosen} == wanted
+    if "nothing" not in words:
+        assert {str(record.get("adapter", "name")) for record in filtered(store.root, words.split())} == wanted
 
 
 @pytest.mark.parametrize(("word", "sentence"), [("abc", "no run of runs with an id that begins so"), ("", "begins so")])
@@ -205,7 +215,7 @@ def test_rm_asks_and_removes_what_passes(store, capsys, monkeypatch):
     assert main(["rm", "adapter=lora", "task=glue/rte", "--yes"]) == 0
     assert len(store.records()) == 3
     assert main(["rm", "nonsense"]) == 2 and len(store.records()) == 3
-    assert "a filter is KEY=VALUE" in capsys.readouterr().err
+    assert "nonsense: no adapter, task or model of these runs" in capsys.readouterr().err
 
 
 def test_rm_leaves_runs_at_work_and_committed_records(store, capsys):
