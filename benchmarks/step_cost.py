@@ -1,6 +1,7 @@
 """Time one training step of LoRTA, PEFT's LoRA, the frozen floor and the released dense algorithm on q, k, v and o.
 
-python -m benchmarks.step_cost [--shapes minilm ...] [--ranks 8 64] [--rounds 15] [--device cuda] [--save FILE.csv]
+python -m benchmarks.step_cost [--shapes minilm ...] [--ranks 8 64] [--rounds 15] [--autocast] [--device cuda]
+  [--save FILE.csv]
 """
 
 import argparse
@@ -14,11 +15,18 @@ from benchmarks.step_subjects import METHODS, SHAPES, training_step
 from lorta.system.provenance import code, hardware
 
 
-def measure(shape: str, rank: int, rounds: int, device: str, dtype: torch.dtype) -> list[dict[str, object]]:
+def measure(
+    shape: str, rank: int, rounds: int, device: str, dtype: torch.dtype, autocast: bool = False
+) -> list[dict[str, object]]:
     """Return one row per method, all timed in turn."""
-    subjects = {method: training_step(method, shape, rank, device, dtype) for method in METHODS}
+    subjects = {method: training_step(method, shape, rank, device, dtype, autocast) for method in METHODS}
     costs = measure_steps({method: step for method, (step, _) in subjects.items()}, rounds)
-    common = {"shape": shape, "rank": rank, "device": device, "dtype": str(dtype).removeprefix("torch.")}
+    common = {
+        "shape": shape,
+        "rank": rank,
+        "device": device,
+        "dtype": "bfloat16 autocast" if autocast else str(dtype).removeprefix("torch."),
+    }
     return [common | figures(costs, method, **subjects[method][1]) for method in METHODS]
 
 
@@ -67,13 +75,14 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--ranks", nargs="+", type=int, default=[8, 64])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--autocast", action="store_true", help="bfloat16 products of float32 weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
-    dtype = torch.bfloat16 if arguments.device == "cuda" else torch.float32
+    dtype = torch.bfloat16 if arguments.device == "cuda" and not arguments.autocast else torch.float32
     for shape in arguments.shapes:
         for rank in arguments.ranks:
-            rows = measure(shape, rank, arguments.rounds, arguments.device, dtype)
+            rows = measure(shape, rank, arguments.rounds, arguments.device, dtype, arguments.autocast)
             show(rows, arguments.save)
 
 

@@ -25,10 +25,18 @@ LLAMA: dict[str, Any] = {
     "num_key_value_heads": 4,
     "intermediate_size": 5632,
 }
-SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B
+SMOLLM2: dict[str, Any] = {
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+}
+SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B; without language heads
     "minilm": (BertModel, BertConfig(**MINILM, **WITHOUT_DROPOUT), (16, 64)),
     "roberta-base": (RobertaModel, RobertaConfig(**WITHOUT_DROPOUT), (16, 64)),
     "llama": (LlamaModel, LlamaConfig(**LLAMA, num_hidden_layers=2, vocab_size=1000), (4, 64)),
+    "smollm2": (LlamaModel, LlamaConfig(**SMOLLM2, vocab_size=1000), (4, 96)),
 }
 METHODS = ("floor", "lora", "lorta", "dense")
 
@@ -49,10 +57,13 @@ def build(method: str, model: PreTrainedModel, rank: int) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def training_step(method: str, shape: str, rank: int, device: str, dtype: torch.dtype) -> tuple[Step, dict[str, int]]:
+def training_step(
+    method: str, shape: str, rank: int, device: str, dtype: torch.dtype, autocast: bool = False
+) -> tuple[Step, dict[str, int]]:
     """Return one step (forward, backward, AdamW) on random inputs, and what is held from step to step.
 
-    That is the number of trained weights, and the bytes of all weights and of AdamW's two moments.
+    That is the number of trained weights, and the bytes of all weights and of AdamW's two moments. With `autocast`, the
+    forward pass computes in bfloat16 on weights of `dtype`.
     """
     torch.manual_seed(0)
     model_class, config, (rows, tokens) = SHAPES[shape]
@@ -62,7 +73,9 @@ def training_step(method: str, shape: str, rank: int, device: str, dtype: torch.
     inputs = torch.randn(rows, tokens, config.hidden_size, device=device, dtype=dtype, requires_grad=not trained)
 
     def step() -> None:
-        model(inputs_embeds=inputs).last_hidden_state.float().square().mean().backward()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
+            hidden = model(inputs_embeds=inputs).last_hidden_state
+        hidden.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
