@@ -13,7 +13,7 @@ from lorta.records.store import read_export
 from lorta.records.suites import require_unchanged
 from lorta.reporting.paper_tables import judge_table, write_paper
 from lorta.reporting.report import write_report
-from scripts.make_readme import HEADLINE, findings, text
+from scripts.make_readme import FINDINGS, HEADLINE, findings, text
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted((ROOT / "results" / "records").glob("*.jsonl*"))
@@ -63,10 +63,11 @@ def test_committed_runs_come_from_a_clean_commit_and_name_no_place(file):
         assert not [word for word in record.overrides if word.startswith(("data.root", "runtime.", "model.path"))]
 
 
-def test_the_headlines_page_is_what_its_records_give(tmp_path):
-    (records,) = [file for file in SUITES if file.name.split(".")[0] == HEADLINE]
+@pytest.mark.parametrize("name", (HEADLINE, *FINDINGS))
+def test_a_page_is_what_its_records_give(name, tmp_path):
+    (records,) = [file for file in SUITES if file.name.split(".")[0] == name]
     assert main(["report", "--records", str(records), "--to", str(tmp_path / "page.html")]) in (0, None)
-    assert (tmp_path / "page.html").read_bytes() == (ROOT / "results" / "pages" / f"{HEADLINE}.html").read_bytes()
+    assert (tmp_path / "page.html").read_bytes() == (ROOT / "results" / "pages" / f"{name}.html").read_bytes()
 
 
 def test_the_readme_shows_the_headline():

@@ -54,7 +54,7 @@ def finding(records: Sequence[RunRecord], items: ItemScores, name: str, file: st
     Raises ValueError as `headline` does.
     """
     table, answered = _largest(records, items, file)
-    first = [of for of in answered if of.answer][:1]
+    first = ([of for of in answered if of.answer] or answered)[:1]
     sentence = verdict_sentences([table], [first], PRINTED)[0] if first else NO_QUESTION
     gained = gain_sentence(table, items, PRINTED)
     tasks = ", ".join(printed_task(table.short(task)) for task in table.tasks)

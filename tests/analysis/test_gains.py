@@ -79,6 +79,15 @@ def test_a_line_for_readme_has_the_first_verdict_and_the_gains():
     assert line.endswith("[report](results/reports/x.md), [page](results/pages/x.html)\n")
 
 
+def test_a_question_without_an_answer_yet_is_said_to_have_none():
+    asked = (Question(method="lora r=4", reference="vera r=4", margin=None),)
+    records = [replace(run(name, 0.7), questions=asked) for name in ("lora", "vera")]
+    line = finding(records, {}, "x", "x.jsonl.gz")
+    assert "**LoRA (r=4) against VeRA (r=4) on RTE: no answer, a comparison needs two seeds" in line
+    plain = finding([run("lora", 0.7)], {}, "x", "x.jsonl.gz")
+    assert "asked no question" in plain
+
+
 def test_scores_of_the_untouched_models_rows_are_kept_with_those_of_the_run():
     line = Line("0" * 12, "1" * 64, "accuracy", (1.0, 0.0, 1.0), base=(0.0, 0.0, 1.0))
     assert '"base": "001"' in line.to_json()
