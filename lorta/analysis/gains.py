@@ -35,6 +35,8 @@ def gains(table: Table, items: ItemScores) -> tuple[Gain, ...]:
     """Return the gain of each row and task whose runs all have a score of the untouched model, in the table's order."""
     compared: list[tuple[Row, str, Scores, Scores]] = []
     for row in table.rows:
+        if all(_base_value(run) is None for run in row.runs):
+            continue
         scores = scores_of_row(table, row, items)
         for task in (task for task in table.tasks if task in scores):
             untouched = _untouched(table, row, task, scores[task], items)

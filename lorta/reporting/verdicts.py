@@ -201,7 +201,8 @@ def _sentence(table: Table, of: Answered, names: Names) -> str:
     task = question.task or (table.tasks[0] if len(table.tasks) == 1 else None)
     where = names.task(table, task) if task else f"the average of {len(table.tasks)} tasks"
     if of.answer is None:
-        return f"{method} against {reference} on {where}: no answer, {of.note}."
+        why = of.note.replace(question.reference, reference).replace(question.method, method)
+        return f"{method} against {reference} on {where}: no answer, {why}."
     answer, digits = of.answer, table.decimals + 1
     relation = {"equivalent": "equivalent to", "undecided": "undecided against"}
     words = relation.get(str(answer.verdict), f"{answer.verdict} than")

@@ -84,6 +84,8 @@ def test_a_question_without_an_answer_yet_is_said_to_have_none():
     records = [replace(run(name, 0.7), questions=asked) for name in ("lora", "vera")]
     line = finding(records, {}, "x", "x.jsonl.gz")
     assert "**LoRA (r=4) against VeRA (r=4) on RTE: no answer, a comparison needs two seeds" in line
+    alone = finding(records[:1], {}, "x", "x.jsonl.gz")
+    assert "**LoRA (r=4) against VeRA (r=4) on RTE: no answer, no finished run of VeRA (r=4).**" in alone
     plain = finding([run("lora", 0.7)], {}, "x", "x.jsonl.gz")
     assert "asked no question" in plain
 

@@ -211,11 +211,15 @@ def many_records() -> list[RunRecord]:
     ]
 
 
-def test_ten_thousand_records_become_all_tables_in_three_seconds(tmp_path):
+def test_ten_thousand_records_become_all_tables_in_20_times_the_time_of_parsing_them(tmp_path):
+    """Three seconds on a processor that reads and parses them in 0.2; others are slower in both."""
     export(many_records(), tmp_path / "many.jsonl")
     code = (
-        "import sys, time\n"
+        "import json, sys, time\n"
         "from pathlib import Path\n"
+        "for line in Path(sys.argv[1]).read_text().splitlines():\n"
+        "    json.loads(line)\n"
+        "parsing = time.process_time()\n"
         "from lorta.reporting.report import write_report\n"
         "from lorta.records.store import read_export\n"
         "from lorta.analysis.validation import refuse_untrusted\n"
@@ -224,17 +228,17 @@ def test_ten_thousand_records_become_all_tables_in_three_seconds(tmp_path):
         "assert len(records) > 10_000\n"
         "assert 'm41 r=128' in write_report(records, 'many', Path(sys.argv[2]), figure=False)\n"
         "assert not {'torch', 'pandas', 'matplotlib', 'scipy.stats', 'statsmodels'} & set(sys.modules)\n"
-        "print(time.process_time())\n"
+        "print((time.process_time() - parsing) / parsing)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, str(tmp_path / "many.jsonl"), str(tmp_path)]
 
-    def seconds() -> float:
+    def times() -> float:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         return float(done.stdout)
 
-    assert any(seconds() < 3.0 for _ in range(3))  # other processes on the machine slow down some
+    assert any(times() < 20 for _ in range(3))  # other processes on the machine slow down some
 
 
 def make_tables(*arguments: str) -> subprocess.CompletedProcess[str]:
