@@ -8,13 +8,14 @@ from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.summary import Table
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
+from lorta.reporting.ranges import metric_ends
 from lorta.reporting.verdicts import Names
 
 HEADER = ("method and task", "score", "untouched model", "gain", "interval", "verdict")
 NOTE = (
     "Gain: how much better the trained model is than the backbone before an adapter was attached, on the same rows; "
     "of a loss, how much lower. Intervals contain the choice of seeds and of scored rows. Over all lines of a table, "
-    "no verdict is false with a probability of 95 %."
+    "no verdict is false with a probability of 95 %. Intervals end where the metric does."
 )
 ONE_SEED = "with a single seed, a gain has no interval"
 
@@ -59,5 +60,7 @@ def _line(table: Table, gain: Gain) -> tuple[str, str, str, str, str, str]:
     if gain.answer is None:
         return *first, DASH, DASH
     low, high = gain.answer.interval
+    if (ends := metric_ends(table, gain.task)) is not None:  # no score can gain more than is left above it
+        low, high = max(low, ends[0] - gain.untouched), min(high, ends[1] - gain.untouched)
     verdict = "undecided" if gain.answer.verdict is Verdict.UNDECIDED else f"{gain.answer.verdict} than untouched"
     return *first, f"{low:+.{digits}f} to {high:+.{digits}f}", verdict

@@ -59,6 +59,12 @@ def test_rows_widen_the_interval_unless_the_untouched_model_has_the_same_ones_ri
     assert 1.0 < widths[0] < 0.7 * widths[1]
 
 
+def test_an_interval_ends_where_the_metric_does():
+    (table,) = summarise([run("lora", value, seed) for seed, value in enumerate((0.5, 0.9))])
+    (line,) = gain_grid(table, {}).body
+    assert line[3:5] == ("+10.0", "-60.0 to +40.0")  # of an untouched score of 60
+
+
 def test_runs_without_a_score_of_the_untouched_model_have_no_line_and_a_single_seed_no_interval():
     without = finished("vera", "rte", 0.8)
     (table,) = summarise([run("lora", 0.7), without])
