@@ -127,7 +127,8 @@ class _Composer:
         overrides = self._parser.parse_overrides(words)
         try:
             defaults = create_defaults_list(self._files, "config", overrides, prepend_hydra=False, skip_missing=False)
-            return self._loader._compose_config_from_defaults_list(defaults.defaults, self._files)
+            composed = self._loader._compose_config_from_defaults_list(defaults.defaults, self._files)
+            return composed.copy()  # files are read once: what one file alone has would be moved into the next one
         except (HydraException, OmegaConfBaseException) as error:
             problems.add(f"{' '.join(words)}: {_own_words(error, choices)}")
         except yaml.YAMLError as error:  # of a file that the chosen ones build on

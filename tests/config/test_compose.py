@@ -79,6 +79,19 @@ def test_ranks_of_an_adapter_without_rank_are_one_run():
     assert (len(plan.specs), plan.duplicates) == (1, 2)
 
 
+@pytest.mark.parametrize("adapters", [["vera", "loretta_rep", "lotr"], ["lotr", "vera", "loretta_rep"]])
+def test_a_recipe_gives_each_adapter_its_own_rate_at_a_budget_too(adapters):
+    """Files are read once for all cells; what is solved for a budget is resolved after the last of them."""
+    words = ["experiment=smollm2_gsm8k", "sweep=null", "compare=null", "model=tiny_llama", "budget=10k", "seed=0"]
+    together = make_plan([*words, f"adapter={','.join(adapters)}"], True, CONF).specs
+    alone = [spec for name in adapters for spec in make_plan([*words, f"adapter={name}"], True, CONF).specs]
+    assert [spec.settings.adapter["name"] for spec in together] == adapters
+    assert [spec.settings.trainer.learning_rate for spec in together] == [
+        spec.settings.trainer.learning_rate for spec in alone
+    ]
+    assert [spec.run_id for spec in together] == [spec.run_id for spec in alone]
+
+
 def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
     arguments = ["experiment=lorta/glue_base", "model=tiny", "task=glue/rte", "adapter=lorta", "seed=0"]
     ranks = [spec.settings.rank for spec in make_plan(arguments, True, CONF).specs]
