@@ -1,6 +1,7 @@
 """Committed reports are what their records give, and the README shows one of them."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_committed_runs_come_from_a_clean_commit_and_name_no_place(file):
     for record in read_export(file):
         assert record.code is not None and record.code.git_dirty is False, record.run_id
         assert not [word for word in record.overrides if word.startswith(("data.root", "runtime.", "model.path"))]
+
+
+def test_the_commits_of_committed_runs_are_in_the_history():
+    """Studies that ran on a branch that was rebased afterwards named commits which nobody had."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("this checkout has no whole history: git fetch --unshallow")
+    commits = {record.code.git_sha for file in SUITES for record in read_export(file) if record.code is not None}
+    assert [
+        sha for sha in sorted(map(str, commits)) if git("merge-base", "--is-ancestor", sha, "HEAD").returncode
+    ] == []
 
 
 @pytest.mark.parametrize("name", (HEADLINE, *FINDINGS))
