@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import f1_score, matthews_corrcoef
 
 from experiments.own.readers import read_rows
 from experiments.own.table import choose_columns, in_order
@@ -188,6 +189,26 @@ def test_a_run_of_own_files_keeps_labels_scores_and_the_users_metric(tmp_path, m
     printed = capsys.readouterr().out
     assert "1 run: 0 to do, 1 done" in printed
     assert "1 of 1 done runs had uncommitted changes" in printed and "runtime.force=true" in printed
+
+
+def test_scores_of_own_classes_are_those_of_sklearn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = ["low", "high", "middle"]
+    write(tmp_path / "own" / "all.csv", [{"text": f"the dog sees {n}", "label": labels[n % 3]} for n in range(30)])
+    (spec,) = make_plan(["task=classification", MODEL, "data.root=own", "data.holdout=0.2"], False, CONF).specs
+    true, predicted = (
+        ["low", "low", "high", "middle", "middle", "high"],
+        ["low", "high", "high", "low", "middle", "high"],
+    )
+    rows = [{"prediction": one, "reference": other} for one, other in zip(predicted, true, strict=True)]
+    scores = {name: score.value for name, score in spec.task.score(rows).items()}
+    assert scores == pytest.approx(
+        {
+            "accuracy": 4 / 6,
+            "f1_macro": f1_score(true, predicted, average="macro"),
+            "matthews_correlation": matthews_corrcoef(true, predicted),
+        }
+    )
 
 
 def test_a_run_of_own_numbers_has_both_correlations(tmp_path, monkeypatch):
