@@ -43,10 +43,11 @@ def run(options: argparse.Namespace) -> None:
     reference = _reference(options.results / "records", options.records or ())
     name = (options.records[0] if options.records else options.runs.resolve()).name.split(".")[0]
     page = make_page(name, source, reference, options.title)
+    replaces = " (in place of the one of before)" if options.to.exists() else ""
     write_atomically(options.to, page)
     for sentence in _verdicts(source):
         print(sentence)
-    print(f"{options.to}: {counted(len(source.records), 'run')}, {len(page.encode()) / 2**20:.1f} MiB")
+    print(f"{options.to}: {counted(len(source.records), 'run')}, {len(page.encode()) / 2**20:.1f} MiB{replaces}")
     if options.records is None:
         say_other_code(source.records)
 

@@ -280,8 +280,9 @@ def _report(plan: Plan, store: Store, console: "Console", ran: bool) -> int:
     from lorta.analysis.item_scores import stored_items
     from lorta.analysis.validation import without_score_failed
     from lorta.launch.progress import outcome
-    from lorta.planning.titles import title
+    from lorta.planning.titles import titles
 
+    names = titles(plan.specs)
     read = [(store.last(spec.run_id), spec) for spec in plan.specs]
     lacking = [spec.run_id for record, spec in read if record is None]
     _say_what_lacks(lacking, len(plan.specs), store, console)
@@ -291,7 +292,7 @@ def _report(plan: Plan, store: Store, console: "Console", ran: bool) -> int:
     failed = [record for record in records if record.status not in ("success", "skipped")]
     if len(plan.specs) == 1:
         if not ran:
-            console.print(f"{title(plan.specs[0])}: {outcome(records[0])}", markup=False)
+            console.print(f"{names[plan.specs[0].run_id]}: {outcome(records[0])}", markup=False)
     else:
         from lorta.reporting.report import write_and_show
 
@@ -304,7 +305,8 @@ def _report(plan: Plan, store: Store, console: "Console", ran: bool) -> int:
             console.print(f"no report: {error}", markup=False)
     for record in failed:
         said = "" if ran else f": {outcome(record)}"
-        console.print(f"{record.status}: {store.folder(record.run_id)}{said}", markup=False)
+        name = names.get(record.run_id, record.run_id)  # a run of before keeps the id that it had
+        console.print(f"{record.status}: {name}, {store.folder(record.run_id)}{said}", markup=False)
     return 1 if failed or lacking else 0
 
 

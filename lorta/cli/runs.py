@@ -247,8 +247,8 @@ def rm(parsed: argparse.Namespace) -> int:
     _refuse_committed(parsed.runs)
     busy = [record for record in records if holder(record.folder) is not None]
     records = [record for record in records if record not in busy]
-    for record in records[:20]:
-        print(f"{record.get('run_id')}  {record.get('status'):9s} {record.title}")
+    for record, words in list(zip(records, _distinctions(records), strict=True))[:20]:
+        print(f"{record.get('run_id')}  {record.get('status'):9s} {record.title}{f' {words}' if words else ''}")
     if busy:
         print(f"left alone, because at work: {counted(len(busy), 'run')}")
     if (

@@ -88,8 +88,9 @@ def _report(options: argparse.Namespace) -> None:
     source = read_source(options.runs, options.records, True, options.uncommitted)
     source = source._replace(records=_of_tasks(source.records, options.tasks))
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
+    replaces = (options.results / "reports" / f"{name}.md").exists()
     print(write_full_report(source, name, options.results, formats, width, shown))
-    _say_where(options.results, name)
+    _say_where(options.results, name, replaces)
     if options.records is None:
         say_other_code(source.records)
 
@@ -157,10 +158,11 @@ def _papers(options: argparse.Namespace, words: dict[str, str], committed: Path)
         say_other_code(source.records)
 
 
-def _say_where(results: Path, name: str) -> None:
-    """Say which files were written, beside the table itself."""
-    files = sorted(file.name for file in (results / "reports").glob(f"{name}.*"))
-    print(f"written: {results / 'reports'}: {', '.join(files)}", file=sys.stderr)
+def _say_where(results: Path, name: str, replaces: bool = False) -> None:
+    """Say which files were written, beside the table itself, and whether others stood there."""
+    places = {kind: sorted(file.name for file in (results / kind).glob(f"{name}.*")) for kind in ("reports", "figures")}
+    written = "; ".join(f"{results / kind}: {', '.join(files)}" for kind, files in places.items() if files)
+    print(f"written: {written}{' (in place of the ones of before)' if replaces else ''}", file=sys.stderr)
 
 
 def say_other_code(records: Iterable[RunRecord]) -> None:

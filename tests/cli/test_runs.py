@@ -1,6 +1,7 @@
 """`lorta show | ls | diff | rm | list`: what they say of a store, and what they never remove."""
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 
 from lorta.cli.filters import filtered, kept
 from lorta.cli.main import COMMANDS, _parsed, main
+from lorta.cli.run import HELP
 from lorta.cli.runs import sparkline
+from lorta.config.places import CONF
+from lorta.planning.planner import make_plan
 from lorta.records.locks import take
 from lorta.records.store import Store
 from lorta.system.source_files import sources_sha256
@@ -129,6 +133,36 @@ def test_a_store_that_is_not_there_is_said_by_all_commands(words, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert main(words.split()) == 2
     assert "there is no store runs: name it with --runs" in capsys.readouterr().err
+
+
+def test_runs_that_are_to_be_removed_are_told_apart(store, capsys, monkeypatch):
+    store.write(finished("lora", value=0.6, learning_rate=0.005))
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert main(["rm", "adapter=lora", "task=glue/rte"]) == 1
+    listed = [line for line in capsys.readouterr().out.splitlines() if " lora r=4 " in line]
+    assert sorted(line.rpartition("learning_rate=")[2] for line in listed) == ["0.005", "0.02"]
+
+
+def test_runs_are_sorted_by_time_size_and_date(store, capsys):
+    """The fastest, the smallest and the oldest first."""
+    sizes = {"lora": (9.0, 100, "2026-01-01T00:00:00Z"), "vera": (2.0, 900, "2026-03-01T00:00:00Z"),
+             "lorta": (5.0, 10, "2026-02-01T00:00:00Z")}  # fmt: skip
+    for record in store.records():
+        if record.status == "success" and record.task.name == "glue/rte":
+            seconds, count, date = sizes[record.adapter.name]
+            changed = replace(record, created_at=date, time=replace(record.time, train_s=seconds))
+            params = replace(record.params, adapter=count, trainable=count + record.params.head)
+            store.write(replace(changed, params=params))
+
+    def order(key: str) -> list[str]:
+        lines = say(capsys, "ls", "task=glue/rte", "status=success", "--sort", key).splitlines()[:-1]
+        return [line.partition(" s  ")[2].split()[0] for line in lines]
+
+    assert {key: order(key) for key in ("time", "size", "date")} == {
+        "time": ["vera", "lorta", "lora"],
+        "size": ["lorta", "lora", "vera"],
+        "date": ["lora", "lorta", "vera"],
+    }
 
 
 @pytest.mark.parametrize("words", ["lora", "lor[ao]", "lora rte", "adapter=lora", "lora task=glue/rte", "nothing,lora"])
@@ -261,3 +295,11 @@ def test_each_help_has_three_examples(name, capsys):
     with pytest.raises(SystemExit):
         main([name, "-h"])
     assert capsys.readouterr().out.count(f"\n  lorta {name}") == 3
+
+
+def test_the_help_of_run_has_three_examples_that_plan_offline():
+    lines = re.findall(r"^  \{command\} *(.*?) {2,}\S", HELP, flags=re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        plan = make_plan(line.removeprefix("-m ").split(), line.startswith("-m "), CONF)
+        assert plan.problems == () and plan.runs, line

@@ -36,6 +36,16 @@ def test_a_checkout_stays_as_it_is_unless_a_suite_is_asked_for(words, checkout, 
     assert "runtime.force" not in said.err or words == "table", "committed records are of earlier commits"
 
 
+def test_a_table_in_place_of_another_says_so_and_has_the_width_that_is_asked_for(checkout, capsys, monkeypatch):
+    said, widths = [], []
+    monkeypatch.setattr("lorta.reporting.report.plot", lambda *given: widths.append(given[-1]))
+    for _ in range(2):
+        assert main(["table", "--runs", "runs", "--name", "mine", "--width", "column"]) == 0
+        said.append(next(line for line in capsys.readouterr().err.splitlines() if line.startswith("written: ")))
+    assert ["(in place of the ones of before)" in line for line in said] == [False, True]
+    assert set(widths) == {"column"}
+
+
 def test_a_named_suite_is_collected_to_be_committed(checkout, capsys):
     assert main(["collect", "--name", "mine"]) == 0
     assert "mine.jsonl" in (checkout / "results" / "records" / "SHA256SUMS").read_text()

@@ -68,6 +68,17 @@ def test_a_log_gets_one_line_a_run_and_nothing_else(specs):
     ]
 
 
+def test_swept_rates_are_told_apart_in_lines_and_in_the_table(tmp_path):
+    words = ["adapter=lora", "task=glue/cola", "trainer=smoke", "trainer.learning_rate=0.1,0.2"]
+    plan = make_plan([*words, f"runtime.runs={tmp_path}"], True, CONF)
+    console = Console(file=io.StringIO(), width=400)
+    follow(plan.specs, [record_of(spec, "failed") for spec in plan.specs], console)
+    for spec, line, rate in zip(plan.specs, console.file.getvalue().splitlines(), ("0.1", "0.2"), strict=True):
+        assert f"learning_rate={rate}: " in line
+        at_step(spec.folder, 3, 12)
+    assert all(f"learning_rate={rate}" in shown(Sweep(plan.specs)) for rate in ("0.1", "0.2"))
+
+
 def test_a_terminal_sees_the_table_while_runs_are_at_work(specs):
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
     follow(specs, [None, record_of(specs[0], "success")], console)

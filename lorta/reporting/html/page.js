@@ -75,13 +75,13 @@ function showRuns(data) {
 }
 
 function draw(Plotly, data, place) {
-  const { data: traces, layout } = data.plots[Number(place.dataset.plot)];
+  const { data: traces, layout } = structuredClone(data.plots[Number(place.dataset.plot)]);
   const narrow = place.clientWidth < 600;
   const side = { orientation: "v", x: 1.02, y: 1 }, below = { orientation: "h", y: -0.22, maxheight: 0.3 };
   layout.legend = traces.length > 12 && !narrow ? side : below;
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";  // a finger scrolls the page
   if (narrow && layout.xaxis.type === "log") layout.xaxis.dtick ??= "D2";  // 1, 2, 5: more labels collide
-  if (dark.matches) shade(layout);
+  if (document.documentElement.matches(".dark")) shade(layout);
   Plotly.newPlot(place, traces, layout, { responsive: true, displayModeBar: false });
 }
 
@@ -159,6 +159,7 @@ function tabulate(DataTable, data, tables) {
       Object.assign(options, { data: data.runs, deferRender: true, paging: true, columnDefs: [links, words] });
     }
     const api = new DataTable(table, options);
+    made.push(api);
     if (table.id === "all-runs") hideTrials(DataTable, api);
     const pages = table.closest(".dt-container").querySelector("nav");
     pages?.setAttribute("aria-label", `Pages of ${table.getAttribute("id")}`);
@@ -171,6 +172,7 @@ function tabulate(DataTable, data, tables) {
   });
 }
 
+const made = [], lengths = new Map();  // tables, and how many rows a page of them has
 const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.classList.toggle("dark", dark.matches);
 const [libraries, data] = await Promise.all([unpack("libraries"), unpack("data")]);
@@ -188,9 +190,22 @@ performance.mark("first screen");
 drawWhenSeen(window.Plotly, data);
 document.querySelectorAll(".axes").forEach((form) =>
   form.addEventListener("change", (event) => choose(window.Plotly, data, form, event.target)));
-addEventListener("beforeprint", () => {
+addEventListener("beforeprint", () => {  // all rows, all figures, dark on light
+  const unseen = document.documentElement.matches(".dark") ? ".plot" : ".plot:not(.js-plotly-plot)";
+  document.documentElement.classList.remove("dark");
   document.querySelectorAll("main details").forEach((part) => { part.open = true; });
-  document.querySelectorAll(".plot:not(.js-plotly-plot)").forEach((place) => draw(window.Plotly, data, place));
+  made.filter((api) => api.page.info().pages > 1).forEach((api) => {
+    lengths.set(api, api.page.len());
+    api.page.len(-1).draw(false);
+  });
+  document.querySelectorAll(unseen).forEach((place) => draw(window.Plotly, data, place));
+});
+addEventListener("afterprint", () => {
+  lengths.forEach((length, api) => api.page.len(length).draw(false));
+  lengths.clear();
+  if (!dark.matches) return;
+  document.documentElement.classList.add("dark");
+  document.querySelectorAll(".js-plotly-plot").forEach((place) => draw(window.Plotly, data, place));
 });
 await new Promise((done) => setTimeout(done));  // it is shown before the rest is made
 tabulate(DataTable, data, others);

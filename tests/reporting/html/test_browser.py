@@ -206,11 +206,42 @@ def test_the_dark_page_breaks_no_rule_of_accessibility(browser, page_file):
     opened.close()
 
 
-def test_what_is_printed_is_unfolded_and_drawn(browser, page_file):
+def test_what_is_printed_is_unfolded_drawn_and_whole(browser, page_file):
+    """Of a long table, only the page that was shown was printed."""
     opened, _ = _opened(browser, page_file, WIDTHS["desktop"])
+    rows = opened.locator("#all-runs tbody tr")
+    opened.locator("#all-runs_wrapper .dt-length select").select_option("10")
+    playwright.expect(rows).to_have_count(10)
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert opened.locator("main details:not([open])").count() == 0
     opened.locator(".plot:not(.js-plotly-plot)").first.wait_for(state="detached")
+    assert rows.count() == len([*sweep(), *sweep()]) + 2  # all but the trial
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    playwright.expect(rows).to_have_count(10)
+    opened.close()
+
+
+def test_a_dark_page_is_printed_light(browser, page_file):
+    opened = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    opened.goto(page_file.as_uri())
+    opened.wait_for_selector("html[data-ready=true]")
+    look = """() => [getComputedStyle(document.body).color,
+      getComputedStyle(document.querySelector(".lead .main-svg")).backgroundColor]"""
+    before = opened.evaluate(look)
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    printed = opened.evaluate(look)
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert before == opened.evaluate(look) == ["rgb(232, 232, 232)", "rgb(22, 24, 27)"]
+    assert printed[0] == "rgb(27, 27, 27)" and printed[1] in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+    opened.close()
+
+
+def test_the_first_column_stays_where_a_table_is_scrolled(browser, page_file):
+    opened, _ = _opened(browser, page_file, WIDTHS["phone"])
+    cell, other = (opened.locator(f"#scores-1 tbody tr > *:nth-child({place})").first for place in (1, 2))
+    before = cell.bounding_box()["x"], other.bounding_box()["x"]
+    opened.evaluate("document.querySelector('#scores-1').parentElement.scrollLeft = 80")
+    assert (cell.bounding_box()["x"], other.bounding_box()["x"]) == (before[0], before[1] - 80)
     opened.close()
 
 

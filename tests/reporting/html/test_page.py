@@ -17,7 +17,7 @@ from lorta.analysis.load import Source
 from lorta.analysis.losses import History
 from lorta.cli.main import main
 from lorta.records.record import Question, RunRecord
-from lorta.records.store import Store, export
+from lorta.records.store import Store, export, read_export
 from lorta.reporting.html.assembly import make_page
 from tests.example_records import finished, sweep, unfinished, with_section
 from tests.reporting.html.many_records import many
@@ -145,6 +145,35 @@ def test_the_command_reads_a_store_or_exported_suites(tmp_path, capsys):
         assert main(["report", *source, "--to", str(tmp_path / "page.html"), "--results", str(tmp_path)]) == 0
         assert f"page.html: {len(sweep())} runs" in capsys.readouterr().out
         assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_command_takes_a_title_and_filters_and_says_that_it_replaces(tmp_path, capsys):
+    store = Store(tmp_path / "runs")
+    for record in [finished("lora", value=0.7), finished("vera", value=0.8)]:
+        store.write(record)
+    command = ["report", "vera", "--runs", str(store.root), "--to", str(tmp_path / "page.html"), "--title", "My runs"]
+    assert main(command) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>My runs</h1>" in page and "vera r=4" in page and "lora r=4" not in page
+    assert "in place of" not in capsys.readouterr().out
+    assert main(command) == 0
+    assert "(in place of the one of before)" in capsys.readouterr().out
+
+
+def test_a_table_of_a_single_run_stands_last():
+    alone = with_section(finished(seed=9), "task", protocol=9)
+    headings = re.findall(r'<h2 id="table-\d+[^>]*>([^<]*)', page_of([alone, *sweep()]))
+    assert len(headings) == 2 and "protocol 9" in headings[1]
+
+
+def test_a_cell_names_its_note_and_a_figure_its_axes():
+    records = read_export(ROOT / "results" / "records" / "smollm2_instruct.jsonl")
+    page = make_page("x", Source(records, {}, {}), {})
+    assert re.search(r"57,600\s*(</a>)?\s*<sup>\[1\]</sup>", page)
+    options = re.findall(r"<option>([^<]*)", page)
+    assert {"adapter parameters", "training time, s", "training peak memory, MiB", "stored adapter, KiB"} <= set(
+        options
+    )
 
 
 def test_drift_is_against_the_other_collected_suites(tmp_path):
