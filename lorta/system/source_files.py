@@ -111,6 +111,7 @@ def other_code(code: Mapping[str, Any] | None, config: Mapping[str, Any]) -> str
         return None
     if commit is None:
         return "unknown code" if recorded is None else "other code, of no commit"
+    commit = str(commit)  # whoever wrote the record
     differing = _changed_since(commit)
     named = None if differing is None else [name for name in source_files(roots) if name in differing]
     if recorded is None and named == [] and not code.get("git_dirty"):

@@ -217,19 +217,22 @@ def large_store(tmp_path_factory) -> Path:
     return root
 
 
-def test_ten_thousand_records_are_told_in_two_seconds_of_work(large_store):
+def test_ten_thousand_records_are_told_in_a_few_times_the_time_of_parsing_them(large_store):
+    """Two seconds of work on a processor that reads and parses them in 0.4; others are slower in both."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     code = (
-        "import sys, time; from lorta.cli.main import main\n"
+        "import json, pathlib, sys, time\n"
+        f"for file in pathlib.Path({str(large_store)!r}).glob('*/record.json'): json.loads(file.read_bytes())\n"
+        "parsing = time.process_time(); from lorta.cli.main import main\n"
         f"main(['status', '--runs', {str(large_store)!r}])\n"
-        "print(time.process_time(), 'torch' in sys.modules)"
+        "print((time.process_time() - parsing) / parsing, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     first, *_, last = done.stdout.splitlines()
     assert first == "10,000 runs: 10,000 done"
-    seconds, torch = last.split()
+    times, torch = last.split()
     assert torch == "False"
-    assert float(seconds) < 2.0  # of processor time: the machine may be busy
+    assert float(times) < 6
 
 
 def test_a_plan_of_120_cells_takes_a_second_of_work(tmp_path):
