@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lorta.analysis.equivalence import Answer, judge, summarise
-from lorta.analysis.item_scores import Items, ItemScores, base_metric
+from lorta.analysis.item_scores import Items, ItemScores, base_score
 from lorta.analysis.resampling import Scores
 from lorta.analysis.significance import scores_of_row
-from lorta.analysis.summary import Row, Run, Table
+from lorta.analysis.summary import Row, Table
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def gains(table: Table, items: ItemScores) -> tuple[Gain, ...]:
     """Return the gain of each row and task whose runs all have a score of the untouched model, in the table's order."""
     compared: list[tuple[Row, str, Scores, Scores]] = []
     for row in table.rows:
-        if all(_base_value(run) is None for run in row.runs):
+        if all(base_score(run.record) is None for run in row.runs):
             continue
         scores = scores_of_row(table, row, items)
         for task in (task for task in table.tasks if task in scores):
@@ -57,7 +57,7 @@ def gains(table: Table, items: ItemScores) -> tuple[Gain, ...]:
 
 def _untouched(table: Table, row: Row, task: str, scores: Scores, items: ItemScores) -> Scores | None:
     runs = sorted((run for run in row.runs if run.task.name == task), key=lambda run: run.record.seed)
-    values = [_base_value(run) for run in runs]
+    values = [base_score(run.record) for run in runs]
     if not runs or None in values:
         return None
     lines = [items.get(run.record.run_id) for run in runs]
@@ -65,9 +65,3 @@ def _untouched(table: Table, row: Row, task: str, scores: Scores, items: ItemSco
     even = scores.items is not None and all(of is not None and len(of) == scores.items.shape[1] for of in rows)
     of_rows = np.array(rows, dtype=float) * table.scale if even else None
     return Scores(scores.seeds, np.array(values, dtype=float) * table.scale, of_rows, clusters=scores.clusters)
-
-
-def _base_value(run: Run) -> float | None:
-    scores = (run.record.metrics or {}).get(run.task.split_primary, {})
-    score = scores.get(base_metric(run.task.metric_primary))
-    return None if score is None else score.value

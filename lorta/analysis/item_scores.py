@@ -141,24 +141,20 @@ def from_store(records: Iterable[RunRecord], store: Store) -> list[Line]:
         if counts_as_zero(record):  # so does the correlation of all rows but one
             items = (0.0,) * len(rows)
         else:
-            items = _imported_items(rows) if record.imported else _own_items(record, rows)
+            items = _imported_items(rows) if record.imported else _own_items(record, rows, metric)
         if items is not None:
-            lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows), _base_items(record, rows)))
+            base = None if base_score(record) is None else _own_items(record, rows, base_metric(metric))
+            lines.append(Line(record.run_id, file.sha256, metric, items, _clusters(rows), base))
     return lines
 
 
-def _own_items(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+def _own_items(record: RunRecord, rows: Sequence[Mapping[str, Any]], metric: str) -> tuple[float, ...] | None:
     scorer = _scorer(record)
-    return item_scores(scorer, record.task.metric_primary, rows) if scorer and record.task else None
+    return item_scores(scorer, metric, rows) if scorer else None
 
 
-def _base_items(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
-    """Return the scores of the rows by the untouched model, None where the run has no such score."""
-    scorer = None if _base_score(record) is None else _scorer(record)
-    return item_scores(scorer, base_metric(record.task.metric_primary), rows) if scorer and record.task else None
-
-
-def _base_score(record: RunRecord) -> float | None:
+def base_score(record: RunRecord) -> float | None:
+    """Return the untouched model's primary score, None where the run's task does not score the backbone."""
     if record.imported or record.task is None:
         return None
     of_split = (record.metrics or {}).get(record.task.split_primary, {})
@@ -217,7 +213,7 @@ def _kept_line(record: RunRecord, store: Store) -> Line | None:
     try:
         line = Line.from_json((store.folder(record.run_id) / KEPT_NAME).read_text())
         _refuse_foreign(line, record)
-        return line if line.base is not None or _base_score(record) is None else None  # kept before bases were
+        return line if line.base is not None or base_score(record) is None else None  # kept before bases were
     except (OSError, ValueError):
         with suppress(OSError):
             (store.folder(record.run_id) / KEPT_NAME).unlink()
@@ -301,7 +297,7 @@ def _refuse_foreign(line: Line, record: RunRecord) -> None:
         raise ValueError(f"run {line.run_id} has other predictions than these items come from")
     if record.task is None or score is None or record.task.metric_primary != line.metric or score.n != len(line.items):
         raise ValueError(f"run {line.run_id} has another primary metric or number of rows than these items")
-    for items, value in ((line.items, score.value), (line.base, _base_score(record))):
+    for items, value in ((line.items, score.value), (line.base, base_score(record))):
         binary = items is not None and set(items) <= {0.0, 1.0}
         if items is not None and binary and not math.isclose(sum(items) / score.n, value or 0, abs_tol=1e-6):
             raise ValueError(f"run {line.run_id} has a score of {value}, its items average {sum(items)}/{score.n}")

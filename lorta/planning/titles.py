@@ -25,7 +25,7 @@ def swept_values(specs: Sequence[RunSpec]) -> dict[str, str]:
     typed = {spec.run_id: {word.partition("=")[0]: word.partition("=")[2] for word in spec.overrides} for spec in specs}
     values_of: dict[str, set[str | None]] = {}
     for key in dict.fromkeys(key for words in typed.values() for key in words if key not in IN_TITLE):
-        trials = {spec.run_id for spec in specs if isinstance(spec.settings.data.holdout, int)}
+        trials = {spec.run_id for spec in specs if spec.settings.data.scores_training_rows}
         values_of[key] = {words.get(key) for run_id, words in typed.items() if run_id not in trials}
     differing = [key for key, values in values_of.items() if len(values) > 1]
     return {
