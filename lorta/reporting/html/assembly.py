@@ -19,6 +19,7 @@ from lorta.reporting.html import plots
 from lorta.reporting.html.lead import Lead, lead
 from lorta.reporting.html.records import curves, pack, share
 from lorta.reporting.html.repeats import drift_sentences
+from lorta.reporting.html.still import still
 from lorta.reporting.html.tables import (
     PageTable,
     check_table,
@@ -91,13 +92,15 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord], tit
     sections.sort(key=lambda section: section.verdicts is None)
     loader = FileSystemLoader(HERE)
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    libraries, library_css = _libraries()
+    panel = sections[0].lead.panel if sections else None
+    table_library, plot_library, library_css = _libraries()
     css = f"{library_css}\n{(HERE / 'page.css').read_text(encoding='utf-8')}"
     javascript = (HERE / "page.js").read_text(encoding="utf-8")
     return page.get_template("page.html.jinja").render(
         title=title or f"Results of {name}",
         counts=_counts(source.records),
         sections=sections,
+        still=panel and still(panel),
         failures=failure_table(source.records),
         variance=variance_table(source.records),
         run_header=run_header(),
@@ -106,7 +109,8 @@ def make_page(name: str, source: Source, reference: Mapping[str, RunRecord], tit
         policy=content_policy(javascript, css),
         css=css,
         javascript=javascript,
-        libraries=libraries,
+        table_library=table_library,
+        plot_library=plot_library,
         data=pack(
             {
                 **share(source.records),
@@ -136,13 +140,13 @@ def _source(text: str) -> str:
 
 
 @cache
-def _libraries() -> tuple[str, str]:
-    """Return the sources of DataTables and plotly.js, packed, and the former's style sheet."""
+def _libraries() -> tuple[str, str, str]:
+    """Return the sources of DataTables and of plotly.js, each packed, and the former's style sheet."""
     from itables.options import dt_bundle
 
     tables = Path(dt_bundle)
-    sources = {"tables": tables.read_text(encoding="utf-8"), "plots": plots.library()}
-    return pack(sources), tables.with_suffix(".css").read_text(encoding="utf-8")
+    style = tables.with_suffix(".css").read_text(encoding="utf-8")
+    return pack(tables.read_text(encoding="utf-8")), pack(plots.library()), style
 
 
 def _section(

@@ -49,6 +49,7 @@ class Lead(NamedTuple):
     sentences: tuple[str, ...]
     more: tuple[str, ...]
     chooser: Chooser | None
+    panel: Panel | None  # the first choice
 
 
 def lead(table: Table, analysis: Analysis, answered: Sequence[Answered], figures: list[dict[str, Any]]) -> Lead:
@@ -56,7 +57,8 @@ def lead(table: Table, analysis: Analysis, answered: Sequence[Answered], figures
     said = tuple(verdict_sentences([table], [answered], PRINTED) or _best_sentences(table, analysis))
     costs = cost_panels(table, analysis, average_and_tasks(table))
     panels = [*score_panels(table, analysis), *costs, *rank_panels(table, analysis)]
-    return Lead(said[:MOST_SENTENCES], said[MOST_SENTENCES:], _chooser(panels, figures))
+    first = panels[0] if panels else None
+    return Lead(said[:MOST_SENTENCES], said[MOST_SENTENCES:], _chooser(panels, figures), first)
 
 
 def _chooser(panels: Sequence[Panel], figures: list[dict[str, Any]]) -> Chooser | None:

@@ -5,8 +5,15 @@ async function unpack(id) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-function load(source) {
-  return URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+async function load(id) {
+  return import(URL.createObjectURL(new Blob([await unpack(id)], { type: "text/javascript" })));
+}
+
+// plotly, which takes a second to read: once the page is there, or before, where a figure is touched.
+let library;
+function plotly() {
+  library ??= load("plot-library").then(() => window.Plotly);
+  return library;
 }
 
 function expand(value, shared) {
@@ -82,6 +89,7 @@ function draw(Plotly, data, place) {
   layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";  // a finger scrolls the page
   if (narrow && layout.xaxis.type === "log") layout.xaxis.dtick ??= "D2";  // 1, 2, 5: more labels collide
   if (document.documentElement.matches(".dark")) shade(layout);
+  place.querySelector("picture")?.remove();
   Plotly.newPlot(place, traces, layout, { responsive: true, displayModeBar: false });
 }
 
@@ -91,7 +99,7 @@ function shade(layout) {
 }
 
 // The axes of a figure: where a score is not known over a cost, the other axis moves to one that is there.
-function choose(Plotly, data, form, changed) {
+async function choose(data, form, changed) {
   const place = form.parentElement.querySelector(".plot"), choices = JSON.parse(form.dataset.choices);
   const [y, x] = ["y", "x"].map((axis) => form.querySelector(`[data-axis=${axis}]`));
   const own = ([of, over]) => (changed === y ? of === y.value : over === x.value);
@@ -100,7 +108,7 @@ function choose(Plotly, data, form, changed) {
   place.dataset.plot = choice[2];
   place.setAttribute("aria-label", `${choice[0]} over ${choice[1]}`);
   form.parentElement.querySelector("figcaption").textContent = choice[3];
-  draw(Plotly, data, place);
+  draw(await plotly(), data, place);
 }
 
 function drawWhenSeen(Plotly, data) {
@@ -111,7 +119,13 @@ function drawWhenSeen(Plotly, data) {
       if (!target.matches(".js-plotly-plot")) draw(Plotly, data, target);
     }
   }, { rootMargin: "300px" });
-  document.querySelectorAll(".plot").forEach((place) => observer.observe(place));
+  document.querySelectorAll(".plot:empty").forEach((place) => observer.observe(place));
+}
+
+// The image of the first figure gives way to one with values on hover when it is pointed at.
+async function revive(data, place) {
+  const Plotly = await plotly();
+  if (place.querySelector("picture")) draw(Plotly, data, place);
 }
 
 const COMPARED = /^(>=|<=|>|<|=)\s*(-?[\d.,]+)$/;
@@ -175,30 +189,26 @@ function tabulate(DataTable, data, tables) {
 const made = [], lengths = new Map();  // tables, and how many rows a page of them has
 const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.classList.toggle("dark", dark.matches);
-const [libraries, data] = await Promise.all([unpack("libraries"), unpack("data")]);
+const [data, { default: DataTable }] = await Promise.all([unpack("data"), load("table-library")]);
 const dialog = document.getElementById("record");
 dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
 addEventListener("hashchange", () => showRuns(data));
-const plotting = import(load(libraries.plots));  // which is read while the first table is made
-const { default: DataTable } = await import(load(libraries.tables));
 const [first, ...others] = document.querySelectorAll("table.interactive");
 tabulate(DataTable, data, [first]);
-await plotting;
-const lead = document.querySelector(".lead .plot");
-if (lead) draw(window.Plotly, data, lead);
-performance.mark("first screen");
-drawWhenSeen(window.Plotly, data);
+document.querySelectorAll(".plot picture").forEach(({ parentElement: place }) =>
+  place.addEventListener("pointerenter", () => revive(data, place), { once: true }));
 document.querySelectorAll(".axes").forEach((form) =>
-  form.addEventListener("change", (event) => choose(window.Plotly, data, form, event.target)));
+  form.addEventListener("change", (event) => choose(data, form, event.target)));
+performance.mark("first screen");
 addEventListener("beforeprint", () => {  // all rows, all figures, dark on light
-  const unseen = document.documentElement.matches(".dark") ? ".plot" : ".plot:not(.js-plotly-plot)";
+  const unseen = document.documentElement.matches(".dark") ? ".plot:not(:has(picture))" : ".plot:empty";
   document.documentElement.classList.remove("dark");
   document.querySelectorAll("main details").forEach((part) => { part.open = true; });
   made.filter((api) => api.page.info().pages > 1).forEach((api) => {
     lengths.set(api, api.page.len());
     api.page.len(-1).draw(false);
   });
-  document.querySelectorAll(unseen).forEach((place) => draw(window.Plotly, data, place));
+  if (window.Plotly) document.querySelectorAll(unseen).forEach((place) => draw(window.Plotly, data, place));
 });
 addEventListener("afterprint", () => {
   lengths.forEach((length, api) => api.page.len(length).draw(false));
@@ -212,3 +222,7 @@ tabulate(DataTable, data, others);
 showRuns(data);
 performance.mark("ready");
 document.documentElement.dataset.ready = "true";
+await new Promise((done) => (window.requestIdleCallback ?? setTimeout)(done));
+drawWhenSeen(await plotly(), data);
+performance.mark("plots");
+document.documentElement.dataset.plots = "true";

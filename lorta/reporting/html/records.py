@@ -15,7 +15,7 @@ from lorta.records.record import RunRecord
 SHARED = "="  # the key of a reference to a shared value
 
 
-def pack(content: Mapping[str, Any]) -> str:
+def pack(content: Mapping[str, Any] | str) -> str:
     """Return JSON, compressed, in base64; the same content gives the same text."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()

@@ -65,6 +65,17 @@ def write(figure: "Figure", stem: Path, formats: Sequence[str]) -> None:
         figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=150, metadata=NO_DATE[kind])
 
 
+def draw_panel(panel: Panel, inches: tuple[float, float]) -> "Figure":
+    """Return the figure of one panel, `inches` wide and high, with its legend below it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(figure)
+    _draw_band(figure.subfigures(1, 1, squeeze=False)[0, 0], "", [panel], (1, 1), inches[0])
+    return figure
+
+
 def draw(bands: Sequence[Band], width: str = "screen") -> "Figure":
     """Return the figure of all bands."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -168,7 +168,6 @@ def test_the_first_screen_has_a_finding_and_a_figure_whose_axes_are_chosen(page)
     playwright.expect(page.locator(".lead p").first).to_be_in_viewport()
     place = page.locator(".lead .plot").first
     assert place.bounding_box()["y"] < 600
-    place.locator(".xtitle").wait_for()
     page.get_by_label("x axis, table-1").select_option("training time, s")
     playwright.expect(place.locator(".xtitle")).to_have_text("training time, s")
     playwright.expect(page.locator(".lead figcaption").first).to_contain_text("over training time, s")
@@ -177,16 +176,40 @@ def test_the_first_screen_has_a_finding_and_a_figure_whose_axes_are_chosen(page)
 
 
 def test_the_first_screen_is_made_before_what_is_below_it(browser, page_file):
-    """All tables were made, then plotly was read, then the figure was drawn."""
+    """The first table waited for plotly, which takes a second to read, and the figure too."""
     opened = browser.new_page(viewport={"width": 1440, "height": 900})
     opened.add_init_script("""performance.mark = (name) => {
-      const parts = [".lead .xtitle", "#scores-1_wrapper", "#all-runs_wrapper"];
-      if (name === "first screen") window.made = parts.map((part) => document.querySelectorAll(part).length);
+      const parts = [".lead picture", "#scores-1_wrapper", "#all-runs_wrapper"];
+      const count = () => [...parts.map((part) => document.querySelectorAll(part).length), "Plotly" in window];
+      if (name !== "plots") (window.made ??= {})[name] = count();
     }""")
     opened.goto(page_file.as_uri())
-    opened.wait_for_selector("html[data-ready=true]")
-    assert opened.evaluate("made") == [1, 1, 0]
-    playwright.expect(opened.locator("#all-runs_wrapper")).to_have_count(1)
+    opened.wait_for_selector("html[data-plots=true]")
+    assert opened.evaluate("made") == {"first screen": [1, 1, 0, False], "ready": [1, 1, 1, False]}
+    opened.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_the_first_figure_is_there_without_javascript(browser, page_file, width):
+    context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto(page_file.as_uri())
+    image = opened.locator(".lead img").first
+    playwright.expect(image).to_be_in_viewport(ratio=0.9)
+    drawn = image.bounding_box()
+    assert drawn["width"] > 0.8 * (width if width < 600 else 800) and drawn["height"] > 300
+    context.close()
+
+
+def test_the_first_figure_shows_values_once_it_is_pointed_at(browser, page_file):
+    opened, wrong = _opened(browser, page_file, WIDTHS["desktop"])
+    place = opened.locator(".lead .plot").first
+    opened.wait_for_selector("html[data-plots=true]")
+    assert place.locator(".xtitle").count() == 0  # the image does not change by itself
+    place.hover()
+    playwright.expect(place.locator(".xtitle")).to_have_text("adapter parameters")
+    assert place.locator("picture").count() == 0
+    assert wrong == []
     opened.close()
 
 
@@ -199,7 +222,7 @@ def test_notes_are_folded_and_a_cell_names_its_note(page):
 def test_the_dark_page_breaks_no_rule_of_accessibility(browser, page_file):
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
     opened.goto(page_file.as_uri())
-    opened.locator(".lead .xtitle").first.wait_for()
+    opened.wait_for_selector("html[data-plots=true]")
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
     found = axe.Axe().run(opened).response["violations"]
     assert [(rule["id"], rule["nodes"][0]["html"][:120]) for rule in found] == []
@@ -209,12 +232,13 @@ def test_the_dark_page_breaks_no_rule_of_accessibility(browser, page_file):
 def test_what_is_printed_is_unfolded_drawn_and_whole(browser, page_file):
     """Of a long table, only the page that was shown was printed."""
     opened, _ = _opened(browser, page_file, WIDTHS["desktop"])
+    opened.wait_for_selector("html[data-plots=true]")
     rows = opened.locator("#all-runs tbody tr")
     opened.locator("#all-runs_wrapper .dt-length select").select_option("10")
     playwright.expect(rows).to_have_count(10)
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert opened.locator("main details:not([open])").count() == 0
-    opened.locator(".plot:not(.js-plotly-plot)").first.wait_for(state="detached")
+    opened.locator(".plot:empty").first.wait_for(state="detached")
     assert rows.count() == len([*sweep(), *sweep()]) + 2  # all but the trial
     opened.evaluate("dispatchEvent(new Event('afterprint'))")
     playwright.expect(rows).to_have_count(10)
@@ -224,7 +248,11 @@ def test_what_is_printed_is_unfolded_drawn_and_whole(browser, page_file):
 def test_a_dark_page_is_printed_light(browser, page_file):
     opened = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
     opened.goto(page_file.as_uri())
-    opened.wait_for_selector("html[data-ready=true]")
+    opened.wait_for_selector("html[data-plots=true]")
+    image = opened.locator(".lead img").first
+    assert image.evaluate("(image) => getComputedStyle(image).filter") != "none"  # black on light, turned
+    opened.locator(".lead .plot").first.hover()
+    opened.locator(".lead .main-svg").first.wait_for()
     look = """() => [getComputedStyle(document.body).color,
       getComputedStyle(document.querySelector(".lead .main-svg")).backgroundColor]"""
     before = opened.evaluate(look)
@@ -280,7 +308,7 @@ def test_every_run_is_in_the_table_of_all_runs_also_failed_ones(page):
 @both_widths
 def test_plots_are_drawn_with_values_on_hover(page):
     place = page.locator(".plot").first
-    place.scroll_into_view_if_needed()
+    place.hover()
     place.locator(".scatterlayer .points path").first.wait_for()
     dots = place.locator(".scatterlayer .points path")
     dots.last.hover(force=True)
