@@ -28,7 +28,7 @@ unit: .venv/installed  ## the fast tests of tests/unit.txt, in under a minute on
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile @tests/unit.txt
 
 test: .venv/installed
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 numbers: .venv/installed  ## tests of tensors again, as another processor computes
 	HF_HUB_OFFLINE=1 MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 \
