@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -170,7 +170,7 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     The scores of their rows go to RESULTS/predictions/NAME.jsonl.gz, their losses to RESULTS/histories/NAME.jsonl.gz.
     """
     from lorta.analysis.validation import validation_problems
-    from lorta.records.suites import export_suite
+    from lorta.records.suites import export_suite, suite_sums
 
     suite = _of_overrides(parsed) if parsed.overrides else _of_store(parsed)
     if suite is None:
@@ -178,11 +178,13 @@ def _collect_suite(parsed: argparse.Namespace) -> int:
     records, store, name, missing = suite
     if not records:
         raise ValueError("there is no record to collect: run the sweep first")
+    before = suite_sums(parsed.results, name)
     path = export_suite(records, parsed.results, name)
     beside = _collect_beside(records, store, parsed.results, name)
     states = sorted(Counter(record.status for record in records).items())
     counts = ", ".join(f"{count} {state}" for state, count in states)
     print(f"{path}: {counted(len(records), 'record')} ({counts}), {beside}")
+    _say_replaced(before, parsed.results, name)
     if missing:
         print(f"{counted(missing, 'run')} of the sweep without a record so far", file=sys.stderr)
     for problem in validation_problems(records):
@@ -216,15 +218,25 @@ def _of_store(parsed: argparse.Namespace) -> "tuple[list[RunRecord], Store, str,
 def _collect_items(parsed: argparse.Namespace) -> int:
     """Add scores of rows, and losses, to a suite that was collected without them, which stays as it is."""
     from lorta.records.store import Store, read_export
+    from lorta.records.suites import suite_sums
 
     if parsed.overrides or parsed.name:
         raise ValueError("--records names the suite and its runs: give neither overrides nor --name")
     _require_store(parsed.runs)
     name, results = parsed.records.name.split(".")[0], parsed.records.parent.parent
-    records = read_export(parsed.records)
+    records, before = read_export(parsed.records), suite_sums(results, name)
     beside = _collect_beside(records, Store(parsed.runs), results, name)
     print(f"{parsed.records}: of {counted(len(records), 'record')}, {beside}")
+    _say_replaced(before, results, name)
     return 0
+
+
+def _say_replaced(before: Mapping[Path, str], results: Path, name: str) -> None:
+    """Say which files of a suite have other bytes than before, or are gone; nothing where they are the same."""
+    from lorta.records.suites import replaced_sentence, suite_sums
+
+    if sentence := replaced_sentence(before, suite_sums(results, name)):
+        print(sentence, file=sys.stderr)
 
 
 def _collect_beside(records: "Sequence[RunRecord]", store: "Store", results: Path, name: str) -> str:

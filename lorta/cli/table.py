@@ -88,7 +88,7 @@ def _report(options: argparse.Namespace) -> None:
     source = read_source(options.runs, options.records, True, options.uncommitted)
     source = source._replace(records=_of_tasks(source.records, options.tasks))
     name = options.name or (options.records[0] if options.records else options.runs).name.split(".")[0]
-    replaces = (options.results / "reports" / f"{name}.md").exists()
+    replaces = _stands(options.results, name)
     print(write_full_report(source, name, options.results, formats, width, shown))
     _say_where(options.results, name, replaces)
     if options.records is None:
@@ -152,13 +152,19 @@ def _papers(options: argparse.Namespace, words: dict[str, str], committed: Path)
     tables = [judge_table(paper, name, evidence) for name in names]
     of_one = f".{words['table']}" if "table" in words else ""
     name = options.name or f"paper_{paper.paper}{of_one}"
+    replaces = _stands(options.results, name)
     print(write_paper(tables, options.results, name))
-    _say_where(options.results, name)
+    _say_where(options.results, name, replaces)
     if options.records is None:  # committed records are of the commits that they name, and stay so
         say_other_code(source.records)
 
 
-def _say_where(results: Path, name: str, replaces: bool = False) -> None:
+def _stands(results: Path, name: str) -> bool:
+    """Return whether a report of that name is there."""
+    return (results / "reports" / f"{name}.md").exists()
+
+
+def _say_where(results: Path, name: str, replaces: bool) -> None:
     """Say which files were written, beside the table itself, and whether others stood there."""
     places = {kind: sorted(file.name for file in (results / kind).glob(f"{name}.*")) for kind in ("reports", "figures")}
     written = "; ".join(f"{results / kind}: {', '.join(files)}" for kind, files in places.items() if files)

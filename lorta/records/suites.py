@@ -1,7 +1,7 @@
 """Files of committed suites, each with its SHA-256 in SHA256SUMS beside it, in the form of `sha256sum --check`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lorta.records.record import RunRecord
@@ -48,6 +48,19 @@ def export_suite(records: Sequence[RunRecord], results: Path, name: str) -> Path
     other.unlink(missing_ok=True)
     seal(path, instead_of=other)
     return path
+
+
+def suite_sums(results: Path, name: str) -> dict[Path, str]:
+    """Return the SHA-256 of each file of a suite that is there: its records, and what stands beside them."""
+    kinds = [results / kind for kind in ("records", "predictions", "histories")]
+    files = [folder / f"{name}{ending}" for folder in kinds for ending in (".jsonl", ".jsonl.gz")]
+    return {file: _sum(file) for file in files if file.is_file()}
+
+
+def replaced_sentence(before: Mapping[Path, str], after: Mapping[Path, str]) -> str | None:
+    """Return which files of before are gone or have other bytes, of two results of `suite_sums`; None where none."""
+    changed = [str(file) for file, digest in before.items() if after.get(file) != digest]
+    return f"in place of the ones of before: {', '.join(changed)}" if changed else None
 
 
 def _sum(file: Path) -> str:

@@ -37,13 +37,25 @@ def test_a_checkout_stays_as_it_is_unless_a_suite_is_asked_for(words, checkout, 
 
 
 def test_a_table_in_place_of_another_says_so_and_has_the_width_that_is_asked_for(checkout, capsys, monkeypatch):
-    said, widths = [], []
+    widths = []
     monkeypatch.setattr("lorta.reporting.report.plot", lambda *given: widths.append(given[-1]))
-    for _ in range(2):
-        assert main(["table", "--runs", "runs", "--name", "mine", "--width", "column"]) == 0
-        said.append(next(line for line in capsys.readouterr().err.splitlines() if line.startswith("written: ")))
-    assert ["(in place of the ones of before)" in line for line in said] == [False, True]
+    for words in ("--runs runs --name mine --width column", "paper=lorta table=glue_base"):
+        said = []
+        for _ in range(2):
+            assert main(["table", *words.split()]) == 0
+            said.append(next(line for line in capsys.readouterr().err.splitlines() if line.startswith("written: ")))
+        assert ["(in place of the ones of before)" in line for line in said] == [False, True]
     assert set(widths) == {"column"}
+
+
+def test_collecting_over_another_suite_names_the_files_that_differ(checkout, capsys):
+    """The records of before were gone without a word."""
+    said = []
+    for adapter in ("vera", "vera", "lora"):
+        Store("runs").write(finished(adapter))
+        assert main(["collect", "--name", "mine"]) == 0
+        said.append([line for line in capsys.readouterr().err.splitlines() if "in place of" in line])
+    assert said == [[], [], ["in place of the ones of before: results/records/mine.jsonl"]]
 
 
 def test_a_named_suite_is_collected_to_be_committed(checkout, capsys):
