@@ -6,6 +6,7 @@ Not rich.progress: it advances tasks of this process; these are counts by state,
 import json
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,6 +20,22 @@ from lorta.records.row_counts import lost_sentences
 from lorta.records.store import PROGRESS_NAME
 
 MOST_SHOWN = 16  # runs at work
+BAR = 12  # characters: what stands beside it fits 80 columns
+
+
+class AtWork(NamedTuple):
+    """How far a run that trains now is, with the loss and the learning rate that it logged last."""
+
+    step: int
+    steps: int
+    loss: float | None = None
+    rate: float | None = None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        loss = "" if self.loss is None else f", loss {self.loss:.3g}"
+        rate = "" if self.rate is None else f", rate {self.rate:.3g}"
+        return f"step {self.step} of {self.steps}{loss}{rate}"
 
 
 def outcome(record: RunRecord) -> str:
@@ -74,20 +91,21 @@ class Sweep:
         self.records.append(record)
         self._left.pop(record.run_id, None)
 
-    def at_work(self) -> dict[str, tuple[int, int]]:
-        """Return signature -> steps done and steps in all, for the runs that train now."""
-        running: dict[str, tuple[int, int]] = {}
+    def at_work(self) -> dict[str, AtWork]:
+        """Return signature -> how far it is, for the runs that train now."""
+        running: dict[str, AtWork] = {}
         for signature, path in self._left.items():
             try:
                 state = json.loads(path.read_text())
             except (OSError, ValueError):  # not started yet, just ended, or a damaged folder
                 continue
-            running[signature] = state["step"], state["max_steps"]
+            numbers = state["step"], state["max_steps"], state.get("loss"), state.get("learning_rate")
+            running[signature] = AtWork(*numbers)
         return running
 
-    def seconds_left(self, at_work: dict[str, tuple[int, int]]) -> float | None:
+    def seconds_left(self, at_work: dict[str, AtWork]) -> float | None:
         """Return how long the rest takes if it goes on as until now; None before there is anything to go by."""
-        done = len(self.records) + sum(step / max(steps, 1) for step, steps in at_work.values())
+        done = len(self.records) + sum(run.step / max(run.steps, 1) for run in at_work.values())
         elapsed = time.monotonic() - self._begun
         return elapsed / done * (len(self.names) - done) if done >= 0.1 else None
 
@@ -102,9 +120,9 @@ class Sweep:
             f"{'?' if left is None else clock(left)} to go"
         )
         grid = Table.grid(padding=(0, 1))
-        grid.add_row("sweep", ProgressBar(len(self.names), len(self.records), width=40), counts)
-        for signature, (step, steps) in list(at_work.items())[:MOST_SHOWN]:
-            grid.add_row(f"  {self.names[signature]}", ProgressBar(steps, step, width=40), f"step {step} of {steps}")
+        grid.add_row("sweep", ProgressBar(len(self.names), len(self.records), width=BAR), counts)
+        for signature, run in list(at_work.items())[:MOST_SHOWN]:
+            grid.add_row(f"  {self.names[signature]}", ProgressBar(run.steps, run.step, width=BAR), str(run))
         if len(at_work) > MOST_SHOWN:
             grid.add_row("", "", f"and {len(at_work) - MOST_SHOWN} more")
         return Group(grid)

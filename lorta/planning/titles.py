@@ -1,6 +1,6 @@
 """The names of runs for people."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lorta.planning.spec import RunSpec, separate_seeds
 
@@ -22,11 +22,20 @@ def titles(specs: Sequence[RunSpec]) -> dict[str, str]:
 
 def swept_values(specs: Sequence[RunSpec]) -> dict[str, str]:
     """Return, by id, the settings that differ between runs and are no part of their titles, such as two rates."""
-    typed = {spec.run_id: {word.partition("=")[0]: word.partition("=")[2] for word in spec.overrides} for spec in specs}
+    trials = {spec.run_id for spec in specs if spec.settings.data.scores_training_rows}
+    return differing_values({spec.run_id: typed_values(spec.overrides) for spec in specs}, trials)
+
+
+def typed_values(words: Sequence[str]) -> dict[str, str]:
+    """Return key -> value of the words of a command line."""
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def differing_values(typed: Mapping[str, Mapping[str, str]], left_out: Collection[str] = ()) -> dict[str, str]:
+    """Return, by id, the typed settings that are no part of titles and differ between runs that are not left out."""
     values_of: dict[str, set[str | None]] = {}
     for key in dict.fromkeys(key for words in typed.values() for key in words if key not in IN_TITLE):
-        trials = {spec.run_id for spec in specs if spec.settings.data.scores_training_rows}
-        values_of[key] = {words.get(key) for run_id, words in typed.items() if run_id not in trials}
+        values_of[key] = {words.get(key) for run_id, words in typed.items() if run_id not in left_out}
     differing = [key for key, values in values_of.items() if len(values) > 1]
     return {
         run_id: " ".join(f"{key.rpartition('.')[2]}={words[key]}" for key in differing if key in words)

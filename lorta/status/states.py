@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from lorta.config.identity import identity
 from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
+from lorta.planning.titles import differing_values, typed_values
 from lorta.records.canonical import sha256
 from lorta.records.locks import holder
 from lorta.records.record import LATER_SCHEMA, later_schema
@@ -25,6 +26,7 @@ from lorta.system.source_files import other_code, other_code_sentences
 from lorta.training.recovery import newest_checkpoint
 
 State = Literal["done", "running", "pending", "failed", "stale", "missing", "unsupported"]
+NO_SETTING = ("runtime.", "tracking", "hydra")  # beginnings of words that are no part of what a run is
 STATES: tuple[State, ...] = ("done", "running", "pending", "failed", "stale", "missing", "unsupported")
 
 
@@ -131,11 +133,14 @@ def store_states(root: Path) -> list[RunState]:
     Imported records are no runs of this project and are left out.
     """
     queue, states = Queue(), list[RunState]()
+    typed: dict[str, dict[str, dict[str, str]]] = {}  # title -> id -> what was typed
     for folder in _folders(root):
         record = glance(folder)
         if record is not None and record.get("imported"):
             continue
         if record is not None:
+            settings = [word for word in record.get("overrides") or () if not word.startswith(NO_SETTING)]
+            typed.setdefault(record.title, {})[str(record.get("run_id"))] = typed_values(settings)
             states.append(_or_pending(state_of(record), folder, record, queue))
         elif (process := holder(folder)) is not None:  # before its first record
             states.append(RunState(folder.name, "a run that has just begun", "running", str(process)))
@@ -144,7 +149,18 @@ def store_states(root: Path) -> list[RunState]:
         elif (folder / RECORD_NAME).exists():
             why = f"{folder / RECORD_NAME} cannot be read: move the folder away, the sweep's command runs it again"
             states.append(RunState(folder.name, "a damaged run", "missing", why))
-    return states
+    return _told_apart(states, typed)
+
+
+def _told_apart(states: Sequence[RunState], typed: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[RunState]:
+    """Return the states; runs of one name that are not done are called by what was typed differently, too."""
+    values: dict[str, str] = {}
+    for title in {state.title for state in states if state.state != "done"}:
+        values |= differing_values(typed.get(title, {}))
+    return [
+        replace(state, title=f"{state.title} {words}") if (words := values.get(state.run_id)) else state
+        for state in states
+    ]
 
 
 def _or_pending(state: RunState, folder: Path, record: RawRecord | None, queue: Queue) -> RunState:
@@ -234,4 +250,5 @@ def _progress(folder: Path) -> str:
         state = json.loads((folder / PROGRESS_NAME).read_text())
     except (OSError, ValueError, RecursionError):
         return ""
-    return f"step {state['step']} of {state['max_steps']}, "
+    loss = f"loss {state['loss']:.4g}, " if "loss" in state else ""
+    return f"step {state['step']} of {state['max_steps']}, {loss}"

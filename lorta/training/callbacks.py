@@ -83,6 +83,7 @@ class Watch(TrainerCallback):
         self.batches = 0  # trained on
         self._begun = self._reported = 0.0
         self._part = -1  # of the run, that the log was told of last
+        self._logged: dict[str, float] = {}  # loss and learning rate, as logged last
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin the history that grows while the run trains, after a checkpoint with what was logged before it."""
@@ -110,7 +111,7 @@ class Watch(TrainerCallback):
             self.step_seconds.append(now - self._begun)
         if now - self._reported > PROGRESS_EVERY_S:
             self._reported = now
-            progress = {"step": state.global_step, "max_steps": state.max_steps}
+            progress = {"step": state.global_step, "max_steps": state.max_steps, **self._logged}
             write_atomically(self.folder / PROGRESS_NAME, json.dumps(progress))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -118,7 +119,8 @@ class Watch(TrainerCallback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise TrainingDiverged(state.global_step, loss)
-        if "loss" in (logs or {}):
+        if logs is not None and "loss" in logs:
+            self._logged = {name: logs[name] for name in ("loss", "learning_rate") if name in logs}
             self._write_history(state.log_history[-1:], "a")
             self._say_progress(state, loss)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lorta.cli.main import main
+from lorta.cli.main import COMMANDS, main
 from lorta.cli.run import run_plan
 from lorta.config.places import CONF
 from lorta.planning.planner import Plan, make_plan
@@ -86,7 +86,7 @@ def test_every_state_has_its_reason(sweep, capsys):
     store.write(record_of(specs[1], "running"))
     (store.folder(specs[1].signature) / "checkpoint" / "7").mkdir(parents=True)
     store.write(record_of(specs[2], "running"))
-    (store.folder(specs[2].signature) / PROGRESS_NAME).write_text(json.dumps({"step": 3, "max_steps": 9}))
+    (store.folder(specs[2].signature) / PROGRESS_NAME).write_text(json.dumps({"step": 3, "max_steps": 9, "loss": 0.5}))
     claim = take(store.folder(specs[2].signature))
     assert claim is not None
     with claim:
@@ -94,7 +94,7 @@ def test_every_state_has_its_reason(sweep, capsys):
     assert "4 runs: 0 done, 1 running, 1 failed, 1 stale, 1 missing" in shown
     assert "oom: no memory left (attempt 2)" in shown
     assert "its process is gone; the same command goes on from step 7" in shown
-    assert f"step 3 of 9, process {os.getpid()} on " in shown
+    assert f"step 3 of 9, loss 0.5, process {os.getpid()} on " in shown
 
 
 def test_a_run_without_a_record_is_running_while_somebody_holds_it(sweep, capsys):
@@ -183,6 +183,22 @@ def test_retry_runs_what_failed_and_nothing_else(sweep, capsys):
     assert (again.status, again.attempt) == ("success", 2)
     assert store.read(specs[1].signature).status == "failed"
     assert store.read(specs[2].signature) is None
+
+
+@pytest.mark.parametrize("example", COMMANDS["retry"].examples)
+def test_the_examples_of_retry_run(example, tmp_path, monkeypatch, capsys):
+    """What they would train is noted instead: of each sweep's first two runs, which failed, and of no other."""
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in example.split()[1:] if "=" in word]
+    specs = make_plan(words, True, CONF).specs[:2]
+    for spec, kind in zip(specs, ("oom", "nan"), strict=False):
+        failure = Failure(kind=kind, type="Error", message="no", phase="train")
+        Store("runs").write(record_of(spec, "failed", failure=failure))
+    asked: list[str] = []
+    monkeypatch.setattr("lorta.cli.run.run_plan", lambda plan, *_, **__: asked.extend(s.run_id for s in plan.specs))
+    assert main(example.split()) == 0
+    kinds = example.partition("--kind ")[2] or "oom,nan"
+    assert asked == [spec.run_id for spec, kind in zip(specs, ("oom", "nan"), strict=False) if kind in kinds.split(",")]
 
 
 def test_collect_writes_a_sweeps_records_and_no_others(sweep, capsys, tmp_path):
@@ -316,10 +332,14 @@ def test_results_of_own_runs_go_where_git_does_not_look(sweep, tmp_path, monkeyp
 def test_swept_values_tell_runs_apart_everywhere(sweep, capsys):
     words, _, store = sweep
     swept = [*words[:1], *words[2:], "trainer.learning_rate=0.01,0.02"]
-    failed = make_plan(swept, True, CONF).specs[1]
-    store.write(record_of(failed, "failed"))
+    other, failed = make_plan(swept, True, CONF).specs[:2]
+    store.write(record_of(failed, "failed", overrides=failed.overrides))
     shown = say(capsys, "status", "-m", *swept)
     assert f"failed      {failed.run_id}  lora r=8 glue/cola seed 0 learning_rate=0.02: oom" in shown
+    store.write(record_of(other, "failed", overrides=(*other.overrides, "runtime.workers=0")))
+    shown = say(capsys, "status", "--runs", str(store.root))
+    for spec, rate in ((other, "0.01"), (failed, "0.02")):
+        assert f"failed      {spec.run_id}  lora r=8 glue/rte seed 0 learning_rate={rate}: oom" in shown
     rows = [line for line in say(capsys, "plan", "-m", *swept).splitlines() if "glue/cola" in line]
     assert [row.split()[-1] for row in rows[:2]] == ["learning_rate=0.01", "learning_rate=0.02"]
     assert "learning_rate" not in say(capsys, "status", "-m", *words)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lorta.config.places import CONF
 from lorta.launch import progress
-from lorta.launch.progress import Sweep, clock, follow
+from lorta.launch.progress import AtWork, Sweep, clock, follow
 from lorta.planning.planner import make_plan
 from lorta.records.store import PROGRESS_NAME
 from tests.cli.test_sweep import record_of
@@ -21,13 +21,13 @@ def specs(tmp_path):
     return make_plan(words, True, CONF).specs
 
 
-def at_step(folder: Path, step: int, steps: int) -> None:
+def at_step(folder: Path, step: int, steps: int, **logged: float) -> None:
     folder.mkdir()
-    (folder / PROGRESS_NAME).write_text(json.dumps({"step": step, "max_steps": steps}))
+    (folder / PROGRESS_NAME).write_text(json.dumps({"step": step, "max_steps": steps, **logged}))
 
 
-def shown(sweep: Sweep) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def shown(sweep: Sweep, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(sweep.table())
     return console.file.getvalue()
 
@@ -43,12 +43,19 @@ def test_the_table_counts_what_is_done_running_failed_and_to_do(specs):
     assert "step 3 of 12" in text
 
 
+def test_a_run_at_work_has_its_loss_and_rate_in_one_line_of_a_terminal(specs):
+    at_step(specs[2].folder, 3, 12, loss=0.51234, learning_rate=0.001)
+    lines = shown(Sweep(specs), 80).splitlines()
+    (line,) = [line for line in lines if "lorta r=2" in line]
+    assert line.rstrip().endswith("step 3 of 12, loss 0.512, rate 0.001") and max(map(len, lines)) <= 80
+
+
 def test_the_time_left_follows_the_pace_so_far(specs, monkeypatch):
     now = iter([100.0, 160.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     sweep = Sweep(specs)
     sweep.records.append(record_of(specs[0], "success"))
-    assert sweep.seconds_left({specs[1].signature: (6, 12)}) == pytest.approx(60 / 1.5 * 2.5)
+    assert sweep.seconds_left({specs[1].signature: AtWork(6, 12)}) == pytest.approx(60 / 1.5 * 2.5)
 
 
 def test_there_is_no_guess_before_anything_was_done(specs):
