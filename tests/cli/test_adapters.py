@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub import constants
 
 from lorta.cli.base_model import base_place
-from lorta.cli.main import main
+from lorta.cli.main import COMMANDS, main
 from lorta.config.places import PACKAGE
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 TINY = PACKAGE / "embedded" / "weights" / "tiny"
 EMPTY = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
@@ -99,6 +103,38 @@ def test_refusals_import_no_torch(saved):
     )
     environment = {"PYTHONPATH": str(PACKAGE.parent), "PATH": ""}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+
+
+def save_tiny(settings: "PeftConfig", folder: Path) -> None:
+    """Save an adapter of the embedded encoder whose update is not zero."""
+    import torch
+    from peft import get_peft_model
+    from transformers import RobertaForSequenceClassification
+
+    model = get_peft_model(RobertaForSequenceClassification.from_pretrained(str(TINY)), settings)
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data.normal_(0.0, 0.1, generator=generator)
+    model.save_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("example", [*COMMANDS["export"].examples, *COMMANDS["fit"].examples])
+def test_the_examples_of_the_help_run(example, tmp_path, monkeypatch, capsys):
+    from peft import LoraConfig, PeftConfig
+
+    from lorta.tuner import LortaConfig
+
+    monkeypatch.chdir(tmp_path)
+    command, folder, _, place, *_ = example.split()
+    kinds = {
+        "export": LortaConfig(r=2, task_type="SEQ_CLS"),
+        "fit": LoraConfig(r=1, target_modules=["query", "value"], task_type="SEQ_CLS"),
+    }
+    save_tiny(kinds[command], Path(folder))
+    assert main(example.split()) == 0
+    assert capsys.readouterr().out.startswith(f"{place}: {'LoRA' if command == 'export' else 'LoRTA'} of rank ")
+    assert PeftConfig.from_pretrained(place).peft_type == ("LORA" if command == "export" else "LORTA")
 
 
 def test_an_export_prints_its_result_alone(tmp_path, capfd):

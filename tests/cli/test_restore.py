@@ -2,18 +2,20 @@
 
 import gzip
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from lorta.analysis.item_scores import Line, items_file, stored_items, write_items
-from lorta.cli.main import main
+from lorta.cli.main import COMMANDS, main
 from lorta.cli.run import main as run_main
 from lorta.config.identity import VERSION
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.records.locks import take
 from lorta.records.record import SideFile
-from lorta.records.store import Store, read_export
+from lorta.records.store import Store, export, read_export
 from lorta.records.suites import SUMS_NAME, export_suite, seal
 from lorta.runner.record_builder import first_record
 from tests.example_records import finished, unfinished
@@ -74,6 +76,20 @@ def test_what_the_store_has_stays_and_what_is_at_work_is_left(suite, tmp_path, c
     assert "1 restored, 1 already in the store, left as they are, 1 at work" in capsys.readouterr().out
     assert store.read(other.run_id) == other
     assert store.read(done[1].run_id) is None
+
+
+@pytest.mark.parametrize("example", COMMANDS["restore"].examples)
+def test_the_examples_of_the_help_run(example, suite, tmp_path, monkeypatch, capsys):
+    _, records, file = suite
+    monkeypatch.chdir(tmp_path)
+    for copy in (file.with_name("minilm_study.jsonl.gz"), tmp_path / "theirs.jsonl.gz"):
+        export(records, copy)
+        seal(copy)
+    command, *words = example.split()
+    found = [[str(path) for path in sorted(Path().glob(word))] if "*" in word else [word] for word in words]
+    assert main([command, *chain(*found)]) == 0
+    assert "3 restored, 1 without a result" in capsys.readouterr().out
+    assert len(Store("theirs" if "theirs" in words else "runs").records()) == 3
 
 
 def change(file, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lorta.cli.drift import reference_folders
-from lorta.cli.main import main
+from lorta.cli.main import COMMANDS, main
 from lorta.config.places import CONF
 from lorta.drift import reference_runs
 from lorta.drift.reference_runs import TOLERANCES, Drift, Look, changes_since, check
@@ -114,6 +114,16 @@ def test_the_command_says_what_drifted_and_does_nothing_where_nothing_changed(en
     monkeypatch.setattr(reference_runs, "check", lambda folder, conf: Drift("a reference run", (), (look,)))
     assert main(["drift", "--reference-runs", str(encoder.parent)]) == 1
     assert "DRIFT training: trained again: weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("example", COMMANDS["drift"].examples)
+def test_the_examples_of_the_help_run(example, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.move(encoder, tmp_path / "results" / "reference_runs" / encoder.name)
+    monkeypatch.setattr(reference_runs, "check", lambda folder, conf: Drift(folder.name, (), ()))
+    monkeypatch.setattr(reference_runs, "changes_since", lambda record: ("torch 1.0 -> 2.0",))
+    assert main(example.split()) == 0
+    assert capsys.readouterr().out.startswith(f"{encoder.name}; nothing changed")
 
 
 def test_a_place_without_reference_runs_is_a_sentence(tmp_path, capsys):
