@@ -32,6 +32,7 @@ def clear_environment() -> None:
 
 clear_environment()  # at once: libraries read their variables when they are imported
 SLURM = "tests/slurm/"
+LOUD = {SLURM: "Slurm", "tests/runner/test_trackio.py": "Trackio"}  # tests -> what is not tested without it
 LONGEST = (SLURM, "tests/smoke/", "tests/faults/", "tests/packaging/", "tests/contract/")  # files of a minute or more
 OPT_IN = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model hub"}
 
@@ -47,13 +48,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say in full that nothing was tried on a real Slurm: among other skips it would be overlooked."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if report.nodeid.startswith(SLURM)]
-    reasons = Counter(str(report.longrepr[2]) for report in skipped)
-    if reasons:
-        terminalreporter.section("WARNING: Slurm was not tested", sep="!", red=True, bold=True)
-    for reason, count in reasons.items():
-        terminalreporter.line(f"{count} tests: {reason}")
+    """Say in full that nothing was tried on a real Slurm or Trackio: among other skips it would be overlooked."""
+    every = terminalreporter.stats.get("skipped", [])
+    for beginning, name in LOUD.items():
+        skipped = [report for report in every if report.nodeid.startswith(beginning)]
+        reasons = Counter(str(report.longrepr[2]) for report in skipped)
+        if reasons:
+            terminalreporter.section(f"WARNING: {name} was not tested", sep="!", red=True, bold=True)
+        for reason, count in reasons.items():
+            terminalreporter.line(f"{count} tests: {reason}")
 
 
 @pytest.fixture(autouse=True)

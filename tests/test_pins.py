@@ -118,3 +118,13 @@ def test_the_pythons_of_the_metadata_are_those_that_are_named():
     named = [line.rpartition(" ")[2] for line in project["classifiers"] if " :: Python :: 3" in line]
     allowed = SpecifierSet(project["requires-python"])
     assert [version for version in (f"3.{minor}" for minor in range(8, 20)) if version in allowed] == named
+
+
+def test_the_page_on_installing_names_the_locked_torch_the_pythons_and_the_file_for_conda():
+    page = " ".join((ROOT / "docs" / "how_to.md").read_text().split())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pythons = [line.rpartition(" ")[2] for line in project["classifiers"] if " :: Python :: 3" in line]
+    assert f"**Python**: {', '.join(pythons[:-1])} or {pythons[-1]}." in page
+    assert f"Install torch {lock()['torch'].rpartition('.')[0]} for your driver first" in page
+    ((file, name),) = re.findall(r"`conda env create -f (\S+)`, then `conda activate (\S+)`", page)
+    assert yaml.safe_load((ROOT / file).read_text())["name"] == name

@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from lorta.cli.main import main
+from lorta.config.places import CONF
 from lorta.config.settings import TrackingSettings
 from lorta.models.locate import find_model
+from lorta.planning.planner import make_plan
 from lorta.records.store import Store
 from lorta.runner.attempt import attempt
 from lorta.runner.tracking import mirrored
+from lorta.training.callbacks import stop_step
 from tests.example_records import finished, sweep, unfinished
-from tests.faults.sweeps import plan
+from tests.faults.sweeps import SETTINGS, plan
 
 TEXT = (Path(__file__).parents[2] / "docs" / "how_to.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
@@ -90,6 +93,26 @@ def test_the_python_code_loads_a_trained_adapter(trained):
     with torch.no_grad():
         ours, theirs = (model.to("cpu")(input_ids=rows).logits for model in (whole, plain))  # type: ignore[attr-defined]
     assert torch.allclose(ours, theirs, atol=1e-5) and ours.abs().max() > 0
+
+
+def test_a_run_that_stops_early_is_another_one_than_a_short_one(tmp_path):
+    """The schedule covers all steps: after the same number of them, the learning rates differ."""
+    assert "a run that\n  stops at epoch 4 of 10 is another run than one of 4 epochs" in TEXT
+    words = [word for word in SETTINGS if not word.startswith("trainer.max_steps")]
+    lengths = (("trainer.max_steps=12", "trainer.stop_after=0.5"), ("trainer.max_steps=6",))
+    places = (f"runtime.runs={tmp_path}/runs", f"runtime.cache={tmp_path}/cache", "adapter=head_only")
+    plans = [make_plan([*words, *places, *length], False, CONF) for length in lengths]
+    (stopped,), (short,) = (plan.specs for plan in plans)
+    assert stopped.run_id != short.run_id and stop_step(0.5, 12) == 6
+    rates = []
+    for spec in (stopped, short):
+        record = attempt(spec, 0)
+        assert record is not None and record.status == "success" and record.history_file is not None
+        rates.append(Store(tmp_path / "runs").read_rows(record.run_id, record.history_file)[0]["learning_rate"])
+    assert rates[0] > rates[1]
+    (search,) = [line.split()[2:] for line in PLANS if "trainer.selection=best" in line]
+    trials = make_plan([*search, "tune=lr"], True, CONF).trials
+    assert trials and all((trial.settings.trainer.stop_after or 1.0) < 1.0 for trial in trials)
 
 
 def test_offline_runs_of_wandb_lie_where_the_page_says(tmp_path, monkeypatch):

@@ -1,8 +1,12 @@
 """`tracking=trackio`: a record and its history as a run of Trackio."""
 
+import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -12,6 +16,8 @@ from lorta.runner.tracking import mirrored
 from tests.example_records import finished
 
 TRACKIO = TrackingSettings(mode="trackio", project="lorta")
+ABSENT = "trackio is not installed: pip install 'lorta[trackio]'"
+PAGE = Path(__file__).parents[2] / "docs" / "how_to.md"
 
 
 @pytest.fixture
@@ -60,9 +66,30 @@ def test_a_missing_package_costs_a_line_of_the_record_and_names_the_remedy(store
 
 def test_trackio_itself_holds_what_the_record_says(store, record, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", f"{tmp_path}/trackio")
-    trackio = pytest.importorskip("trackio", reason="trackio is not installed: pip install 'lorta[trackio]'")
+    trackio = pytest.importorskip("trackio", reason=ABSENT)
     sent = mirrored(record, store, TRACKIO)
     assert sent.tracking is not None, sent.reasons
     (run,) = list(trackio.Api().runs("lorta"))
     assert run.name == f"lora-r4-glue-rte-seed0-{record.run_id}"
     assert run.config["seed"] == 0 and run.config["adapter"]["name"] == "lora"
+
+
+def test_the_command_of_the_page_shows_the_run(store, record, tmp_path, monkeypatch):
+    """`trackio show` waits for a browser: here its server is asked instead."""
+    monkeypatch.setenv("TRACKIO_DIR", f"{tmp_path}/trackio")
+    trackio, command_line = (pytest.importorskip(name, reason=ABSENT) for name in ("trackio", "trackio.cli"))
+    mirrored(record, store, TRACKIO)
+    (command,) = re.findall(r"`(trackio show [^`]*)`", PAGE.read_text())
+    asked: list[str] = []
+    monkeypatch.setattr(command_line, "show", lambda project, **_: asked.append(project))
+    monkeypatch.setattr(sys, "argv", command.split())
+    command_line.main()
+    assert asked == [TRACKIO.project]
+    server, url, *_ = trackio.show(*asked, open_browser=False, block_thread=False, share=False)
+    try:
+        body = json.dumps({"project": asked[0]}).encode()
+        request = Request(f"{url.rstrip('/')}/api/get_runs_for_project", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=20) as answer:
+            assert f"lora-r4-glue-rte-seed0-{record.run_id}" in answer.read().decode()
+    finally:
+        server.close()
