@@ -329,7 +329,7 @@ def test_results_of_own_runs_go_where_git_does_not_look(sweep, tmp_path, monkeyp
     )
 
 
-def test_swept_values_tell_runs_apart_everywhere(sweep, capsys):
+def test_swept_values_tell_runs_apart_everywhere(sweep, capsys, monkeypatch):
     words, _, store = sweep
     swept = [*words[:1], *words[2:], "trainer.learning_rate=0.01,0.02"]
     other, failed = make_plan(swept, True, CONF).specs[:2]
@@ -340,6 +340,9 @@ def test_swept_values_tell_runs_apart_everywhere(sweep, capsys):
     shown = say(capsys, "status", "--runs", str(store.root))
     for spec, rate in ((other, "0.01"), (failed, "0.02")):
         assert f"failed      {spec.run_id}  lora r=8 glue/rte seed 0 learning_rate={rate}: oom" in shown
+    monkeypatch.setattr("lorta.cli.run._run", lambda *_: 0)
+    assert run_plan(make_plan(swept, True, CONF), Console(soft_wrap=True), parallel=True) == 1
+    assert f"failed: lora r=8 glue/cola seed 0 learning_rate=0.02, {failed.folder}" in capsys.readouterr().out
     rows = [line for line in say(capsys, "plan", "-m", *swept).splitlines() if "glue/cola" in line]
     assert [row.split()[-1] for row in rows[:2]] == ["learning_rate=0.01", "learning_rate=0.02"]
     assert "learning_rate" not in say(capsys, "status", "-m", *words)

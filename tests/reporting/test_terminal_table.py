@@ -51,6 +51,7 @@ def test_it_fits_eighty_columns(tasks):
     ]
     lines = printed(records).splitlines()
     assert max(map(len, lines)) <= 80
+    assert ("qnli" in "".join(lines)) == (len(tasks) == 4)  # of more than four, the average alone
     assert "…" not in "".join(lines)  # nothing is cut off
 
 
