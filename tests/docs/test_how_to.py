@@ -49,6 +49,12 @@ def test_plans_plan(line, place, capsys):
         assert "10 runs" in said
 
 
+def test_more_seeds_are_the_same_runs_and_new_ones():
+    few, more = ([word for word in line.split()[2:] if word != "-m"] for line in PLANS if " seed=" in line)
+    ids = [{spec.run_id for spec in make_plan(words, True, CONF).runs} for words in (few, more)]
+    assert (len(ids[0]), len(ids[1])) == (6, 10) and ids[0] < ids[1]
+
+
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("lorta rm")])
 def test_runs_are_removed(line, place, monkeypatch):
     store = Store("runs")

@@ -30,7 +30,6 @@ SETTINGS: Any = {
     "grid.alpha": 0.3,
     "svg.hashsalt": "lorta",  # names of clip paths
     "pdf.fonttype": 42,  # TrueType: conferences refuse matplotlib's own, Type 3
-    "ps.fonttype": 42,
 }
 PANEL_INCHES = (3.2, 2.6)
 WIDTHS = {"screen": 4, "page": 2, "column": 1}  # what a figure is made for -> panels beside each other

@@ -284,7 +284,8 @@ def test_a_score_opens_its_records_and_escape_closes_them(page):
     ]
     page.locator("dialog summary").first.click()
     playwright.expect(page.locator("dialog pre").first).to_contain_text('"config_hash"')
-    playwright.expect(page.locator("dialog dl").first).to_contain_text("validation")
+    for text in ("validation", "adapter=lora"):  # scores and settings
+        playwright.expect(page.locator("dialog dl").first).to_contain_text(text)
     playwright.expect(page.locator("dialog svg").first).to_have_attribute("aria-label", re.compile("from 3 to 1$"))
     page.keyboard.press("Escape")
     playwright.expect(page.locator("dialog")).to_be_hidden()

@@ -176,6 +176,13 @@ def test_a_cell_names_its_note_and_a_figure_its_axes():
     )
 
 
+def test_notes_of_tables_and_of_numbers_are_folded():
+    page = page_of([*sweep(), *(finished("vera", seed=seed) for seed in range(3))])  # which lacks a task
+    for summary in ("Notes on scores (", "How these numbers came about"):
+        assert f'<details class="folded"><summary>{summary}' in page
+    assert not re.search(r"<details[^>]* open", page)
+
+
 def test_drift_is_against_the_other_collected_suites(tmp_path):
     for name, value in (("here", 0.8), ("there", 0.7)):
         export([replace(finished(), metrics=finished(value=value).metrics)], tmp_path / "records" / f"{name}.jsonl")
