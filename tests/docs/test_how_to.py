@@ -105,17 +105,17 @@ def test_a_run_that_stops_early_is_another_one_than_a_short_one(tmp_path):
     """The schedule covers all steps: after the same number of them, the learning rates differ."""
     assert "a run that\n  stops at epoch 4 of 10 is another run than one of 4 epochs" in TEXT
     words = [word for word in SETTINGS if not word.startswith("trainer.max_steps")]
-    lengths = (("trainer.max_steps=12", "trainer.stop_after=0.5"), ("trainer.max_steps=6",))
+    lengths = (("trainer.max_steps=20", "trainer.stop_after=0.5"), ("trainer.max_steps=10",))
     places = (f"runtime.runs={tmp_path}/runs", f"runtime.cache={tmp_path}/cache", "adapter=head_only")
     plans = [make_plan([*words, *places, *length], False, CONF) for length in lengths]
     (stopped,), (short,) = (plan.specs for plan in plans)
-    assert stopped.run_id != short.run_id and stop_step(0.5, 12) == 6
+    assert stopped.run_id != short.run_id and stop_step(0.5, 20) == 10
     rates = []
     for spec in (stopped, short):
         record = attempt(spec, 0)
         assert record is not None and record.status == "success" and record.history_file is not None
-        rates.append(Store(tmp_path / "runs").read_rows(record.run_id, record.history_file)[0]["learning_rate"])
-    assert rates[0] > rates[1]
+        rates.append(Store(tmp_path / "runs").read_rows(record.run_id, record.history_file)[-1]["learning_rate"])
+    assert rates[0] > 2 * rates[1]
     (search,) = [line.split()[2:] for line in PLANS if "trainer.selection=best" in line]
     trials = make_plan([*search, "tune=lr"], True, CONF).trials
     assert trials and all((trial.settings.trainer.stop_after or 1.0) < 1.0 for trial in trials)
