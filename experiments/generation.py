@@ -60,6 +60,8 @@ def write(
     """
     import torch
 
+    from lorta.models.frozen_casts import frozen_casts
+
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt to be continued must have at least one token")
     model.eval()
@@ -67,7 +69,7 @@ def write(
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers: dict[int, Written] = {}
     torch.manual_seed(seed)
-    with _settings_of_our_own(model, tokenizer, settings), torch.no_grad():
+    with _settings_of_our_own(model, tokenizer, settings), frozen_casts(model, precision), torch.no_grad():
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             batch = _pad([prompts[index] for index in chosen], _pad_id(tokenizer, settings), device)

@@ -6,11 +6,9 @@ float32 and twice: 55% of a training step of SmolLM2-135M on chats of which the 
 """
 
 from functools import wraps
-from types import MethodType
 from typing import Any
 
 import torch
-from torch import nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 IGNORED = -100  # a label that counts for nothing
@@ -27,14 +25,14 @@ def take_labelled_positions(model: Any) -> None:
         return
     with_fused_head = model.forward
 
-    @wraps(with_fused_head)  # generation looks at the names of the arguments
-    def forward(self: nn.Module, *args: Any, fused_lm_head: bool = False, labels: Any = None, **given: Any) -> Any:
+    @wraps(with_fused_head)  # generation looks at the names of the arguments; of a method, it would miss the first one
+    def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **given: Any) -> Any:
         if not fused_lm_head:
             return with_fused_head(*args, **given, **({} if labels is None else {"labels": labels}))
         logits = with_fused_head(*args, **{**given, "use_cache": False}).logits
         return labelled_output(logits, labels)
 
-    model.forward = MethodType(forward, model)
+    model.forward = forward
 
 
 def labelled_output(logits: torch.Tensor, labels: torch.Tensor) -> FusedCausalLMOutput:

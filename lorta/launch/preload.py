@@ -81,14 +81,23 @@ def prepare(wanted: Imports) -> None:
 
 def program(specs: Sequence[RunSpec]) -> str:
     """Return the imports of these runs and their pairs of task and model, for `load`, as text."""
+    in_bf16 = {spec.settings.model.model_dump_json() for spec in specs if spec.settings.trainer.precision == "bf16"}
     pairs = {
-        spec.settings.model.model_dump_json(): (spec.task, spec.model, spec.settings.model.dtype) for spec in specs
+        (key := spec.settings.model.model_dump_json()): (
+            spec.task,
+            spec.model,
+            spec.settings.model.dtype,
+            key in in_bf16,
+        )
+        for spec in specs
     }
     return base64.b64encode(pickle.dumps((imports(specs), list(pairs.values())))).decode()
 
 
 def load(text: str) -> None:
     """Import the modules of a program, load each of its models once, with its task's head, and keep its tokenizer.
+
+    Of models that are trained with bf16, the casts of their weights are kept, too.
 
     A model that cannot be loaded is left to its run, which says why. `text` is this process's own, from `program`.
     """
@@ -98,13 +107,17 @@ def load(text: str) -> None:
 
     torch.set_num_threads(1)  # a pool of threads would be missing in forked processes
     be_quiet()
-    for task, files, dtype in models:
+    for task, files, dtype, in_bf16 in models:
         with suppress(Exception):
-            _load(task, files, dtype)
+            _load(task, files, dtype, in_bf16)
 
 
-def _load(task: Task, files: ModelFiles, dtype: str) -> None:
+def _load(task: Task, files: ModelFiles, dtype: str, in_bf16: bool) -> None:
     weights = Path(files.location).glob("*.safetensors")  # of a hub's repository there are none here
     if files.quantization is None and 0 < sum(file.stat().st_size for file in weights) <= MOST_BYTES:
-        task.load_backbone(files, dtype)
+        backbone = task.load_backbone(files, dtype)
+        if in_bf16:
+            from lorta.models.frozen_casts import keep_casts
+
+            keep_casts(backbone.model)
     keep_tokenizer(files)

@@ -133,7 +133,13 @@ class RunSteps:
         files = context.backbone.files
         if files is None or files.quantization is None:  # those are on their device already
             context.backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
-        return self.task.predict_base(context)
+        with self._casts(context.backbone.model):
+            return self.task.predict_base(context)
+
+    def _casts(self, model: Any) -> AbstractContextManager[None]:
+        from lorta.models.frozen_casts import frozen_casts
+
+        return frozen_casts(model, self.settings.trainer.precision)
 
     def _check_fingerprints(self, plan: DataPlan, files: ModelFiles) -> None:
         now = {**plan.fingerprints, "model": files.fingerprint}
@@ -163,13 +169,14 @@ class RunSteps:
         with self.watch.phase("setup"):
             before = trained_tensors(model)
         forward = vars(model).get("forward")
-        with self.watch.phase("train"):
+        with self.watch.phase("train"), self._casts(model):
             outcome = self.task.train(model, context)
         memory = replace(measure_memory(baseline), train_peak_tensor_bytes=outcome.peak_tensor_bytes)
         self.record = describe.with_moved(self.record, before, trained_tensors(model))
         changed = self.adapter.changed_weights(model)
         with self.watch.phase("eval"):
-            predictions = self.task.predict(model, context)
+            with self._casts(model):
+                predictions = self.task.predict(model, context)
             scores = self._score(predictions)
         with self.watch.phase("save"):
             self.adapter.save(model, self.folder / ADAPTER)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import PrefixTuningConfig, get_peft_model
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -96,6 +97,16 @@ def test_without_the_word_the_model_answers_as_before(make, batch):
     assert_close(patched(**batch).loss, plain(**batch).loss)
     ids = batch["input_ids"][:1]
     assert torch.equal(patched.generate(ids, max_new_tokens=3), plain.generate(ids, max_new_tokens=3))
+
+
+def test_virtual_tokens_generate_as_before(make):
+    """PEFT's generation with virtual tokens names no argument, so that transformers asks `forward` for them."""
+    config = PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    model = get_peft_model(make(), config).eval()
+    ids = torch.arange(6)[None]
+    before = model.generate(input_ids=ids, max_new_tokens=3, pad_token_id=0)
+    take_labelled_positions(model.base_model)
+    assert torch.equal(model.generate(input_ids=ids, max_new_tokens=3, pad_token_id=0), before)
 
 
 def test_a_mixture_of_experts_keeps_the_loss_of_its_routers(make):
