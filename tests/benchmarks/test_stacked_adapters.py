@@ -3,8 +3,8 @@
 import pytest
 from transformers import BertConfig, BertModel
 
-from benchmarks import stacked_adapters
 from benchmarks.step_subjects import WITHOUT_DROPOUT
+from benchmarks.together import stacked_adapters
 
 SMALL = BertConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, **WITHOUT_DROPOUT)
 

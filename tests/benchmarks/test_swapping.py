@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig
 from transformers import BertConfig, BertModel
 
-from benchmarks import many_adapters
-from benchmarks.many_adapters import clock_of, measure_swapping
-from benchmarks.swapping_table import swapping_page
+from benchmarks.together import many_adapters
+from benchmarks.together.many_adapters import clock_of, measure_swapping
+from benchmarks.together.swapping_table import swapping_page
 from lorta.config.places import CONF
 
 COSTS = CONF.parent / "results" / "costs"

@@ -1,6 +1,7 @@
 """Time a training step of N adapters in one batch (factors stacked) beside N steps of single adapters, as in runs now.
 
-python -m benchmarks.stacked_adapters [--shapes tiny minilm] [--together 1 2 4 8] [--rounds 9] [--save FILE.csv]
+python -m benchmarks.together.stacked_adapters [--shapes tiny minilm] [--together 1 2 4 8] [--rounds 9]
+  [--save FILE.csv]
 
 All adapters of a stack have one base, rank and order of rows, and each has its own learning rate. Times are processor
 time of one thread. docs/adr says what training them so would take.

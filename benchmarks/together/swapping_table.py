@@ -1,6 +1,6 @@
 """Write results/costs/swapping.md from the rows that `swapping.py --save results/costs/swapping.csv` measured.
 
-python -m benchmarks.swapping_table
+python -m benchmarks.together.swapping_table
 
 The published times stand below. No torch: rows are read from CSV.
 """
@@ -14,15 +14,15 @@ from lorta.analysis.published import Value, lines, load
 from lorta.analysis.summary import group
 from lorta.reporting.markup import TextTable, markdown_table
 
-FOLDER = Path(__file__).resolve().parents[1] / "results" / "costs"
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "costs"
 HEAD = """# What many adapters cost
 
 Adapters on q, k, v and o of a BERT of MiniLM's size (384 wide, 6 layers), random weights, float32, no head. Times are
-milliseconds, medians over separate runs of `benchmarks/swapping.py`. *Load*: PEFT reads all of them from disk, one
-after the other; it walks over the whole model every time. *Swap*: from one to another that is loaded. *Copy*: only
+milliseconds, medians over separate runs of `benchmarks/together/swapping.py`. *Load*: PEFT reads all of them from disk,
+one after the other; it walks over the whole model every time. *Swap*: from one to another that is loaded. *Copy*: only
 their tensors, from the host to a GPU. Processor time is the process's own, on a machine that others used as well.
 VeRA's files also hold the frozen projections that its adapters share; LoRETTA_rep's rank is that of its tensor trains.
-`benchmarks/swapping_table.py` makes this page from `swapping.csv`.
+`benchmarks/together/swapping_table.py` makes this page from `swapping.csv`.
 """
 TIMES = {"load_ms": "load all", "last_load_ms": "load one, the last ten", "swap_ms": "swap", "copy_ms": "copy all"}
 IDENTITY = ("method", "device", "clock", "rank", "parameters", "adapter_bytes", "adapters")

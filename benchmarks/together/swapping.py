@@ -1,6 +1,7 @@
 """Measure what it costs to keep 1, 10 and 100 adapters beside one model: bytes, loading, swapping, copying to a GPU.
 
-python -m benchmarks.swapping [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda] [--save CSV]
+python -m benchmarks.together.swapping [--methods lora ...] [--ranks 4 64] [--sizes 1 10 100] [--device cuda]
+  [--save CSV]
 
 Adapters of conf/adapter on q, k, v and o of a BERT of MiniLM's size, random weights, no head. One thread. Times are the
 process's own processor time on a CPU, elapsed time on a GPU. swapping_table.py makes a table of what was saved.
@@ -15,9 +16,9 @@ import torch
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
-from benchmarks.many_adapters import clock_of, measure_swapping
 from benchmarks.step_cost import show
 from benchmarks.step_subjects import MINILM
+from benchmarks.together.many_adapters import clock_of, measure_swapping
 from lorta.api.peft_adapter import PeftAdapter
 from lorta.config.compose import compose_cells
 from lorta.config.instantiate import build
