@@ -94,6 +94,9 @@ class SelectedParameters:
         config: Any = model.config
         if not config.name_or_path:
             return None
+        head = Geometry.from_config(config.to_dict()).architecture.in_head
+        if all(head(path) for path in trained):
+            return 0
         loader: Any = type(model)
         revision = getattr(config, "_commit_hash", None) or "main"
         before, report = loader.from_pretrained(
@@ -104,11 +107,11 @@ class SelectedParameters:
             use_safetensors=True,  # pickled weights are never loaded
             output_loading_info=True,
         )
-        drawn, architecture = report["missing_keys"], Geometry.from_config(config.to_dict()).architecture
+        drawn = report["missing_keys"]
         return sum(
             int((weight.cpu() != trained[path].detach().cpu()).sum())
             for path, weight in before.named_parameters()
-            if path in trained and path not in drawn and not architecture.in_head(path)
+            if path in trained and path not in drawn and not head(path)
         )
 
     def callbacks(self) -> "list[TrainerCallback]":

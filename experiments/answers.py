@@ -25,7 +25,7 @@ def write_answers(
     tokenizer: Any = backbone.tokenizer
     device = next(model.parameters()).device
     lines: list[str] = []
-    for idx, ids, labels in zip(rows["idx"], rows["input_ids"], rows["labels"], strict=True):
+    for idx, ids, labels in zip(rows["idx"][:], rows["input_ids"][:], rows["labels"][:], strict=True):
         begin = sum(label == IGNORED for label in labels)
         prompt = torch.tensor([ids[:begin]], device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):

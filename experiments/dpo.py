@@ -156,7 +156,7 @@ class DpoTask(Task):
                 **{f"base_{answer}_log_probability": getattr(base, answer).log_probability for answer in ANSWERS},
                 "beta": self.beta,
             }
-            for idx, pair, base in zip(context.data.evaluation["idx"], pairs, base_pairs, strict=True)
+            for idx, pair, base in zip(context.data.evaluation["idx"][:], pairs, base_pairs, strict=True)
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

@@ -116,7 +116,7 @@ class GlueTask(Task):
             return None
         from experiments.classification import start_at
 
-        return start_at(backbone, mean(data.train["labels"]))
+        return start_at(backbone, mean(data.train["labels"][:]))
 
     def _checked(self, rows: list[Row], split: str) -> list[Row]:
         """Return the rows. Raises ValueError for one that cannot be used: those of a hub were not checked before."""
@@ -141,13 +141,14 @@ class GlueTask(Task):
         size, precision = settings.per_device_eval_batch_size, settings.precision
         outputs = logits(model, context.backbone.tokenizer, rows, size, precision)
         predictions = [row[0] for row in outputs] if self.labels == 1 else [row.index(max(row)) for row in outputs]
+        lists = rows["idx"][:], rows["labels"][:]
         made = [
             {"idx": idx, "reference": reference, "prediction": prediction, "logits": row}
-            for idx, reference, prediction, row in zip(rows["idx"], rows["labels"], predictions, outputs, strict=True)
+            for idx, reference, prediction, row in zip(*lists, predictions, outputs, strict=True)
         ]
         if self.cluster is None:
             return made
-        return [row | {"cluster": cluster} for row, cluster in zip(made, rows["cluster"], strict=True)]
+        return [row | {"cluster": cluster} for row, cluster in zip(made, rows["cluster"][:], strict=True)]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
         """Return this task's metrics. Pure: works on a predictions file."""

@@ -159,7 +159,7 @@ class InstructTask(Task):
         base_scores = context.base_predictions or [None] * len(scores)
         return [
             {"idx": idx, **asdict(score), **_base(base)}
-            for idx, score, base in zip(context.data.evaluation["idx"], scores, base_scores, strict=True)
+            for idx, score, base in zip(context.data.evaluation["idx"][:], scores, base_scores, strict=True)
         ]
 
     def score(self, predictions: Sequence[Mapping[str, Any]]) -> dict[str, Score]:

@@ -101,7 +101,7 @@ class PreferenceTrainer(OwnDataOrder, DPOTrainer):
 
 def pair_rows(rows: Any, answer: str) -> dict[str, list[list[int]]]:
     """Return input_ids and labels of prompt and answer ("chosen" or "rejected"), for `answer_scores`."""
-    pairs = list(zip(rows["prompt_ids"], rows[f"{answer}_ids"], strict=True))
+    pairs = list(zip(rows["prompt_ids"][:], rows[f"{answer}_ids"][:], strict=True))
     return {
         "input_ids": [[*prompt, *ids] for prompt, ids in pairs],
         "labels": [[IGNORED] * len(prompt) + list(ids) for prompt, ids in pairs],

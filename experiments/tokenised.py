@@ -82,7 +82,7 @@ def cache_key(task: Any, plan: DataPlan, data: DataSettings, use: str, tokenizer
         "data": data.model_dump(exclude={*NOT_READ, *other_caps}),
         "tokenizer": _tokenizer_parts(tokenizer),
         "code": code_sha256(inspect.getsourcefile(type(task))),
-        "packages": [version(name) for name in PACKAGES],
+        "packages": _versions(),
     }
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:24]
 
@@ -96,6 +96,11 @@ def _tokenizer_parts(tokenizer: Any) -> list[Any]:
         tokenizer.truncation_side,
         list(tokenizer.model_input_names),
     ]
+
+
+@lru_cache
+def _versions() -> list[str]:
+    return [version(name) for name in PACKAGES]
 
 
 @lru_cache

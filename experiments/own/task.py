@@ -190,7 +190,7 @@ class OwnTask(Task):
             return None
         from experiments.classification import start_at
 
-        return start_at(backbone, mean(data.train["labels"]))
+        return start_at(backbone, mean(data.train["labels"][:]))
 
     def train(self, model: "nn.Module", context: TrainingContext) -> "TrainingOutcome":
         """Train with transformers.Trainer; the epoch's score is the primary metric on the scored rows."""
@@ -208,7 +208,7 @@ class OwnTask(Task):
         outputs = logits(model, context.backbone.tokenizer, rows, size, precision)
         return [
             {"idx": idx, "reference": self._said(reference), "prediction": self._said(_answer(row)), "logits": row}
-            for idx, reference, row in zip(rows["idx"], rows["labels"], outputs, strict=True)
+            for idx, reference, row in zip(rows["idx"][:], rows["labels"][:], outputs, strict=True)
         ]
 
     def _said(self, value: Any) -> Any:

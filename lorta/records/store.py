@@ -184,28 +184,31 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: readers see the old content or the new one, also after a power cut.
+def write_atomically(path: Path, content: str | bytes, lasting: bool = True) -> None:
+    """Replace a file in one step: readers see the old content or the new one, if `lasting` also after a power cut.
 
     Raises StoreUnwritable for a disk that is full or cannot be written to.
     """
     with writing(path):
-        _replace(path, content)
+        _replace(path, content, lasting)
 
 
-def _replace(path: Path, content: str | bytes) -> None:
+def _replace(path: Path, content: str | bytes, lasting: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.chmod(temporary, usual_mode())  # mkstemp gives 0o600, which would hide results from the rest of a group
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    if not lasting:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

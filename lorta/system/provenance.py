@@ -159,6 +159,7 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+@lru_cache
 def env_fingerprint() -> str:
     """Return 12 hex digits of what timings depend on: processor, GPU, torch, transformers, peft, another allocator."""
     machine = hardware()

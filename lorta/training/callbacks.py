@@ -112,7 +112,7 @@ class Watch(TrainerCallback):
         if now - self._reported > PROGRESS_EVERY_S:
             self._reported = now
             progress = {"step": state.global_step, "max_steps": state.max_steps, **self._logged}
-            write_atomically(self.folder / PROGRESS_NAME, json.dumps(progress))
+            write_atomically(self.folder / PROGRESS_NAME, json.dumps(progress), lasting=False)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Raise TrainingDiverged when the mean loss since the last log is no number."""

@@ -83,7 +83,8 @@ class OwnDataOrder(ResumableTrainer):
         if self.args.train_sampling_strategy == "group_by_length":
             known = dataset.column_names
             ids = ["input_ids"] if "input_ids" in known else [name for name in known if name.endswith("_ids")]
-            lengths = [sum(map(len, row)) for row in zip(*(dataset[name] for name in ids), strict=True)]
+            columns = [dataset[name][:] for name in ids]  # lists: a Column is slow
+            lengths = [sum(map(len, row)) for row in zip(*columns, strict=True)]
             size = self.args.train_batch_size * self.args.gradient_accumulation_steps
             return LengthGroupedSampler(size, dataset=dataset, lengths=lengths, generator=generator)
         return torch.utils.data.RandomSampler(dataset, generator=generator)
