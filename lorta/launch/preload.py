@@ -18,6 +18,7 @@ from lorta.models.locate import ModelFiles
 from lorta.models.quantization import leave_out_bitsandbytes, quantised
 from lorta.models.tokenizer import keep_tokenizer
 from lorta.planning.spec import RunSpec
+from lorta.system import provenance
 from lorta.system.quiet import be_quiet
 
 VARIABLE = "LORTA_PRELOAD"  # of the environment: the server of workers imports modules, it takes no arguments
@@ -29,6 +30,8 @@ OF_ALL = (
     "datasets",
     "lorta.training.trainer",
     "lorta.runner.execute",
+    "lorta.runner.attempt",
+    "pebble.pool.process",
 )
 
 
@@ -110,6 +113,8 @@ def load(text: str) -> None:
     for task, files, dtype, in_bf16 in models:
         with suppress(Exception):
             _load(task, files, dtype, in_bf16)
+    provenance.hardware()
+    provenance.env_fingerprint()
 
 
 def _load(task: Task, files: ModelFiles, dtype: str, in_bf16: bool) -> None:

@@ -1,7 +1,9 @@
 """Loads tokenizers, and says which one it was."""
 
+import copy
 import hashlib
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ from lorta.models.locate import TOKENIZERS, ModelFiles
 
 FEWEST_TOKENS = 10  # of a vocabulary, special ones excluded; ESM-2's, one for each amino acid, has 28
 _kept: dict[tuple[str, str | None], "PreTrainedTokenizerBase"] = {}  # each is handed out once: users change tokenizers
+_masters: dict[tuple[str, str | None], "PreTrainedTokenizerBase | None"] = {}  # of those: later runs get copies
 
 
 def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
@@ -19,10 +22,21 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
 
     Raises ValueError for the empty one that transformers 5 makes of a folder without its files.
     """
+    place = files.location, files.revision
+    if place in _kept:
+        _masters.setdefault(place)
+        return _kept.pop(place)
+    if place not in _masters:
+        return _load(files)
+    master = _masters[place]
+    if master is None:
+        master = _masters[place] = _load(files)
+    return copy.deepcopy(master)
+
+
+def _load(files: ModelFiles) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
-    if (files.location, files.revision) in _kept:
-        return _kept.pop((files.location, files.revision))
     folder = small_files(files.location, files.revision, TOKENIZERS) if files.revision else files.location
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     own = len(tokenizer) - len(tokenizer.all_special_tokens)
@@ -35,7 +49,10 @@ def load_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
 
 
 def keep_tokenizer(files: ModelFiles) -> None:
-    """Load the model's tokenizer for the next `load_tokenizer`, of this process or of each that is forked from it."""
+    """Load the model's tokenizer for the next `load_tokenizer`, of this process or of each that is forked from it.
+
+    That one gets this tokenizer itself, later ones copies of another.
+    """
     _kept[files.location, files.revision] = load_tokenizer(files)
 
 
@@ -46,6 +63,11 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     """
     if not hasattr(tokenizer, "backend_tokenizer"):
         return hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return _sha256_of(tokenizer.backend_tokenizer.to_str())
+
+
+@lru_cache(maxsize=4)
+def _sha256_of(description: str) -> str:
+    state = json.loads(description)
     kept = {key: value for key, value in state.items() if key not in ("padding", "truncation")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

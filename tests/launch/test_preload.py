@@ -56,10 +56,13 @@ def test_the_server_of_workers_freezes_what_it_imported():
 def test_a_tokenizer_that_was_kept_is_handed_out_once():
     files = ModelFiles(str(TOKENIZER), None, "", {})
     keep_tokenizer(files)
-    first, second = load_tokenizer(files), load_tokenizer(files)
-    first.padding_side = "left"
-    assert second.padding_side == "right"
-    assert tokenizer_sha256(first) == tokenizer_sha256(second)
+    first, second, third = (load_tokenizer(files) for _ in range(3))
+    first.padding_side = second.padding_side = "left"
+    second("the dog sleeps", truncation=True, max_length=2)
+    second.add_tokens(["unheard-of"])
+    assert third.padding_side == "right"
+    assert len(third("the dog sleeps")["input_ids"]) > 2
+    assert tokenizer_sha256(first) == tokenizer_sha256(third) != tokenizer_sha256(second)
 
 
 def test_the_server_of_workers_loads_every_model_of_a_sweep():
