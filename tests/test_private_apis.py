@@ -165,6 +165,7 @@ CALLED = [
         "baselines/peft_methods/prompt_tuning.py",
         "self input_ids token_type_ids position_ids inputs_embeds past_key_values_length",
     ),
+    ("pebble", "pebble.pool.process:fetch_task", "lorta/launch/worker.py", "channel"),
     (
         "trl",
         "trl:DPOTrainer._prepare_dataset",
@@ -192,6 +193,8 @@ WRITTEN = [
         '"_gradient_checkpointing_func"',
         "lorta/peft_extension/shared_factors.py",
     ),
+    ("pebble", "pebble.pool.process", "yield fetch_task(channel)", "lorta/launch/worker.py"),
+    ("pebble", "pebble.pool.process", "except EOFError:", "lorta/launch/worker.py"),
     ("transformers", "transformers.configuration_utils", '"_commit_hash"', "baselines/selected_parameters.py"),
     ("trl", "trl.trainer.sft_trainer", 'self._metrics = {"train": ', "lorta/training/checkpoint.py"),
     ("trl", "trl.trainer.dpo_trainer", 'self._metrics = {"train": ', "lorta/training/checkpoint.py"),

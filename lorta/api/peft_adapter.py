@@ -93,6 +93,7 @@ class PeftAdapter:
     identity_at_start: bool = True
     load_with: str | None = None  # what PEFT alone gets wrong with a saved adapter, and what a process has to call
     reversible: bool = True  # switched off, it is the backbone again
+    own_process: bool = False  # its runs leave something behind in their process that moves the numbers of others
 
     def __post_init__(self) -> None:
         unknown = [role for role in (*self.projections, *self.feedforward) if role not in ROLES]

@@ -25,7 +25,7 @@ NAMES_CODE = frozenset({"_target_", "prepare", "finish", "before_save", "callbac
 # of an adapter: formulas, and what other keys refer to
 UNSIGNED = frozenset(
     {"param_count", "unsupported_if", "count_changed", "init_presets", "learning_rate", "head_learning_rate"}
-    | {"budget_param", "weight_decay", "load_with"}
+    | {"budget_param", "weight_decay", "load_with", "own_process"}
 )
 FORMER_KEYS = {  # section -> key of before -> key
     "adapter": {

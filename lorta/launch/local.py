@@ -1,4 +1,6 @@
-"""Local workers: one process a run, forked from a server that has torch, transformers and peft in memory already.
+"""Local workers: processes forked from a server that has torch, transformers and peft in memory already.
+
+A process does one run, or several short ones (`lorta.launch.worker`).
 
 Where there are GPUs, each process imports them itself, while it waits for its run, and sees one GPU only. A run that is
 killed, or takes too long, costs that run only; its record says so. The pools themselves are pebble's.
@@ -21,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from lorta.launch import preload
 from lorta.launch.lanes import Lane, runs_per_gpu, spread
+from lorta.launch.worker import get_ready, runs_per_process, work
 from lorta.planning.spec import RunSpec
 from lorta.records.locks import holder, on_this_machine
 from lorta.records.record import RunRecord
@@ -29,8 +32,7 @@ from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
 from lorta.runner.record_builder import failure_kind
 from lorta.system import allocator
-from lorta.system.gpus import VARIABLE, gpus_here, one_gpu, visible_gpus
-from lorta.system.parent_watchdog import leave_with_parent
+from lorta.system.gpus import gpus_here, one_gpu, visible_gpus
 from lorta.system.preemption import defer_preemption, preemption_requested
 from lorta.system.process_state import restored
 
@@ -155,9 +157,11 @@ def _make_pool(specs: Sequence[RunSpec], workers: int, gpu: str | None = None) -
         _server.begin(specs, wanted, context)
         if len(specs) > 1:
             preload.import_all(AT_THE_END)  # in the time that the server takes
-    spare = 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
+    runs = runs_per_process(specs)
+    spare = runs == 1  # a process waits, ready, while others work, so that a run starts as soon as one ends
     processes = min(workers + spare, len(specs))
-    return ProcessPool(processes, max_tasks=1, initializer=_get_ready, initargs=[wanted, gpu], context=context)
+    ready = [wanted, gpu, runs > 1]
+    return ProcessPool(processes, max_tasks=runs, initializer=get_ready, initargs=ready, context=context)
 
 
 class _Server:
@@ -178,13 +182,6 @@ class _Server:
 
 
 _server = _Server()
-
-
-def _get_ready(wanted: preload.Imports, gpu: str | None) -> None:
-    if gpu is not None:  # CUDA looks at it once, when it starts: bitsandbytes starts it with its import
-        os.environ[VARIABLE] = gpu
-    leave_with_parent()
-    preload.prepare(wanted)
 
 
 class Waiting:
@@ -225,7 +222,7 @@ class _Dispatcher:
     def __init__(self, lanes: Sequence[Lane], before: Mapping[str, int], waiting: Waiting) -> None:
         self.lanes, self.before, self.waiting = lanes, dict(before), waiting
         self.alone: set[str] = set()  # runs that share no GPU
-        self.told: set[int] = set()  # processes
+        self.told: set[tuple[int, str]] = set()  # processes, each with its run
 
     @property
     def running(self) -> dict[Future[RunRecord | None], RunSpec]:
@@ -269,10 +266,10 @@ class _Dispatcher:
                 queue.append(spec)
                 continue
             lane = min(free, key=lambda lane: len(lane.running))
-            given = [spec, self.before[spec.run_id], lane.shared and not alone]
+            given = [attempt, spec, self.before[spec.run_id], lane.shared and not alone]
             timeout = spec.settings.runtime.timeout_s
             try:
-                future = lane.pool.schedule(attempt, given, timeout=timeout)
+                future = lane.pool.schedule(work, given, timeout=timeout)
             except OSError as error:
                 raise _unavailable(error) from error
             except RuntimeError as error:  # pebble's, of a pool whose threads have ended
@@ -283,8 +280,8 @@ class _Dispatcher:
     def _ask_to_leave(self) -> None:
         for spec in self.running.values():
             owner = holder(spec.folder)
-            if owner is not None and on_this_machine(owner) and owner.pid not in self.told:
-                self.told.add(owner.pid)
+            if owner is not None and on_this_machine(owner) and (owner.pid, spec.run_id) not in self.told:
+                self.told.add((owner.pid, spec.run_id))
                 os.kill(owner.pid, signal.SIGUSR1)
 
 

@@ -3,6 +3,7 @@
 Between tensors, which are aligned to 64 bytes, glibc's heap keeps about as much memory as is in them.
 """
 
+import ctypes
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 VARIABLE = "LD_PRELOAD"
 FILE = "libjemalloc.so.2"
+ALL_ARENAS = b"arena.4096.purge"  # jemalloc(3), MALLCTL_ARENAS_ALL
 KNOWN = re.compile(r"/lib(jemalloc|tcmalloc|mimalloc|tbbmalloc)[^/]*$", re.MULTILINE)
 
 
@@ -46,3 +48,14 @@ def in_use() -> str | None:
     except OSError:
         return None
     return match[1] if match else None
+
+
+def give_back() -> None:
+    """Give the pages that this process has freed back to the system: jemalloc's or glibc's, on Linux."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallctl"):
+        libc.mallctl(ALL_ARENAS, None, None, None, ctypes.c_size_t(0))
+    elif hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

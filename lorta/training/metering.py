@@ -1,6 +1,5 @@
 """What a run costs: parameters by kind, seconds by phase, bytes of memory and storage."""
 
-import ctypes
 import gc
 import hashlib
 import resource
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lorta.geometry import Architecture
 from lorta.records.sections import Memory, Parameters, Storage
+from lorta.system import allocator
 from lorta.system.run_log import RUN
 
 if TYPE_CHECKING:
@@ -139,13 +139,11 @@ def reset_memory() -> int | None:
 
 
 def release_memory() -> None:
-    """Give back what nobody refers to any more, the device's cache and the C library's free pages included."""
-    import torch
-
+    """Give back what nobody refers to any more, the device's cache and the allocator's free pages included."""
     gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc's
-        libc.malloc_trim(0)
-    if torch.cuda.is_available():
+    allocator.give_back()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 

@@ -14,6 +14,7 @@ AT_IMPORT = os.environ.get(VARIABLE)  # what a library that starts CUDA when it 
 NOTES = "notes.jsonl"  # beside the store
 LEFT = "LORTA_TEST_LEFT_BY"
 KILLED = "killed"  # a file in a run's folder: its process ends as by the system
+FAILS = "fails"  # likewise: the run fails
 
 
 def attempt(spec, attempts_before: int, shares_gpu: bool = False) -> SimpleNamespace:
@@ -23,19 +24,23 @@ def attempt(spec, attempts_before: int, shares_gpu: bool = False) -> SimpleNames
     left = {"left": os.environ.get(LEFT)}
     os.environ[VARIABLE], os.environ[LEFT] = "7", str(spec.settings.seed)
     time.sleep(0.05)
-    note = given | left | {"begun": begun, "ended": time.monotonic()}
+    note = given | left | {"begun": begun, "ended": time.monotonic(), "process": os.getpid()}
     with (spec.folder.parent.parent / NOTES).open("a") as file:
         file.write(json.dumps(note) + "\n")
     if (spec.folder / KILLED).exists():
         os.kill(os.getpid(), signal.SIGKILL)
-    return SimpleNamespace(run_id=spec.run_id, status="success", attempt=attempts_before + 1, failure=None)
+    status = "failed" if (spec.folder / FAILS).exists() else "success"
+    return SimpleNamespace(run_id=spec.run_id, status=status, attempt=attempts_before + 1, failure=None)
 
 
-def light(folder: Path, seed: int) -> SimpleNamespace:
+def light(folder: Path, seed: int, runs_per_process: int | str = "auto", own_process: bool = False) -> SimpleNamespace:
     """What `run_all` needs of a run, without the parts that take seconds to import in each process."""
-    runtime = {"workers": "auto", "runs_per_gpu": "auto", "timeout_s": None, "memory_limit_mib": None}
+    runtime = {"workers": "auto", "runs_per_gpu": "auto", "runs_per_process": runs_per_process}
+    runtime |= {"timeout_s": None, "memory_limit_mib": None}
     settings = SimpleNamespace(seed=seed, runtime=SimpleNamespace(**runtime))
-    return SimpleNamespace(run_id=str(seed), folder=folder / "runs" / str(seed), settings=settings, config={})
+    adapter = SimpleNamespace(own_process=own_process)
+    parts = {"settings": settings, "adapter": adapter, "config": {}}
+    return SimpleNamespace(run_id=str(seed), folder=folder / "runs" / str(seed), **parts)
 
 
 def lost(spec, attempts_before: int, status: str, failure: Any) -> SimpleNamespace:

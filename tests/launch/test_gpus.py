@@ -217,7 +217,7 @@ class Full(InThisThread):
     given: list[tuple[int, int, bool]]
 
     def schedule(self, function, arguments, timeout):
-        spec, before, shares = arguments
+        _, spec, before, shares = arguments
         self.given.append((spec.settings.seed, before, shares))
         record = replace(first_record(spec), attempt=before + 1)
         failure = Failure(kind="oom", type="OutOfMemoryError", message="CUDA out of memory", phase="train")

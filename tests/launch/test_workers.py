@@ -39,7 +39,7 @@ class InThisThread:
         if self.broken:
             raise RuntimeError("Unexpected error within the Pool")
         future: Future = Future()
-        future.set_result(first_record(arguments[0]))
+        future.set_result(first_record(arguments[1]))
         return future
 
 

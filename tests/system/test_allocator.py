@@ -33,6 +33,29 @@ def test_workers_use_jemalloc_where_it_is_installed_and_come_to_the_same_numbers
     assert machine != machine_without  # their timings are not comparable
 
 
+FREED = """
+from pathlib import Path
+from lorta.system.allocator import give_back, in_use
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+kept = [bytearray(b"x" * 50_000) for _ in range(4000)]
+full = resident()
+del kept
+give_back()
+print(in_use(), full - resident() > 0.9 * 4000 * 50_000 / 4096)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("wanted", ["auto", "system"])
+def test_freed_pages_go_back_to_the_system(wanted):
+    """jemalloc keeps them for ten seconds, and the next run of a process reported them as its own."""
+    with allocator.preferred(wanted):
+        done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True, cwd=ROOT)
+    expected = "jemalloc" if wanted == "auto" and allocator.installed() else "None"
+    assert done.stdout.split() == [expected, "True"]
+
+
 @pytest.fixture
 def untouched(monkeypatch):
     monkeypatch.setattr(allocator, "installed", lambda: "libjemalloc.so.2")
