@@ -12,6 +12,7 @@ from lorta.records.sections import Score
 from lorta.reporting.captions import title
 from lorta.reporting.diagnostic_tables import check_columns
 from lorta.reporting.notes import asked_columns, spread_columns
+from lorta.reporting.ranges import within_range
 
 COUNTS = ("adapter_parameters", "head_parameters", "other_trainable_parameters")
 DECIMALS = 4  # of intervals
@@ -51,7 +52,10 @@ LONG_COLUMNS: dict[str, Callable[[RunRecord], Value]] = {
 
 
 def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
-    """Return the wide form: scores in points of 100, losses as they are, 95 % intervals, empty if none."""
+    """Return the wide form: scores in points of 100, losses as they are, 95 % intervals, empty if none.
+
+    Intervals are cut where the metric ends, as in the other forms of a report.
+    """
     tasks = sorted({task for table in tables for task in table.tasks})
     columns = [f"{task} {part}" for task in [*tasks, AVERAGE] for part in ("mean", "std", "low95", "high95", "seeds")]
     counts = [f"{name}_{end}" for name in COUNTS for end in ("low", "high")]
@@ -63,10 +67,13 @@ def to_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> str:
             counts_of = (*row.adapter_parameters, *row.head_parameters, *row.other_parameters)
             numbers = [count if row.sizes_known else None for count in counts_of]
             cells = {**{task: row.cells.get(task, Cell(None)) for task in tasks}, AVERAGE: row.average}
-            intervals = [(cell, analysis.intervals.get((number, column))) for column, cell in cells.items()]
-            scores = [value for cell, interval in intervals for value in _cell_values(cell, interval)]
+            scores: list[Value] = []
+            for column, cell in cells.items():
+                interval = analysis.intervals.get((number, column))
+                scores += _cell_values(cell, interval and within_range(interval, table, column))
             identity = [name, row.adapter, row.rank, row.variant]
             iqm = analysis.middle.get(number)
+            iqm = iqm and within_range(iqm, table, AVERAGE)
             lines.append([*identity, *numbers, *scores, iqm and _rounded(iqm.value), *_bounds(iqm), row.train_s.mean])
     return csv_text(lines)
 

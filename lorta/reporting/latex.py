@@ -1,6 +1,7 @@
 """Tables for a paper: NAME.tex with a label and a short caption each, and NAME.notes.tex with all that is left to say.
 
-The best of a column is bold. Methods that are not significantly different from it have a dagger.
+The best of a column is bold. Methods that are not significantly different from it have a dagger. Methods, tasks and
+metrics have the names that papers print, as in figures.
 """
 
 import re
@@ -11,6 +12,7 @@ from lorta.analysis.significance import Analysis, columns
 from lorta.analysis.summary import Table
 from lorta.reporting.captions import caption, scores_sentence, title
 from lorta.reporting.markup import TextTable, latex_table, latex_text
+from lorta.reporting.styles import printed_name, printed_task
 from lorta.reporting.tables import BOLD, COUNTS, grid
 
 COLUMNS = ("parameters", "head", "other", "scores", "average", "seconds")  # that --columns takes, in their order
@@ -59,13 +61,27 @@ def to_latex_notes(
 
 def paper_grid(table: Table, analysis: Analysis | None, shown: Sequence[str]) -> TextTable:
     """Return the table's cells in the chosen columns, the best of each column and its ties apart."""
-    whole, names = grid(table, analysis), columns(table)
+    whole, names = _printed(grid(table, analysis), table), columns(table)
     first = 1 + len(COUNTS)
     places = {name: first + place for place, name in enumerate(names)}
     best = {(pair.best, places[pair.column]) for pair in (analysis.comparisons if analysis else ())}
     kinds = [*COLUMNS[: len(COUNTS)], *["scores"] * len(table.tasks), *["average"] * (len(names) > len(table.tasks))]
     kept = [0, *(place for place, kind in enumerate([*kinds, "seconds"], 1) if kind in shown)]
     return _only(replace(whole, bold=frozenset(best), ties=whole.bold - best), kept)
+
+
+def _printed(cells: TextTable, table: Table) -> TextTable:
+    """Return a table's cells and footnotes with the names that papers print: `lorta r=11` is LoRTA (r=11)."""
+    first = 1 + len(COUNTS)
+    scores = [printed_task(table.short(task), table.metrics[task]) for task in table.tasks]
+    names = {row.label: printed_name(row.adapter, row.rank, row.variant) for row in table.rows}
+    label = re.compile(rf"(^|; )({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?=[,:])")
+    return replace(
+        cells,
+        header=(*cells.header[:first], *scores, *cells.header[first + len(scores) :]),
+        body=tuple((names[line[0]], *line[1:]) for line in cells.body),
+        footnotes=tuple(label.sub(lambda match: match[1] + names[match[2]], note) for note in cells.footnotes),
+    )
 
 
 def _only(table: TextTable, kept: Sequence[int]) -> TextTable:

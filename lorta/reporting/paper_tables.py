@@ -23,6 +23,7 @@ from lorta.reporting.markup import (
     markdown_table,
     markdown_text,
 )
+from lorta.reporting.ranges import ends_of, within
 
 LEGEND = (
     "Measured: mean (or the statistic that the paper uses) over seeds, with its 95 % confidence interval. Difference: "
@@ -195,8 +196,15 @@ def _measured(verdict: Verdict, column: Column) -> str:
     ours, digits = verdict.measured, column.decimals
     if ours is None:
         return ""
-    interval = "" if ours.interval is None else f" [{ours.interval.low:.{digits}f}, {ours.interval.high:.{digits}f}]"
-    return f"{ours.value:.{digits}f}{interval}"
+    interval = _interval(verdict, column)
+    bounds = "" if interval is None else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{ours.value:.{digits}f}{bounds}"
+
+
+def _interval(verdict: Verdict, column: Column) -> Interval | None:
+    """Return the interval of the measured score, cut where the metric ends."""
+    interval = verdict.measured and verdict.measured.interval
+    return interval and within(interval, ends_of([column.metric] if column.metric and column.unit == "points" else []))
 
 
 def _difference(verdict: Verdict, column: Column) -> str:
@@ -218,7 +226,7 @@ def _csv_line(table: Judged, line: Line, name: str, verdict: Verdict) -> Sequenc
     identity = [table.paper.paper, table.name, line.origin, row.method, row.adapter, row.rank, row.model]
     theirs = [published and published.value, published and published.spread, row.seeds, row.statistic, row.selection]
     ours = verdict.measured
-    values = [ours and round(ours.value, DECIMALS), *_bounds(ours and ours.interval), ours and len(ours.values)]
+    values = [ours and round(ours.value, DECIMALS), *_bounds(_interval(verdict, column)), ours and len(ours.values)]
     difference = verdict.difference
     return [
         *(*identity, name, column.task, column.metric, column.unit),

@@ -63,10 +63,19 @@ def test_chosen_columns_alone_with_their_footnotes():
     text = to_latex([table], None, "x", ["parameters", "average"])
     header = text.split(r"\toprule")[1].split(r"\midrule")[0].strip()
     assert header == r"adapter & adapter parameters & average \\"
-    vera = next(line for line in body(text) if line.startswith("vera"))
-    assert vera == r"vera r=4 & 1,000 & --\textsuperscript{1} \\"
+    vera = next(line for line in body(text) if line.startswith("VeRA"))
+    assert vera == r"VeRA (r=4) & 1,000 & --\textsuperscript{1} \\"
     notes = to_latex_notes([table], None, "x", ["parameters", "average"])
-    assert notes.count(r"\textsuperscript{") == 1 and "no value for" in notes
+    assert notes.count(r"\textsuperscript{") == 1 and r"}VeRA (r=4), average: no value for" in notes
+
+
+def test_rows_columns_and_notes_have_the_names_that_papers_print():
+    records = [finished("lorta", task, rank=11, value=None if task == "cola" else 0.8) for task in ("cola", "stsb")]
+    table = the_table([*records, *(finished("head_only", task, rank=None) for task in ("cola", "stsb"))])
+    text, notes = to_latex([table]), to_latex_notes([table])
+    assert "& CoLA (Matthews correlation) & STS-B (Pearson correlation) & average &" in text
+    assert {line.partition(" &")[0] for line in body(text)} == {"LoRTA (r=11)", "Head only"}
+    assert r"}LoRTA (r=11), " in notes and "lorta r=11" not in notes
 
 
 @pytest.fixture
@@ -84,7 +93,7 @@ def table(store, tmp_path, *options):
 def test_tasks_and_columns_of_the_command(store, tmp_path, capsys):
     assert table(store, tmp_path, "--tasks", "rte,glue/c*", "--columns", "scores,average", "--name", "mine") == 0
     text = (tmp_path / "out" / "reports" / "mine.tex").read_text()
-    assert "rte (accuracy) & average" in text and "stsb" not in text and "parameters" not in text.split("tabular")[1]
+    assert "RTE (accuracy) & average" in text and "stsb" not in text and "parameters" not in text.split("tabular")[1]
     assert (tmp_path / "out" / "reports" / "mine.notes.tex").is_file()
     capsys.readouterr()
     assert table(store, tmp_path, "--tasks", "nonsense") == 2

@@ -100,6 +100,13 @@ def test_csv_has_a_line_a_cell_with_all_that_was_compared(judged):
     )
 
 
+def test_a_measured_interval_ends_where_the_metric_does(tmp_path):
+    (tmp_path / "own.yaml").write_text(PAPER)
+    judged = judge_table(load("own", tmp_path), "one", Evidence.of(runs(100.0, 99.0, 80.0), {}), tmp_path)
+    assert text_table(judged).body[1][3].endswith(", 100.0]")
+    assert next(csv.DictReader(io.StringIO(to_csv([judged]))))["high95"] == "100.0"
+
+
 class Tags(HTMLParser):
     """Counts cells a row and complains about what is not closed."""
 

@@ -152,6 +152,24 @@ def test_intervals_end_where_the_metric_does():
     assert analysis.intervals[0, "glue/rte"].high > 100
     (row,) = interval_grid(table, analysis).body
     assert row[1].endswith(", 100.0]")
+    (line,) = csv.DictReader(io.StringIO(to_csv([table], [analysis])))
+    assert (line["glue/rte high95"], line["average high95"]) == ("100.0", "")
+
+
+def test_the_csv_has_the_intervals_of_the_report():
+    """It had accuracies of up to 127, where report and page end at 100."""
+    records = [
+        finished(task=task, value=value, seed=seed)
+        for task in ("rte", "mrpc")
+        for seed, value in enumerate((0.8, 1.0, 1.0))
+    ]
+    table = the_table(records)
+    analysis = analyse(table, {})
+    (line,), (row,) = csv.DictReader(io.StringIO(to_csv([table], [analysis]))), interval_grid(table, analysis).body
+    bounds = [[line[f"{column} {end}95"] for end in ("low", "high")] for column in ("glue/mrpc", "glue/rte", "average")]
+    bounds.append([line[f"interquartile_mean {end}95"] for end in ("low", "high")])
+    assert [text.partition(" ")[2] for text in row[1:5]] == [f"[{float(a):.1f}, {float(b):.1f}]" for a, b in bounds]
+    assert analysis.intervals[0, "average"].high > 100
 
 
 def test_one_task_has_no_column_for_the_average():
