@@ -14,6 +14,9 @@ from pathlib import Path
 
 import torch
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.folding import pretraining as folding
 from lorta.embedded import causal_pretraining, instructions, pretraining, questions, tasks
 

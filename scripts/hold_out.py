@@ -8,6 +8,9 @@ import json
 import random
 from pathlib import Path
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.files import read_lines
 from experiments.rows import local_file
 

@@ -15,6 +15,9 @@ import json
 import sys
 from pathlib import Path
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.judge.endpoint import JudgeRefused
 from experiments.judge.judging import compare, grade
 from experiments.judge.prompts import load_answers, load_prompts, load_questions

@@ -14,6 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.judge.answers import answer_all, answer_settings, beyond_positions, template_of, what_is_missing
 from experiments.judge.prompts import load_questions
 from lorta.cli.own_folders import declare_code

@@ -8,6 +8,9 @@ import json
 import sys
 from pathlib import Path
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.folding.plots import plot_target
 
 

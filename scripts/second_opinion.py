@@ -12,6 +12,9 @@ import json
 import sys
 from pathlib import Path
 
+import lorta.config  # noqa: F401  lets experiments and baselines be imported
+
+# isort: split
 from experiments.questions.second_opinion import own_questions, run_tasks
 from lorta.cli.own_folders import declare_code
 from lorta.config.places import CONF

@@ -1,6 +1,7 @@
 """The tree has addresses: small folders that say what they hold, tests that are found by the module's name."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def test_no_file_is_longer_than_a_reader_reads_at_once():
 
 def _lines(file: Path) -> int:
     return len(file.read_text().splitlines())
+
+
+def test_scripts_can_import_our_packages():
+    """An installation has `lorta` alone on its path; `lorta.config` lets the others be imported."""
+    for file in (ROOT / "scripts").glob("*.py"):
+        imported = re.findall(r"^(?:from|import) (lorta\.config|baselines|experiments)\b", file.read_text(), re.M)
+        assert imported[:1] in ([], ["lorta.config"]), f"{file.name}: import lorta.config first"
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.relative_to(ROOT).as_posix())

@@ -31,8 +31,15 @@ class AdaptiveSubspaces(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Score and freeze; gradients are still there, and the step is not yet counted."""
+        """Score and freeze; gradients are still there, and the step is not yet counted.
+
+        Where all scores are equal, as in a step whose learning rate is 0, PEFT freezes every cluster; we freeze none.
+        """
+        before = [cluster for cluster in _clusters(kwargs["model"]) if cluster.requires_grad]
         kwargs["model"].base_model.update_and_allocate(state.global_step + 1)
+        if not any(cluster.requires_grad for cluster in before):
+            for cluster in before:
+                cluster.requires_grad_(True)
 
     def state_dict(self, model: Any) -> dict[str, Any]:
         """Return the scores and which weights are frozen, for a checkpoint."""
@@ -56,6 +63,10 @@ class AdaptiveSubspaces(TrainerCallback):
 
 def _layers(model: Any) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, AdamssLayer)]
+
+
+def _clusters(model: Any) -> list[Any]:
+    return [weight for name, weight in model.named_parameters() if "adamss_" in name]
 
 
 def schedule_in_steps(config: Mapping[str, Any], max_steps: int) -> dict[str, int]:

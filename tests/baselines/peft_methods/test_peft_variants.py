@@ -109,6 +109,21 @@ def test_the_adaptive_adamss_freezes_half_of_its_clusters_and_goes_on_so(adapter
     assert trained(fresh) == trained(model) < everything
 
 
+def test_the_adaptive_adamss_freezes_nothing_where_all_scores_are_equal(adapter, backbone, tmp_path):
+    """In the first step, whose learning rate is 0 where rates rise, PEFT froze every cluster for good."""
+    method = adapter("adamss_adaptive", 4)
+    model = method.attach(backbone("roberta"), "SEQ_CLS")
+    (callback,) = method.callbacks()
+    callback.on_train_begin(None, SimpleNamespace(max_steps=2), None, model=model)
+    trained = {name for name, weight in model.named_parameters() if "adamss_" in name and weight.requires_grad}
+    for weight in (weight for weight in model.parameters() if weight.requires_grad):
+        weight.grad = torch.zeros_like(weight)
+    callback.on_optimizer_step(None, SimpleNamespace(global_step=0), None, model=model)
+    assert trained and trained == {
+        name for name, w in model.named_parameters() if "adamss_" in name and w.requires_grad
+    }
+
+
 def test_adamsss_schedule_is_a_share_of_the_run():
     config = {"init_warmup": 50, "final_warmup": 1000, "mask_interval": 100}
     assert schedule_in_steps(config, 400) == {"init_warmup": 20, "final_warmup": 400, "mask_interval": 40}

@@ -32,10 +32,7 @@ def data(tmp_path) -> Path:
 def start(data: Path, endpoint: PlayedEndpoint, workers: int) -> subprocess.Popen:
     judge = ["judge=openai", f"judge.base_url={endpoint.base_url}", "judge.model=judge", f"judge.workers={workers}"]
     command = [sys.executable, "scripts/judge.py", "grade", str(data / "answers.jsonl"), "--data", str(data), *judge]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:
