@@ -70,6 +70,9 @@ TYPED = Names(str, lambda table, task: task)  # as commands, records and tables 
 PRINTED = Names(printed_label, lambda table, task: printed_task(table.short(task)))  # as papers: LoRTA (r=11), STS-B
 
 
+MOST_UNANSWERED = 3  # questions of a method that are said one by one
+
+
 def verdict_sentences(
     tables: Sequence[Table], answered: Sequence[Sequence[Answered]], names: Names = TYPED
 ) -> list[str]:
@@ -80,7 +83,21 @@ def verdict_sentences(
         together = best_sentence(of_table, names), *fewest_sentences(table, of_table, names)
         sentences += [_sentence(table, of, names) for of in of_table if of.answer]
         sentences += [sentence for sentence in together if sentence]
-        sentences += [_sentence(table, of, names) for of in of_table if not of.answer]
+        sentences += _unanswered(table, [of for of in of_table if not of.answer], names)
+    return sentences
+
+
+def _unanswered(table: Table, questions: Sequence[Answered], names: Names) -> list[str]:
+    """Return a sentence for each question without an answer, or one for all of a method where they are many."""
+    sentences: list[str] = []
+    for (method, task), of_method in group(questions, lambda of: (of.question.method, of.question.task)).items():
+        if len(of_method) <= MOST_UNANSWERED:
+            sentences += [_sentence(table, of, names) for of in of_method]
+            continue
+        where = _where(table, task, names)
+        against = ", ".join(names.row(of.question.reference) for of in of_method)
+        said = f"{names.row(method)} has no answer yet on {where} against {len(of_method)} methods"
+        sentences.append(f"{said}, for want of finished runs or of a second seed: {against}.")
     return sentences
 
 
@@ -195,11 +212,15 @@ def _margin(table: Table, margin: float) -> str:
     return f"{margin:g}{unit}"
 
 
+def _where(table: Table, task: str | None, names: Names) -> str:
+    task = task or (table.tasks[0] if len(table.tasks) == 1 else None)
+    return names.task(table, task) if task else f"the average of {len(table.tasks)} tasks"
+
+
 def _sentence(table: Table, of: Answered, names: Names) -> str:
     question = of.question
     method, reference = names.row(question.method), names.row(question.reference)
-    task = question.task or (table.tasks[0] if len(table.tasks) == 1 else None)
-    where = names.task(table, task) if task else f"the average of {len(table.tasks)} tasks"
+    where = _where(table, question.task, names)
     if of.answer is None:
         why = of.note.replace(question.reference, reference).replace(question.method, method)
         return f"{method} against {reference} on {where}: no answer, {why}."

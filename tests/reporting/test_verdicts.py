@@ -139,3 +139,13 @@ def test_questions_without_an_answer_come_last():
     ]
     assert [sentence.partition(" ")[0] for sentence in said(records)] == ["lorta", "lorta", "The", "vera"]
     assert said(records)[-1].startswith("vera r=1 against lora r=8 on glue/rte: no answer, ")
+
+
+def test_many_questions_without_an_answer_are_one_sentence():
+    missing = [f"vera r={rank}" for rank in (1, 2, 4, 8)]
+    asked = tuple(Question(method="lorta r=4", reference=name) for name in missing)
+    records = [replace(record, questions=(*asked, *record.questions)) for record in sized(4, 16)]
+    assert said(records)[-1] == (
+        "lorta r=4 has no answer yet on glue/rte against 4 methods, for want of finished runs or of a second seed: "
+        "vera r=1, vera r=2, vera r=4, vera r=8."
+    )
