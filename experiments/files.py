@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,28 @@ def text_lines(file: Path, most: int = MOST_CHARACTERS) -> Iterator[tuple[int, s
                     raise ValueError(f"{file}, line {number}: longer than {most:,} characters, so it is no row")
                 yield number, line
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}, after line {number}: not UTF-8 ({error.reason})") from error
+        line = _line_that_is_no_text(file, opener)
+        raise ValueError(f"{file}, line {line}: not UTF-8 ({error.reason}): save it as UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}, after line {number}: cannot be read ({error})") from error
+        place = f", after line {number}" if number else ""
+        raise ValueError(f"{file}{place}: cannot be read ({error})") from error
+
+
+def _line_that_is_no_text(file: Path, opener: Callable[..., Any]) -> int:
+    """Return the first line with bytes that are not UTF-8; a decoder, which reads ahead, knows of none."""
+    number = 1
+    with opener(file, "rb") as stream:
+        while line := stream.readline(4 * MOST_CHARACTERS):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return number + _line_ends(line[: error.start])
+            number += _line_ends(line)
+    return number
+
+
+def _line_ends(text: bytes) -> int:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n")
 
 
 def _row(text: str, file: Path, number: int) -> Any:

@@ -202,7 +202,7 @@ WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
         "train.parquet: cannot be read as Parquet",
         "",
     ),
-    "not gzip": (CLASSES, {"train.csv.gz": GOOD, "dev.csv": GOOD}, "train.csv.gz, after line 0: cannot be read", ""),
+    "not gzip": (CLASSES, {"train.csv.gz": GOOD, "dev.csv": GOOD}, "train.csv.gz: cannot be read", ""),
     "gzip without its ending": (
         CLASSES,
         {"train.csv": gzip.compress(GOOD.encode()), "dev.csv": GOOD},
@@ -212,8 +212,8 @@ WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
     "another encoding": (
         CLASSES,
         {"train.csv": (GOOD + "Bär,a\n").encode("latin-1"), "dev.csv": GOOD},
-        "train.csv, after line",
-        "not UTF-8",
+        f"train.csv, line {GOOD.count(chr(10)) + 1}: not UTF-8",
+        "save it as UTF-8",
     ),
     "half a character": (
         CLASSES,
