@@ -19,12 +19,13 @@ from typing import Any
 import torch
 
 from benchmarks.interleaved import Step, measure_steps
+from benchmarks.step_cost import show
 from lorta.api.holdout import load_splits
 from lorta.config.places import CONF
 from lorta.planning.planner import make_plan
 from lorta.planning.spec import RunSpec
-from lorta.system.provenance import code, hardware
 from lorta.system.quiet import be_quiet
+from lorta.training.metering import count_parameters
 
 ROWS, TOKENS = 8, 64
 BUDGET = 36_864
@@ -59,8 +60,8 @@ def step_of(spec: RunSpec) -> tuple[Step, int]:
         optimizer.step()
         optimizer.zero_grad()
 
-    head = sum(w.numel() for n, w in model.named_parameters() if w.requires_grad and "classifier" in n)
-    return step, sum(weight.numel() for weight in trained) - head
+    params = count_parameters(model, backbone.geometry.architecture)
+    return step, params.trainable - params.head
 
 
 def compare(spec: RunSpec, lora: RunSpec, rounds: int) -> dict[str, object]:
@@ -97,24 +98,12 @@ def main() -> None:
             except (RuntimeError, ValueError, TypeError) as error:
                 print(f"{spec.adapter.name}: not measured, {str(error).splitlines()[0]}", flush=True)
                 continue
-            print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            if given.save:
-                _append(row, given.save)
+            show([row], given.save)
 
 
 def _methods(file: Path) -> set[str]:
     with file.open(newline="") as stream:
         return {row["method"] for row in csv.DictReader(stream)}
-
-
-def _append(row: dict[str, object], file: Path) -> None:
-    source = {"commit": code().git_sha, "dirty": code().git_dirty, "machine": hardware().cpu}
-    fresh = not file.exists()
-    with file.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, [*row, *source], lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row | source)
 
 
 if __name__ == "__main__":

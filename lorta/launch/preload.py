@@ -84,17 +84,12 @@ def prepare(wanted: Imports) -> None:
 
 def program(specs: Sequence[RunSpec]) -> str:
     """Return the imports of these runs and their pairs of task and model, for `load`, as text."""
-    in_bf16 = {spec.settings.model.model_dump_json() for spec in specs if spec.settings.trainer.precision == "bf16"}
-    pairs = {
-        (key := spec.settings.model.model_dump_json()): (
-            spec.task,
-            spec.model,
-            spec.settings.model.dtype,
-            key in in_bf16,
-        )
-        for spec in specs
-    }
-    return base64.b64encode(pickle.dumps((imports(specs), list(pairs.values())))).decode()
+    models: dict[str, tuple[Task, ModelFiles, str, bool]] = {}
+    for spec in specs:
+        key, in_bf16 = spec.settings.model.model_dump_json(), spec.settings.trainer.precision == "bf16"
+        in_bf16 |= key in models and models[key][-1]
+        models[key] = spec.task, spec.model, spec.settings.model.dtype, in_bf16
+    return base64.b64encode(pickle.dumps((imports(specs), list(models.values())))).decode()
 
 
 def load(text: str) -> None:

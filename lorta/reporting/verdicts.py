@@ -68,8 +68,6 @@ class Names(NamedTuple):
 
 TYPED = Names(str, lambda table, task: task)  # as commands, records and tables call them: lorta r=11, glue/stsb
 PRINTED = Names(printed_label, lambda table, task: printed_task(table.short(task)))  # as papers: LoRTA (r=11), STS-B
-
-
 MOST_UNANSWERED = 3  # questions of a method that are said one by one
 
 

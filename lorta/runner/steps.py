@@ -133,8 +133,7 @@ class RunSteps:
         files = context.backbone.files
         if files is None or files.quantization is None:  # those are on their device already
             context.backbone.model.to(device=_device())  # pyright: ignore[reportCallIssue]
-        with self._casts(context.backbone.model):
-            return self.task.predict_base(context)
+        return self.task.predict_base(context)
 
     def _casts(self, model: Any) -> AbstractContextManager[None]:
         from lorta.models.frozen_casts import frozen_casts

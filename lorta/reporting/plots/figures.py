@@ -64,22 +64,25 @@ def write(figure: "Figure", stem: Path, formats: Sequence[str]) -> None:
         figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=150, metadata=NO_DATE[kind])
 
 
-def draw_panel(panel: Panel, inches: tuple[float, float]) -> "Figure":
-    """Return the figure of one panel, `inches` wide and high, with its legend below it."""
+def empty_figure(inches: tuple[float, float]) -> "Figure":
+    """Return a figure, `inches` wide and high, that lays its parts out by itself and needs no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_panel(panel: Panel, inches: tuple[float, float]) -> "Figure":
+    """Return the figure of one panel, `inches` wide and high, with its legend below it."""
+    figure = empty_figure(inches)
     _draw_band(figure.subfigures(1, 1, squeeze=False)[0, 0], "", [panel], (1, 1), inches[0])
     return figure
 
 
 def draw(bands: Sequence[Band], width: str = "screen") -> "Figure":
     """Return the figure of all bands."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     across = min(WIDTHS[width], max(len(panels) for _, panels in bands))
     inches = INCHES[width] * across / WIDTHS[width]
     down = [math.ceil(len(panels) / across) for _, panels in bands]
@@ -89,8 +92,7 @@ def draw(bands: Sequence[Band], width: str = "screen") -> "Figure":
         + LINE_INCHES * (_legend_lines(panels, inches) + _note_lines(panels, inches))
         for rows, (_, panels) in zip(down, bands, strict=True)
     ]
-    figure = Figure(figsize=(inches, sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure((inches, sum(heights)))
     parts = figure.subfigures(len(bands), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (title, panels), rows in zip(parts, bands, down, strict=True):
         _draw_band(part, title if width == "screen" or len(bands) > 1 else "", panels, (rows, across), inches)

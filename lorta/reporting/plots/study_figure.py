@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lorta.reporting.plots.figures import INCHES, SETTINGS, label_logarithms, wrapped, write
+from lorta.reporting.plots.figures import INCHES, SETTINGS, empty_figure, label_logarithms, wrapped, write
 from lorta.reporting.plots.layout import kept_apart, side_by_side
 from lorta.reporting.plots.study import StudyPanel, StudyPoint
 from lorta.reporting.styles import family_place, style_of
@@ -49,12 +49,8 @@ def plot_study(
 
 def draw_study(panels: Sequence[StudyPanel], width: str = "page") -> "Figure":
     """Return the figure; `width` is one of figures.WIDTHS, and a screen shows a page."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     inches = INCHES["page" if width == "screen" else width]
-    figure = Figure(figsize=(inches, PANEL_INCHES * len(panels) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_figure((inches, PANEL_INCHES * len(panels) + 0.8))
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         _draw_panel(axis, panel)
