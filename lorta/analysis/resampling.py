@@ -1,11 +1,13 @@
 """Intervals over seeds and scored rows: a hierarchical bootstrap of scores whose seeds and rows (items) are crossed.
 
 Every seed of a method is scored on the same items, so items are not nested in seeds: each resample draws seeds and,
-apart from them, items, and adds the two deviations. Three corrections, all of them for small samples:
+apart from them, items, and adds the two deviations. Four corrections, all of them for small samples:
 - seeds: deviations are multiplied by sqrt(S / (S - 1)) (Davison and Hinkley 1997, section 2.3: a resample of S values
   has a variance that is smaller by that factor), which matters for the 2 to 5 seeds that are usual here;
 - items: what a seed and an item do together is in the spread of both; it is taken out of the items' once (Davison and
   Hinkley 1997, section 3.8: resampling at two levels counts it twice);
+- equal seeds: two or three seeds may have equal scores by chance, though they are right on different items. The seeds'
+  part is never less than what seeds and items do together, which far more residuals measure;
 - quantiles: the standard error of the resamples is multiplied by sqrt(share_s t_s^2 + share_i t_i^2), with the shares
   of seeds and items in the variance and Student's quantiles of their degrees of freedom (Banerjee 1960), because the
   percentiles of five resampled seeds cover the mean 83 times in 100, not 95.
@@ -28,6 +30,7 @@ Array = np.ndarray
 RESAMPLES = 2000
 ITEMS_AT_ONCE = 1000  # a block of resampled items
 CONFIDENCE = 0.95
+TAIL = (1 + CONFIDENCE) / 2
 ROUNDING = 1e-12  # of an estimate: a standard error below this share is none
 P_PRECISION = 1e-5  # relative
 SMALLEST_P = 1e-15  # a confidence of 1 - p is 1 below
@@ -85,6 +88,7 @@ class Spread:
     by_items: Array  # (resamples,)
     over_seeds: Variance | None
     over_items: Variance | None
+    alike: int = 0  # how many items, or clusters of them, were all scored the same by every seed; otherwise 0
 
     @property
     def means(self) -> Array:
@@ -99,13 +103,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval and standard error; `parts` are the causes' shares of the error's variance."""
+    """An estimate with its 95 % interval and standard error; `parts` are the causes' shares of the error's variance.
+
+    `alike` is the number of items where all of them were scored the same: then no spread was seen, and what is beyond
+    the estimate depends on what other items can be scored (lorta.reporting.ranges.within). Otherwise it is 0.
+    """
 
     value: float
     low: float
     high: float
     error: float
     parts: tuple[Variance, ...]
+    alike: int = 0
 
     @property
     def p_of_zero(self) -> float:
@@ -142,15 +151,21 @@ class Resampler:
         if count < 2 and scores.items is None:
             return None
         chosen, weights = self._seed_draws(task, count)
-        deviations = (scores.values - scores.values.mean()) * _widening(count)
+        deviations = scores.values - scores.values.mean()
         over_seeds = Variance(float(scores.values.var(ddof=1)) / count, count - 1.0) if count > 1 else None
-        by_items, over_items = np.zeros(self.resamples), None
+        by_items, over_items, alike = np.zeros(self.resamples), None, 0
         if scores.items is not None:
             means = scores.items.mean(axis=0)
             drawn = self._drawn(task, means, scores.clusters) if scores.drawn is None else scores.drawn
-            share, over_items = _item_share(scores.items, scores.clusters)
+            share, over_items, together = _item_share(scores.items, scores.clusters)
             by_items = drawn * share
-        return Spread(scores.values, deviations, chosen, weights @ deviations, by_items, over_seeds, over_items)
+            if over_seeds is not None and _reach(together) > _reach(over_seeds):
+                deviations, over_seeds = _stretched(deviations, together), together
+            if np.ptp(scores.items) == 0:
+                alike = len(cluster_shares(scores.items.shape[1], scores.clusters))
+        deviations = deviations * _widening(count)
+        by_seeds = weights @ deviations
+        return Spread(scores.values, deviations, chosen, by_seeds, by_items, over_seeds, over_items, alike)
 
     def prepare(self, task: str, scores: Sequence[Scores]) -> list[Scores]:
         """Return the scores with their `drawn`, in one product; paired differences of them need none of their own."""
@@ -216,7 +231,8 @@ def _interval(spreads: Sequence[Spread], draws: Array, value: float) -> Interval
     parts = tuple(Variance(variance.value / total, variance.freedom) for variance in pooled if variance.value > 0)
     parts = parts or (Variance(1.0, max(variance.freedom for variance in pooled)),)
     half_width = critical_value(parts, CONFIDENCE) * error if error else 0.0
-    return Interval(value, value - half_width, value + half_width, error, parts)
+    alike = 0 if error else min(spread.alike for spread in spreads)
+    return Interval(value, value - half_width, value + half_width, error, parts, alike)
 
 
 def critical_value(parts: Sequence[Variance], confidence: float) -> float:
@@ -239,15 +255,35 @@ def interquartile_mean(draws: Array) -> Array:
     return ordered[..., cut : draws.shape[-1] - cut].mean(axis=-1)
 
 
-def _item_share(items: Array, clusters: Array | None) -> tuple[float, Variance]:
-    """Return which share of items' effects is not what seeds and items do together, and the variance of their mean."""
+class _ItemShare(NamedTuple):
+    share: float  # of items' effects, that is not what seeds and items do together
+    over_items: Variance
+    together: Variance
+
+
+def _item_share(items: Array, clusters: Array | None) -> _ItemShare:
+    """Return the items' share in the effects of `items` (seeds, items), and the variances of their mean by cause."""
     shares = cluster_shares(items.shape[1], clusters)
     if len(shares) < 2:
-        return 1.0, Variance(0.0, 1.0)
+        return _ItemShare(1.0, Variance(0.0, 1.0), Variance(0.0, 1.0))
     part = item_variance(items, clusters)
     total, factor = float(part.items + part.interaction), small_sample_factor(shares) if clusters is None else 1.0
     share = math.sqrt(float(part.items) / total) if total else 1.0
-    return share, Variance(float(part.items) * factor, part.freedom)
+    together = Variance(float(part.interaction), part.interaction_freedom)
+    return _ItemShare(share, Variance(float(part.items) * factor, part.freedom), together)
+
+
+def _reach(of: Variance) -> float:
+    """Return the square of how far an interval of this variance alone reaches."""
+    return float(stdtrit(of.freedom, TAIL) ** 2) * of.value
+
+
+def _stretched(deviations: Array, over_seeds: Variance) -> Array:
+    """Return deviations of seeds, (seeds,), of which the mean has this variance; equal seeds get even steps."""
+    count = len(deviations)
+    if np.ptp(deviations) == 0:
+        deviations = np.arange(count) - (count - 1) / 2
+    return deviations * math.sqrt(over_seeds.value * count / deviations.var(ddof=1))
 
 
 def _same_clusters(one: Array | None, other: Array | None) -> bool:

@@ -1,9 +1,14 @@
-"""Where metrics end: intervals are symmetric and do not know it, readers do."""
+"""Where metrics end: intervals are symmetric and do not know it, readers do.
+
+Rows that were all scored the same show no spread, which does not make the score certain: n of n rows right are a share
+of at least 0.025^(1/n) (Clopper and Pearson 1934, for 95 %), and the rows beyond it can have any score. This is exact
+for a mean over rows, such as accuracy.
+"""
 
 from collections.abc import Collection
 from dataclasses import replace
 
-from lorta.analysis.resampling import Interval
+from lorta.analysis.resampling import CONFIDENCE, Interval
 from lorta.analysis.significance import AVERAGE
 from lorta.analysis.summary import POINTS, Table
 
@@ -31,8 +36,8 @@ def within_range(interval: Interval, table: Table, column: str) -> Interval:
 
 def within(interval: Interval, ends: Ends | None) -> Interval:
     """Return the interval without what lies outside of `ends`, where these are known."""
-    return (
-        interval
-        if ends is None
-        else replace(interval, low=max(interval.low, ends[0]), high=min(interval.high, ends[1]))
-    )
+    if ends is None:
+        return interval
+    others = 1 - ((1 - CONFIDENCE) / 2) ** (1 / interval.alike) if interval.alike else 0.0
+    low, high = interval.low - others * (interval.value - ends[0]), interval.high + others * (ends[1] - interval.value)
+    return replace(interval, low=max(low, ends[0]), high=min(high, ends[1]))

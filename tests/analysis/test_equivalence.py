@@ -112,6 +112,13 @@ def test_scores_that_never_vary_are_judged_by_the_sign_test(seeds, p):
     assert judge([of(*[0.4] * seeds)], [None])[0].p_difference == 2 * p
 
 
+@pytest.mark.parametrize(("rows", "p"), [(30, 0.5), (300, 0.99**300), (1000, 1 / 32)])
+def test_rows_that_two_methods_answer_alike_are_equivalent_once_they_are_many(rows, p):
+    same = summarise(Scores(tuple(range(5)), np.zeros(5), np.zeros((5, rows))))
+    assert claims(same, 1.0).equivalent == pytest.approx(p)
+    assert (judge([same], [1.0])[0].verdict == Verdict.EQUIVALENT) == (p <= 0.05)  # type: ignore[union-attr]
+
+
 def test_average_over_tasks_takes_seeds_together_and_items_apart():
     generator = np.random.default_rng(1)
     items = [generator.normal(0, 10, (4, count)) for count in (50, 80)]

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -36,11 +38,50 @@ def coverage(seeds: int, items: int, seed_spread: float, item_spread: float = 0.
 
 
 @pytest.mark.parametrize(
-    ("seeds", "items", "seed_spread"),
-    [(5, 300, 0.0), (5, 300, 0.03), (3, 300, 0.015), (3, 300, 0.05), (2, 300, 0.03), (1, 300, 0.0)],
+    ("seeds", "items", "seed_spread", "most"),
+    [
+        (5, 300, 0.0, 0.98),
+        (5, 300, 0.03, 0.97),
+        (3, 300, 0.015, 0.98),
+        (3, 300, 0.05, 0.97),
+        (2, 300, 0.03, 0.98),
+        (2, 300, 0.0, 0.995),  # the seeds' part is what seeds and items do together, which is more than they show
+        (2, 30, 0.0, 0.995),
+        (1, 300, 0.0, 0.97),
+    ],
 )
-def test_interval_over_seeds_and_items_covers_the_truth_as_often_as_it_says(seeds, items, seed_spread):
-    assert 0.93 <= coverage(seeds, items, seed_spread) <= 0.97
+def test_interval_over_seeds_and_items_covers_the_truth_at_least_as_often_as_it_says(seeds, items, seed_spread, most):
+    assert 0.94 <= coverage(seeds, items, seed_spread) <= most
+
+
+def test_two_seeds_of_equal_score_that_are_right_on_different_rows_are_not_sure():
+    answers = np.ones((2, 30))
+    answers[0, :4] = answers[1, 4:8] = 0
+    spread = Resampler(20_000).spread("task", scores(answers))
+    rest = answers - answers.mean(axis=1, keepdims=True) - answers.mean(axis=0) + answers.mean()
+    together = (rest**2).sum() / 29 / 60
+    assert spread.over_seeds == pytest.approx((together, 29.0))
+    assert spread.by_seeds.var() == pytest.approx(together, rel=0.05)
+    interval = mean_interval([spread], answers.mean())
+    assert interval.high - interval.low > 3.9 * math.sqrt(together)
+    assert interval.alike == 0
+
+
+def test_seeds_that_differ_less_than_their_rows_keep_their_order():
+    answers = np.ones((3, 40))
+    answers[0, :8] = answers[1, 8:16] = answers[2, 16:25] = 0
+    spread = Resampler().spread("task", scores(answers))
+    assert spread.deviations.argmin() == 2
+    assert spread.deviations[0] == pytest.approx(spread.deviations[1])
+    assert spread.over_seeds.freedom == pytest.approx(2 * 39)
+
+
+@pytest.mark.parametrize(("answers", "alike"), [(np.ones((3, 30)), 30), (np.zeros((1, 12)), 12), (np.eye(2), 0)])
+def test_rows_that_were_all_scored_the_same_are_counted(answers, alike):
+    spread = Resampler().spread("task", scores(answers))
+    assert (spread.alike, mean_interval([spread], answers.mean()).alike) == (alike, alike)
+    mixed = Resampler().spread("other", scores(np.eye(2)))
+    assert mean_interval([spread, mixed], 0.5).alike == 0
 
 
 def test_percentiles_of_resampled_seeds_would_not():
