@@ -100,8 +100,8 @@ class GlueTask(Task):
                 rows = self._checked(read_rows(plan, self.name, name, data, self.hub_id), name)
                 kept, count = capped(rows, RowCount(len(rows)), most, use, self.name)
                 return encode_texts(
-                    kept, self.columns, tokenizer, data.max_length, self.labels == 1, self.cluster
-                ), count
+                    kept, self.columns, tokenizer, data.max_length, self.labels == 1, count, self.cluster
+                )
 
             return cached(self, plan, data, use, tokenizer, make, cache)
 

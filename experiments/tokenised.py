@@ -20,7 +20,7 @@ from lorta.config.settings import DataSettings
 from lorta.models.tokenizer import tokenizer_sha256
 from lorta.records.canonical import canonical_json
 from lorta.records.file_modes import share
-from lorta.records.row_counts import CAPS, RowCount, RowsUnusable
+from lorta.records.row_counts import CAPS, TEXT_CUT, RowCount, RowsUnusable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -116,19 +116,24 @@ def encode_texts(
     tokenizer: Any,
     max_length: int,
     regression: bool,
+    count: RowCount,
     cluster: str | None = None,
-) -> Columns:
-    """Return input_ids, attention_mask (and token_type_ids), labels and idx; texts are cut at `max_length` tokens.
+) -> tuple[Columns, RowCount]:
+    """Return input_ids, attention_mask (and token_type_ids), labels and idx, and the count with the texts that are cut.
 
-    With `cluster`, a text column, also `cluster`: a short name that rows with the same text in it share.
+    A row's texts are cut at `max_length` tokens. With `cluster`, a text column, there is also `cluster`: a short name
+    that rows with the same text in it share.
     """
     texts = [[row[column] for row in rows] for column in columns]
     encoded = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+    full = [place for place, tokens in enumerate(encoded["input_ids"]) if len(tokens) == max_length]
+    whole = tokenizer(*([column[place] for place in full] for column in texts), verbose=False) if full else {}
+    cut = sum(len(tokens) > max_length for tokens in whole.get("input_ids", ()))
     encoded["labels"] = [float(row["label"]) if regression else int(row["label"]) for row in rows]
     encoded["idx"] = identities(rows)
     if cluster is not None:
         encoded["cluster"] = [cluster_name(row[cluster]) for row in rows]
-    return encoded
+    return encoded, count.noting(TEXT_CUT, cut)
 
 
 def cluster_name(text: str) -> str:

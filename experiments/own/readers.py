@@ -27,6 +27,11 @@ def ending(file: Path) -> str:
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
+def header_place(file: Path, first_row: str) -> str:
+    """Return where a file names its columns: in the first line of a text with separators, else in the first row."""
+    return "line 1" if ending(file) in (".csv", ".tsv") else first_row
+
+
 def _separated(file: Path, separator: str) -> Rows:
     csv.field_size_limit(MOST_CHARACTERS)
     lines = (text.lstrip(BYTE_ORDER_MARK) if number == 1 else text for number, text in text_lines(file))

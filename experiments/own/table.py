@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.files import half_character
-from experiments.own.readers import read_rows
+from experiments.own.readers import header_place, read_rows
 
 Kind = Literal["classes", "numbers"]
 TEXTS = (("text",), ("sentence",), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question", "sentence"))
@@ -61,7 +61,7 @@ def read_table(file: Path, kind: Kind, texts: Sequence[str] | None, label: str |
         if check is None or columns is None:
             if not isinstance(row, dict):
                 raise ValueError(f"{file}, {place}: an object with columns is needed, not {_kind_of(row)}")
-            columns = choose_columns(list(row), texts, label, f"{file}, {place}")
+            columns = choose_columns(list(row), texts, label, f"{file}, {header_place(file, place)}")
             check = _Check(kind, columns, next((name for name in IDENTITIES if name in row), None))
         try:
             rows.append(check.row(row, place))

@@ -176,7 +176,7 @@ class OwnTask(Task):
                 rows = [{**row, "label": number_of.get(row["label"], row["label"])} for row in table.rows]
                 kept, count = capped(rows, count, most, use, self.name)
                 columns = [f"text{number}" for number in range(len(table.columns.texts))]
-                return encode_texts(kept, columns, tokenizer, data.max_length, self.kind == "numbers"), count
+                return encode_texts(kept, columns, tokenizer, data.max_length, self.kind == "numbers", count)
 
             return cached(self, plan, data, use, tokenizer, make, cache_folder)
 

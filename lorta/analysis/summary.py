@@ -201,9 +201,9 @@ def _refuse_mixed_data(task: str, runs: Sequence[Run]) -> None:
         older = ",".join(run.record.run_id for runs_of in sets[:-1] for run in runs_of)
         raise ValueError(
             f"the records of {task} come from different data and cannot share a table: runs {examples} "
-            "differ in revision, split, metric or fingerprint; if rows were corrected, remove the runs of the older "
-            f"rows (lorta rm id={older}), otherwise give each data set a store of its own "
-            "(data.root=A runtime.runs=runs-A)."
+            "differ in revision, split, metric or fingerprint; give each data set a store of its own "
+            "(data.root=A runtime.runs=runs-A), or, if rows were corrected, remove the runs of the older "
+            f"rows (lorta rm id={older})."
         )
 
 

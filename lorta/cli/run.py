@@ -16,6 +16,8 @@ from lorta.planning.seeds import adds_to
 from lorta.planning.spec import RunSpec
 from lorta.records.store import CHECKPOINT, UNREADABLE, Store, StoreUnwritable, remove
 from lorta.runner.attempt import skip
+from lorta.status.rows import other_rows_sentences
+from lorta.status.states import glances
 from lorta.system.collection import end_without_collection, rare_collections
 from lorta.system.preemption import EXIT_STATUS, Preempted, handle_preemption_signals, preemption_requested
 from lorta.system.provenance import uncommitted_sentence
@@ -195,10 +197,11 @@ def run_plan(plan: Plan, console: "Console", parallel: bool, tried: Collection[s
     skipped = [spec for spec in plan.specs if spec.run_id in plan.unsupported and spec.run_id not in later]
     console.print(
         f"{counted(len(plan.specs), 'run')}: {len(todo):,} to do, {len(done):,} done, {len(skipped):,} not supported"
-        + (f" ({plan.duplicates} duplicates dropped)" if plan.duplicates else "")
+        f"{plan.duplicates}"
     )
     sizes = [f"budget: {sentence}" for sentence in budget_sentences(plan, only_off=True)]
-    for sentence in [*_about_code(bool(todo), done, store), *sizes, *later.values()]:
+    other_rows = other_rows_sentences(plan, glances(store.root)) if todo else []
+    for sentence in [*_about_code(bool(todo), done, store), *other_rows, *sizes, *later.values()]:
         console.print(sentence, markup=False)
 
     def finish() -> int:
@@ -206,7 +209,10 @@ def run_plan(plan: Plan, console: "Console", parallel: bool, tried: Collection[s
             skip(spec, plan.unsupported[spec.run_id])
             console.print(f"skipped: {plan.unsupported[spec.run_id]}", markup=False)
         status = _run(todo, parallel, console) if todo else 0
-        return status or _report(plan, store, console, bool(todo))
+        status = status or _report(plan, store, console, bool(todo))
+        if parallel and len(plan.specs) == 1 and not status:
+            console.print(f"a table of all runs: lorta table --runs {store.root}", markup=False)
+        return status
 
     return _explained(finish, console)
 

@@ -68,18 +68,19 @@ def plan(parsed: argparse.Namespace) -> int:
     from lorta.records.store import Store
     from lorta.status.committed import committed_sentence
     from lorta.status.forecast import Past
-    from lorta.status.rows import row_lines
+    from lorta.status.rows import other_rows_sentences, row_lines
     from lorta.status.states import glances, other_code_lines, plan_states
     from lorta.system.provenance import uncommitted_sentence
 
     states = {state.run_id: state for state in plan_states(planned, titles(planned.runs))}
-    past = Past(glances(Store(planned.runs[0].settings.runtime.runs).root))
+    there = list(glances(Store(planned.runs[0].settings.runtime.runs).root))
+    past = Past(there)
     costs = past.forecasts(spec for spec in planned.runs if spec.run_id not in planned.unsupported)
     for line in _cell_lines(planned, states, costs):
         print(line)
-    print(_counts(states.values()) + (f" ({planned.duplicates} duplicates dropped)" if planned.duplicates else ""))
+    print(f"{_counts(states.values())}{planned.duplicates}")
     read = [*planned.specs, *(spec for spec, _ in planned.waiting)]
-    for line in [*other_code_lines(states.values()), *row_lines(read)]:
+    for line in [*other_code_lines(states.values()), *row_lines(read), *other_rows_sentences(planned, there)]:
         print(line)
     for sentence in budget_sentences(planned, only_off=False):
         print(f"budget: {sentence}")
@@ -141,6 +142,7 @@ def retry(parsed: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lorta.cli.run import run_plan
+    from lorta.planning.planner import Duplicates
     from lorta.planning.titles import titles
     from lorta.status.states import plan_states
 
@@ -151,7 +153,7 @@ def retry(parsed: argparse.Namespace) -> int:
         print(f"nothing to retry: none of {len(planned.runs)} runs failed with {', '.join(sorted(kinds))}")
         return 0
     return run_plan(
-        replace(planned, specs=specs, trials=(), waiting=(), duplicates=0),
+        replace(planned, specs=specs, trials=(), waiting=(), duplicates=Duplicates()),
         Console(soft_wrap=True),
         parallel=parsed.multirun,
     )

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lorta.config.compose import compose_cells
 from lorta.config.grids import sweep_grids
@@ -16,10 +17,26 @@ from lorta.planning.lr_search import Results, check_seeds, search, searching, tu
 from lorta.planning.questions import stated
 from lorta.planning.seeds import bounds, up_to
 from lorta.planning.spec import RunSpec
+from lorta.planning.titles import typed_values
 from lorta.records.sections import Question
 from lorta.system.environment import environment_problems
 from lorta.system.gpus import gpu_problems, gpus_here
 from lorta.system.processor import has_fast_bf16
+from lorta.system.terminal import counted
+
+
+class Duplicates(NamedTuple):
+    """How many cells resolved to a run that was planned already, and the settings that are not in a run: "X: rank"."""
+
+    count: int = 0
+    without_effect: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For the line that counts runs: empty where there are none."""
+        if not self.count:
+            return ""
+        why = f", which change nothing: {'; '.join(self.without_effect)}" if self.without_effect else ""
+        return f" ({counted(self.count, 'duplicate')} dropped{why})"
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class Plan:
     unsupported: Mapping[str, str] = field(default_factory=dict[str, str])  # run id -> sentence
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()  # sentences that forbid nothing, about keys that have another name now
-    duplicates: int = 0  # cells that resolved to a run already planned
+    duplicates: Duplicates = field(default_factory=Duplicates)
     launcher: SlurmSettings | None = None  # None: the runs are done here
 
     @property
@@ -80,7 +97,7 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
     plan = Plan(
         unique,
         unsupported=unsupported,
-        duplicates=len(specs) - len(planned),
+        duplicates=_duplicates(specs, planned),
         launcher=launcher,
         notes=(*problems.notes, *_several_data_sets(unique), *_slow_precision(unique, launcher)),
     )
@@ -170,6 +187,16 @@ def _unique(specs: Sequence[RunSpec]) -> list[RunSpec]:
         budgets = tuple(dict.fromkeys((*(earlier.budgets if earlier else ()), *spec.budgets)))
         unique[spec.signature] = spec if earlier is None else replace(earlier, budgets=budgets)
     return list(unique.values())
+
+
+def _duplicates(specs: Sequence[RunSpec], planned: Sequence[RunSpec]) -> Duplicates:
+    kept = {spec.signature: spec for spec in reversed(specs)}  # the first of each
+    words: dict[str, None] = {}
+    for spec in specs if len(planned) < len(specs) else ():
+        one, other = typed_values(spec.overrides), typed_values(kept[spec.signature].overrides)
+        for key in sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key)):
+            words[f"{key} of {spec.settings.adapter['name']}"] = None
+    return Duplicates(len(specs) - len(planned), tuple(words))
 
 
 def named_as_before(specs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:

@@ -8,6 +8,7 @@ KEEP, HOLDOUT = "task.source.keep", "data.holdout"
 ASKED_FOR = (*CAPS.values(), KEEP, HOLDOUT)  # reasons that are settings; any other is a loss that nobody asked for
 ANSWER_CUT = "the end of an answer is cut at data.max_length"
 ANSWER_EMPTY = "the answer is empty: only its end is learnt or scored"
+TEXT_CUT = "the end of a text is cut at data.max_length"
 QUESTION_CUT = "the beginning of the prompt or the end of an answer is cut at data.max_length"
 MOST_LOST = 0.05  # of the rows that were read or used, before a sweep says so on the screen
 

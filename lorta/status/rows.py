@@ -1,10 +1,13 @@
-"""What becomes of the rows of a plan's tasks: as a record says, or else as far as it is known before. No torch."""
+"""What becomes of the rows of a plan's tasks, and which runs of a store come from other rows. No torch."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+from lorta.planning.planner import Plan
 from lorta.planning.spec import RunSpec
 from lorta.records.row_counts import RowCount
-from lorta.status.states import glance
+from lorta.status.states import RawRecord, glance
+from lorta.system.terminal import counted
 
 
 def row_lines(specs: Sequence[RunSpec]) -> list[str]:
@@ -28,3 +31,28 @@ def _recorded(spec: RunSpec) -> dict[str, RowCount]:
     read = {use: split for use, split in splits.items() if split.get("read") is not None}
     told = {use: [split.get(name) or {} for name in ("dropped", "noted")] for use, split in read.items()}
     return {use: RowCount(split["read"], *told[use]) for use, split in read.items()}
+
+
+def other_rows_sentences(plan: Plan, there: Iterable[RawRecord]) -> list[str]:
+    """Return a sentence for each task of which a store has results on other rows: no table can show both."""
+    planned: dict[tuple[str, str], set[str | None]] = {}
+    for spec in plan.specs:
+        key = str(spec.settings.task["name"]), spec.settings.model.name
+        planned.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
+    others = Counter[str]()
+    for record in there:
+        task, model, split = (
+            record.get("task", "name"),
+            record.get("model", "name"),
+            record.get("task", "split_primary"),
+        )
+        prints = planned.get((task, model))
+        known = record.get("task", "splits", split, "fingerprint")
+        if prints and known and known not in prints and record.get("status") == "success" and not record.is_trial:
+            others[task] += 1
+    store = plan.runs[0].settings.runtime.runs
+    return [
+        f"{store} has {counted(number, 'run')} of task={task} that were scored on other rows, and no table can show "
+        f"both: give these rows a store of their own (runtime.runs={store}-2)"
+        for task, number in others.items()
+    ]

@@ -64,9 +64,26 @@ def test_the_plan_tells_the_cost_from_the_nearest_records(sweep, capsys):
 
 
 def test_the_plan_counts_duplicates(sweep, capsys):
-    assert "2 runs: 0 done, 2 missing (2 duplicates dropped)" in say(
-        capsys, "plan", "-m", "adapter=head_only", "rank=2,4", "task=glue/cola,glue/rte", *sweep[0][4:]
-    )
+    words = ["adapter=head_only", "rank=2,4", "task=glue/cola,glue/rte", *sweep[0][4:]]
+    said = "2 runs: 0 done, 2 missing (2 duplicates dropped, which change nothing: rank of head_only)"
+    assert said in say(capsys, "plan", "-m", *words)
+    one = say(capsys, "plan", "-m", "adapter=lora", "task=glue/cola", "rank=2,2", *sweep[0][4:])
+    assert "1 run: 0 done, 1 missing (1 duplicate dropped)" in one
+
+
+def test_rows_other_than_those_of_before_are_named_before_anything_runs(sweep, capsys):
+    words, specs, store = sweep
+    assert "other rows" not in say(capsys, "plan", "-m", *words)
+    same, other = (record_of(spec, "success") for spec in specs[:2])
+    assert same.task is not None and other.task is not None
+    split, print_of = same.task.split_primary, specs[0].fingerprints["evaluation"]
+    for record, fingerprint in ((same, print_of), (other, "0" * 64)):
+        splits = {split: replace(record.task.splits[split], fingerprint=fingerprint)}
+        store.write(replace(record, task=replace(record.task, name=specs[0].settings.task["name"], splits=splits)))
+    shown = say(capsys, "plan", "-m", *words)
+    task = specs[0].settings.task["name"]
+    assert f"{store.root} has 1 run of task={task} that were scored on other rows" in shown
+    assert f"(runtime.runs={store.root}-2)" in shown
 
 
 def test_the_plan_says_why_a_cell_is_not_supported(sweep, capsys):

@@ -76,7 +76,7 @@ def test_glob_finds_every_adapter_file():
 
 def test_ranks_of_an_adapter_without_rank_are_one_run():
     plan = make_plan(["adapter=head_only", "rank=4,8,16"], True, CONF)
-    assert (len(plan.specs), plan.duplicates) == (1, 2)
+    assert (len(plan.specs), plan.duplicates) == (1, (2, ("rank of head_only",)))
 
 
 @pytest.mark.parametrize("adapters", [["vera", "loretta_rep", "lotr"], ["lotr", "vera", "loretta_rep"]])

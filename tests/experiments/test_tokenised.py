@@ -15,7 +15,7 @@ from lorta.config.settings import DataSettings
 from lorta.models.locate import find_model
 from lorta.models.tokenizer import load_tokenizer
 from lorta.planning.planner import make_plan
-from lorta.records.row_counts import RowCount, RowsUnusable
+from lorta.records.row_counts import TEXT_CUT, RowCount, RowsUnusable
 
 ROWS = [{"sentence": f"the old dog {index}", "label": index % 2, "idx": index} for index in range(20)]
 PLAN = DataPlan("local", "sha256", {"train": "a", "evaluation": "b"})
@@ -143,7 +143,7 @@ def test_rows_and_their_count_come_from_the_cache_the_second_time(tmp_path, toke
 
     def make():
         calls.append(1)
-        return encode_texts(ROWS, ("sentence",), tokenizer, 8, False), RowCount(24).without("too long", 4)
+        return encode_texts(ROWS, ("sentence",), tokenizer, 8, False, RowCount(24).without("too long", 4))
 
     first, again = (cached(task("glue/sst2"), PLAN, data(), "train", tokenizer, make, tmp_path) for _ in range(2))
     assert len(calls) == 1
@@ -153,9 +153,22 @@ def test_rows_and_their_count_come_from_the_cache_the_second_time(tmp_path, toke
     assert max(len(row) for row in first.rows["input_ids"]) <= 8
 
 
+@pytest.mark.parametrize(("columns", "words", "longest"), [(("a",), 12, 10), (("a", "b"), 6, 9)])
+def test_texts_that_are_cut_are_counted(tokenizer, columns, words, longest):
+    """Rows of 1 to `words` words in each column; `longest` words in all fit beside the tokens between and around."""
+    rows = [{"a": "dog " * n, "b": "cat " * n, "label": 0, "idx": n} for n in range(1, words + 1)]
+    room = len(tokenizer("dog " * longest)["input_ids"]) + (0 if len(columns) == 1 else 2)
+    encoded, count = encode_texts(rows, columns, tokenizer, room, False, RowCount(words))
+    lengths = [len(tokenizer(*(row[name] for name in columns))["input_ids"]) for row in rows]
+    assert count.noted == {TEXT_CUT: sum(length > room for length in lengths)}
+    assert 0 < count.noted[TEXT_CUT] < sum(len(tokens) == room for tokens in encoded["input_ids"]) + 1
+    _, whole = encode_texts(rows, columns, tokenizer, max(lengths), False, RowCount(words))
+    assert whole.noted == {}
+
+
 def test_the_cache_can_be_read_by_all_who_may_read_new_files(tmp_path, tokenizer):
     """Its folders are made by `mkdtemp`, for their owner alone: nobody else could use a shared cache."""
-    columns = encode_texts(ROWS, ("sentence",), tokenizer, 8, False)
+    columns, _ = encode_texts(ROWS, ("sentence",), tokenizer, 8, False, RowCount(24))
     before = os.umask(0o027)
     try:
         cached(task("glue/sst2"), PLAN, data(), "train", tokenizer, lambda: (columns, RowCount(24)), tmp_path)

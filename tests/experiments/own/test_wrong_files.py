@@ -151,31 +151,31 @@ WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
     "no column to recognise as label": (
         CLASSES,
         {"train.csv": "a,b,c\nx,y,z\n", "dev.csv": GOOD},
-        "train.csv, line 2: the columns are a, b, c; which is the label?",
+        "train.csv, line 1: the columns are a, b, c; which is the label?",
         "data.label=",
     ),
     "no column to recognise as text": (
         CLASSES,
         {"train.csv": "a,b,label\nx,y,z\n", "dev.csv": GOOD},
-        "train.csv, line 2: the columns are a, b, label; which hold the text?",
+        "train.csv, line 1: the columns are a, b, label; which hold the text?",
         "data.columns=[a]",
     ),
     "a column that is not there": (
         f"{CLASSES} data.columns=[message]",
         {"train.csv": GOOD, "dev.csv": GOOD},
-        "train.csv, line 2: the columns are text, label; there is no message",
+        "train.csv, line 1: the columns are text, label; there is no message",
         "data.columns",
     ),
     "three columns of text": (
         f"{CLASSES} data.columns=[text,b,c]",
         {"train.csv": "text,b,c,label\nw,x,y,z\n", "dev.csv": GOOD},
-        "train.csv, line 2: data.columns=",
+        "train.csv, line 1: data.columns=",
         "one or two",
     ),
     "a column that only one file has": (
         CLASSES,
         {"train.csv": GOOD, "dev.csv": "message,label\nold,a\n"},
-        "dev.csv, line 2: the columns are message, label; there is no text",
+        "dev.csv, line 1: the columns are message, label; there is no text",
         "",
     ),
     "not JSON": (
