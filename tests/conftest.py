@@ -1,6 +1,8 @@
 """No hub, one tokenizer thread, an environment that decides nothing, and expensive tests only when asked for."""
 
+import gc
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +36,7 @@ clear_environment()  # at once: libraries read their variables when they are imp
 SLURM = "tests/slurm/"
 LOUD = {SLURM: "Slurm", "tests/runner/test_trackio.py": "Trackio"}  # tests -> what is not tested without it
 LONGEST = (SLURM, "tests/smoke/", "tests/faults/", "tests/packaging/", "tests/contract/")  # files of a minute or more
+MODULES, MANY_MODULES = pytest.StashKey[int](), 100  # how many there were when garbage was last collected; some more
 OPT_IN = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model hub"}
 
 
@@ -45,6 +48,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in OPT_IN.items():
             if item.get_closest_marker(marker) and marker not in asked:
                 item.add_marker(pytest.mark.skip(reason=f"{reason}: pytest -m {marker}"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what was collected out of the search for garbage."""
+    leave_out_what_is_kept(session.config)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Leave the modules that a test imported out of the search for garbage."""
+    if len(sys.modules) > item.config.stash[MODULES] + MANY_MODULES:
+        leave_out_what_is_kept(item.config)
+
+
+def leave_out_what_is_kept(config: pytest.Config) -> None:
+    """Keep the garbage collector from searching what lasts as long as the tests, a fifth of the time of small ones."""
+    config.stash[MODULES] = len(sys.modules)
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

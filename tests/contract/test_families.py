@@ -1,6 +1,5 @@
 """Every adapter on every architecture does what the plan says: it attaches, or it cannot for the reason given."""
 
-import gc
 from functools import cache
 
 import peft
@@ -15,14 +14,6 @@ from tests.contract.families import FAMILIES, build_family, family_logits, geome
 
 PAIRS = [(family, "SEQ_CLS") for family in FAMILIES] + [("gpt2", "CAUSAL_LM")]
 FAILURES = (ValueError, TypeError, RuntimeError, AttributeError, NotImplementedError)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_collection():
-    """Hundreds of models come and go: what was imported before is not searched for garbage each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

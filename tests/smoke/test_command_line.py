@@ -61,7 +61,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_adapter_runs(folder):
     """And some of them regression: `make smoke` runs all of them on all GLUE tasks."""
-    done = run(folder, "-m", "adapter=glob(*)", "task=glue/cola", "trainer=smoke", "runtime.name=smoke")
+    words = ("task=glue/cola", "trainer=smoke", "runtime.name=smoke", "runtime.runs_per_process=8")
+    done = run(folder, "-m", "adapter=glob(*)", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     some = run(folder, "-m", f"adapter={','.join(SOME)}", "task=glue/stsb", "trainer=smoke")
     assert some.returncode == 0, some.stdout + some.stderr
@@ -77,8 +78,8 @@ def test_every_adapter_runs(folder):
 
 
 def test_the_same_command_again_runs_nothing_in_under_three_seconds(folder):
-    words = ("-m", "adapter=lora,lorta", "rank=2,4", "task=glue/cola", "trainer=smoke")
-    assert todo(run(folder, *words).stdout) == 4
+    words = ("-m", "adapter=lora,lorta", "task=glue/cola", "trainer=smoke")
+    assert todo(run(folder, *words).stdout) == 2
     begun = seconds_of_children()
     again = run(folder, *words)
     assert seconds_of_children() - begun < 3.0
@@ -88,8 +89,8 @@ def test_the_same_command_again_runs_nothing_in_under_three_seconds(folder):
 
 def test_another_rank_runs_only_that_rank(folder):
     words = ("-m", "adapter=lora,lorta", "task=glue/cola", "trainer=smoke")
-    run(folder, *words, "rank=2,4")
-    assert todo(run(folder, *words, "rank=2,4,6").stdout) == 2
+    run(folder, *words, "rank=2")
+    assert todo(run(folder, *words, "rank=2,4").stdout) == 2
 
 
 def test_one_run_prints_one_line_of_result(folder):
