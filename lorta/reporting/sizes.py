@@ -1,6 +1,7 @@
-"""Four sizes of a method, in separate columns because they rank methods differently.
+"""Four sizes of a method, in separate columns because they rank methods differently, and its speed.
 
-Trainable parameters, base weights that training changed, bytes stored per task, and peak memory during training.
+Trainable parameters, base weights that training changed, bytes stored per task, peak memory during training, and
+training tokens a second.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from lorta.analysis.summary import Row, Table
 from lorta.records.record import RunRecord
 from lorta.records.sections import Memory
 
-SIZES: dict[str, tuple[Callable[[RunRecord], int | None], int]] = {  # column -> (value, unit)
+SIZES: dict[str, tuple[Callable[[RunRecord], float | None], int]] = {  # column -> (value, unit)
     "trainable parameters": (lambda record: record.params and record.params.trainable - record.params.head, 1),
     "changed base weights": (lambda record: record.params and record.params.changed, 1),
     "stored KiB": (lambda record: record.storage and record.storage.adapter_bytes, 2**10),
     "training peak MiB": (lambda record: record.memory and training_peak(record.memory), 2**20),
     "process peak MiB": (lambda record: record.memory and record.memory.host_rss_peak_bytes, 2**20),
+    "training tokens/s": (lambda record: record.throughput and record.throughput.train_tokens_per_s, 1),
 }
 MATCHED = "matched size (adapter + other trainable)"
 NOTE = (
@@ -22,7 +24,8 @@ NOTE = (
     "that training changed in place; most methods add weights beside the backbone and change none. Training peak: on a "
     "GPU, the allocator's peak; on a CPU, weights, optimizer state and all tensors of one training step with a batch "
     "of its own length. Process peak: resident memory of the whole process with its libraries. Peaks are maxima over "
-    "the runs."
+    "the runs. Training tokens/s: without padding; runs of different processors, or beside other processes, cannot be "
+    "compared."
 )
 
 
@@ -48,7 +51,7 @@ def _matched(row: Row) -> str:
     return "; ".join(dict.fromkeys(f"{size:,} ({size - other:,} + {other:,})" for size, other in sizes))
 
 
-def _values(row: Row, name: str) -> list[int]:
+def _values(row: Row, name: str) -> list[float]:
     value, _ = SIZES[name]
     return [number for run in row.runs if (number := value(run.record)) is not None]
 
