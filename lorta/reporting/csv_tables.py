@@ -12,7 +12,7 @@ from lorta.records.sections import Score
 from lorta.reporting.captions import title
 from lorta.reporting.diagnostic_tables import check_columns
 from lorta.reporting.notes import asked_columns, spread_columns
-from lorta.reporting.ranges import within_range
+from lorta.reporting.ranges import difference_within, within_range
 
 COUNTS = ("adapter_parameters", "head_parameters", "other_trainable_parameters")
 DECIMALS = 4  # of intervals
@@ -86,10 +86,11 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
         name = title(table)
         for pair in analysis.comparisons:
             identity = [name, pair.column, table.rows[pair.row].label, table.rows[pair.best].label]
+            low, high = difference_within((pair.interval.low, pair.interval.high), table, pair.column)
             p = [float(f"{value:.4g}") for value in (pair.interval.p_of_zero, pair.p_holm)]
             tie = (pair.row, pair.column) in analysis.ties
             exact = " ".join(f"{value:.4g}" for value in pair.mcnemar)
-            lines.append([*identity, _rounded(pair.interval.value), *_bounds(pair.interval), *p, tie, exact])
+            lines.append([*identity, _rounded(pair.interval.value), _rounded(low), _rounded(high), *p, tie, exact])
     return csv_text(lines)
 
 

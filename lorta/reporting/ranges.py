@@ -41,3 +41,12 @@ def within(interval: Interval, ends: Ends | None) -> Interval:
     others = 1 - ((1 - CONFIDENCE) / 2) ** (1 / interval.alike) if interval.alike else 0.0
     low, high = interval.low - others * (interval.value - ends[0]), interval.high + others * (ends[1] - interval.value)
     return replace(interval, low=max(low, ends[0]), high=min(high, ends[1]))
+
+
+def difference_within(bounds: tuple[float, float], table: Table, column: str) -> tuple[float, float]:
+    """Return the bounds of a difference of two scores without what no two scores differ by."""
+    ends = metric_ends(table, column)
+    if ends is None:
+        return bounds
+    most = ends[1] - ends[0]
+    return max(bounds[0], -most), min(bounds[1], most)

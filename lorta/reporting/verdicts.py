@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 from lorta.analysis.equivalence import Verdict
 from lorta.analysis.questions import Answered, rows_named
+from lorta.analysis.significance import AVERAGE
 from lorta.analysis.summary import Table, group
 from lorta.records.record import Question
 from lorta.reporting.captions import title
 from lorta.reporting.csv_tables import Value, csv_text
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
+from lorta.reporting.ranges import difference_within
 from lorta.reporting.sizes import trained_parameters
 from lorta.reporting.styles import printed_label, printed_task
 
@@ -185,8 +187,8 @@ def _line(table: Table, of: Answered) -> tuple[str, ...]:
         _question(table, of.question),
         str(answer.verdict),
         f"{answer.value:+.{digits}f}",
-        _bounds(answer.interval, digits),
-        DASH if answer.margin is None else _bounds(answer.inner, digits),
+        _bounds(table, of.question, answer.interval, digits),
+        DASH if answer.margin is None else _bounds(table, of.question, answer.inner, digits),
         str(answer.seeds),
         _counts(table, of.question),
         of.note,
@@ -231,13 +233,22 @@ def _sentence(table: Table, of: Answered, names: Names) -> str:
         bounds, level = answer.inner, 2 * answer.level
     return (
         f"{method} is {words} {reference}{within} on {where}: difference {answer.value:+.{digits}f}, "
-        f"{100 * (1 - level):.3g} % interval {_bounds(bounds, digits)}, {answer.seeds} seeds"
+        f"{100 * (1 - level):.3g} % interval {_bounds(table, question, bounds, digits)}, {answer.seeds} seeds"
         f"{f' ({of.note})' if of.note else ''}{_ratio(table, question)}."
     )
 
 
-def _bounds(bounds: tuple[float, float], digits: int) -> str:
+def _possible(table: Table, question: Question, bounds: tuple[float, float]) -> tuple[float, float]:
+    return difference_within(bounds, table, _column(table, question))
+
+
+def _bounds(table: Table, question: Question, bounds: tuple[float, float], digits: int) -> str:
+    bounds = _possible(table, question, bounds)
     return f"{bounds[0]:+.{digits}f} to {bounds[1]:+.{digits}f}"
+
+
+def _column(table: Table, question: Question) -> str:
+    return question.task or (table.tasks[0] if len(table.tasks) == 1 else AVERAGE)
 
 
 def _loser(of: Answered) -> str | None:
@@ -249,11 +260,12 @@ def _loser(of: Answered) -> str | None:
 
 def _csv_line(table: Table, of: Answered) -> Sequence[Value]:
     question, answer = of.question, of.answer
-    task = question.task or (table.tasks[0] if len(table.tasks) == 1 else "average")
+    task = _column(table, question)
     numbers: Iterable[float | None] = [None] * 8
     if answer is not None:
-        inner = answer.inner if answer.margin is not None else (None, None)
-        numbers = (answer.value, *answer.interval, *inner, answer.level, answer.p_difference, answer.p_equivalence)
+        inner = _possible(table, question, answer.inner) if answer.margin is not None else (None, None)
+        outer = _possible(table, question, answer.interval)
+        numbers = (answer.value, *outer, *inner, answer.level, answer.p_difference, answer.p_equivalence)
     cells = [None if number is None else float(f"{number:.6g}") for number in numbers]
     verdict = "" if answer is None else str(answer.verdict)
     head = (title(table), task, question.method, question.reference, question.margin, verdict)

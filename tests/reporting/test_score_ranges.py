@@ -4,7 +4,9 @@ import pytest
 from scipy.stats import binomtest
 
 from lorta.analysis.resampling import Interval, Variance
-from lorta.reporting.ranges import ends_of, within
+from lorta.analysis.summary import summarise
+from lorta.reporting.ranges import difference_within, ends_of, within
+from tests.example_records import finished
 
 SURE = Interval(100.0, 100.0, 100.0, 0.0, (Variance(1.0, 29.0),), alike=30)
 
@@ -25,3 +27,10 @@ def test_rows_that_are_not_alike_keep_their_interval_inside_the_range():
 
 def test_nothing_is_known_beyond_a_metric_without_ends():
     assert within(SURE, ends_of(["loss"])) == SURE
+
+
+@pytest.mark.parametrize(("task", "most"), [("rte", 100.0), ("stsb", 200.0)])
+def test_no_two_scores_differ_by_more_than_the_range_of_their_metric(task, most):
+    (table,) = summarise([finished(task=task)])
+    assert difference_within((-17015.9, 16984.6), table, f"glue/{task}") == (-most, most)
+    assert difference_within((-3.0, 4.0), table, f"glue/{task}") == (-3.0, 4.0)
