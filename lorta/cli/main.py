@@ -73,7 +73,7 @@ COMMANDS = {
         examples=("retry adapter=lora,lorta", "retry adapter=lora --kind oom", "retry task=glue --kind nan,timeout"),
     ),
     "collect": Command(
-        *("Export a sweep's records.", "sweep", "collect", "declare_collect"),
+        *("Export a sweep's records.", "collect"),
         examples=("collect", "collect --runs runs --name mine", "collect --runs runs --results mine"),
     ),
     "ls": Command(
