@@ -6,7 +6,7 @@ from lorta.analysis.summary import POINTS, Run, Table, group
 from lorta.records.record import RunRecord
 from lorta.records.sections import Split
 from lorta.reporting.imported import imported_sentences, of_protocol
-from lorta.reporting.notes import search_sentence
+from lorta.reporting.notes import head_sentence, search_sentence
 
 PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
 MESSAGE_CHARACTERS = 160  # of a failure's first line
@@ -41,6 +41,7 @@ def caption(table: Table) -> list[str]:
         _selection,
         scores_sentence,
         _base_scores,
+        head_sentence,
         _learning_rates,
         search_sentence,
         _code,

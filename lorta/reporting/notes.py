@@ -42,6 +42,21 @@ def collapse_text(row: Row, task: str) -> str | None:
     return f"{len(seeds)} of {len(runs)} runs collapsed to (nearly) one answer{zero}, {which}"
 
 
+def head_sentence(table: Table) -> str:
+    """Return which methods score no better than a head alone; empty where all do, or no head was trained alone."""
+    heads = [row for row in table.rows if row.adapter == "head_only"]
+    if len(heads) != 1:
+        return ""
+    sign = 1 if table.higher_is_better else -1
+    alone = {task: cell.mean for task, cell in heads[0].cells.items() if cell.mean is not None}
+    listed: list[str] = []
+    for row in table.rows:
+        known = [(task, row.cells[task].mean) for task in alone if row.adapter != "head_only"]
+        tasks = [task for task, mean in known if mean is not None and sign * mean <= sign * alone[task]]
+        listed += [f"{row.label} ({', '.join(map(table.short, tasks))})"] if tasks else []
+    return f"No better than a head alone, at these settings: {', '.join(listed)}." if listed else ""
+
+
 def search_sentence(table: Table) -> str:
     """Return how the learning rates of a table were searched, empty where none was."""
     searches = [tuning for tuning in dict.fromkeys(run.record.tuning for run in table.runs) if tuning]

@@ -70,6 +70,19 @@ def test_caption_says_what_a_reader_must_know():
         assert fact in text
 
 
+def test_methods_no_better_than_a_head_alone_are_named():
+    scores = {"head_only": (0.6, 0.5), "lora": (0.6, 0.9), "vera": (0.7, 0.4), "lorta": (0.61, 0.51)}
+    records = [
+        finished(name, task, of[place]) for name, of in scores.items() for place, task in enumerate(("rte", "cola"))
+    ]
+    said = [line for line in caption(*summarise(records)) if "head alone" in line]
+    assert said == ["No better than a head alone, at these settings: lora r=4 (rte), vera r=4 (cola)."]
+    assert not any("head alone" in line for line in caption(*summarise(records[2:])))
+    losses = [replace(of, task=replace(of.task, higher_is_better=False)) for of in records if "rte" in of.task.name]
+    (of_losses,) = [line for line in caption(*summarise(losses)) if "head alone" in line]
+    assert of_losses.endswith("lora r=4 (rte), lorta r=4 (rte), vera r=4 (rte).")
+
+
 def test_timings_of_different_environments_are_called_incomparable():
     table = the_table([finished(), replace(finished("vera"), env_fingerprint="another")])
     assert "Training seconds were measured in 2 different environments and cannot be compared." in caption(table)
