@@ -127,7 +127,7 @@ def _own_score(metric: str, predictions: list[Any], references: list[Any]) -> Sc
         return Score(value=None, n=0, reason="no rows were scored")
     try:
         value = float(own_metric(metric)(list(predictions), list(references)))
-    except Exception as error:  # a user's code may raise anything; the other metrics stand all the same
+    except (Exception, SystemExit) as error:  # a user's code may raise anything; other metrics stand all the same
         return Score(value=None, n=count, reason=f"{metric} raised {type(error).__name__}: {error}")
     if math.isfinite(value):
         return Score(value=value, n=count)

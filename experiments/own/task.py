@@ -97,9 +97,10 @@ class OwnTask(Task):
         classes = self._classes(train)
         used = self._capped(train, data.max_train_samples), self._capped(scored, data.max_eval_samples)
         problems = many_classes(train, classes) or class_problems(train, scored, classes) if classes else []
-        problems = problems or (class_problems(*used, in_order(used[0].labels)) if classes else number_problems(*used))
         if problems:
             raise ValueError("\n".join(problems))
+        if problems := class_problems(*used, in_order(used[0].labels)) if classes else number_problems(*used):
+            raise ValueError("\n".join(f"{problem}{self._sampled(data)}" for problem in problems))
         try_metrics(self.metrics, used[1].labels)
         return DataPlan(
             "local",
@@ -124,6 +125,12 @@ class OwnTask(Task):
             raise ValueError(f"data.holdout={share}: of {len(train.rows)} rows of {train.file} it takes {len(held)}")
         kept = [number for number in range(len(train.rows)) if number not in held]
         return train.at(kept), train.at(sorted(held)), files.unread
+
+    def _sampled(self, data: DataSettings) -> str:
+        """Return the settings that left out rows, in brackets behind what is wrong with the others."""
+        caps = {"data.max_train_samples": data.max_train_samples, "data.max_eval_samples": data.max_eval_samples}
+        given = [f"{name}={value}" for name, value in caps.items() if value is not None]
+        return f" ({' and '.join(given)}: all rows of the files have more)" if given else ""
 
     def _capped(self, table: Table, most: int | None) -> Table:
         return table.at(cap(range(len(table.rows)), most, self.name))

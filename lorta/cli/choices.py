@@ -1,6 +1,7 @@
 """`lorta list adapters | tasks | models | recipes`: what a command line can choose, with the first line of its file."""
 
 import argparse
+from itertools import takewhile
 
 from lorta.config.choices import group_file, group_options
 from lorta.config.places import CONF
@@ -27,5 +28,6 @@ def run(parsed: argparse.Namespace) -> None:
     width = max(map(len, names))
     for name in names:
         lines = group_file(CONF, group, name).read_text(encoding="utf-8").splitlines()
-        said = lines[0].removeprefix("#").strip() if lines and lines[0].startswith("#") else ""
+        comments = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+        said = next((comment for comment in comments if not comment.startswith("@package")), "")
         print(f"{group}={name:{width}s}  {said}".rstrip())

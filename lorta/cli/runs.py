@@ -251,10 +251,7 @@ def rm(parsed: argparse.Namespace) -> int:
         print(f"{record.get('run_id')}  {record.get('status'):9s} {record.title}{f' {words}' if words else ''}")
     if busy:
         print(f"left alone, because at work: {counted(len(busy), 'run')}")
-    if (
-        not parsed.yes
-        and input(f"remove {counted(len(records), 'run')} from {parsed.runs}? [y/N] ").strip().lower() != "y"
-    ):
+    if not parsed.yes and not _agreed(f"remove {counted(len(records), 'run')} from {parsed.runs}? [y/N] "):
         print("nothing was removed")
         return 1
     for record in records:
@@ -283,3 +280,11 @@ def _one(root: Path, name: str) -> RawRecord:
 
 def _so_many(count: int) -> str:
     return counted(count, "run") if count else "no run"
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() == "y"
+    except EOFError:
+        print()
+        raise ValueError("nobody answered, so nothing was removed: add --yes to remove without being asked") from None

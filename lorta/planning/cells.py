@@ -1,5 +1,6 @@
 """From a composed cell to its run: settings, adapter, task, model, data and a budget's size, each checked. No torch."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,21 @@ from lorta.records.canonical import canonical_json, not_finite
 from lorta.records.row_counts import CAPS
 from lorta.records.sections import Budget
 
+TASK_NAME = re.compile(r"[\w.-]*\w(/[\w.-]*\w)*")
+AVERAGE = "average"  # lorta.analysis.significance.AVERAGE, whose import a plan does without
+
+
+def _name_problem(name: str) -> str | None:
+    """Return what is wrong with a task's name, which tables and files take."""
+    if TASK_NAME.fullmatch(name) and name != AVERAGE:
+        return None
+    return f"task.name={name}: give it letters, digits, and - _ . between them, and not '{AVERAGE}', a column of tables"
+
+
+def _place_problem(settings: RunSettings) -> str | None:
+    runs = Path(settings.runtime.runs)
+    return f"runtime.runs={runs}: it is a file, and the runs need a folder" if runs.is_file() else None
+
 
 class CellPlanner:
     """Makes the runs of cells; every adapter, model and task node is looked at once however many cells share it."""
@@ -50,6 +66,9 @@ class CellPlanner:
         """Return the run of a cell, of which no sibling is known."""
         settings = self._settings(cell.config)
         if settings is None:
+            return None
+        if sentence := _place_problem(settings) or _name_problem(str(settings.task.get("name"))):
+            self.problems.add(sentence)
             return None
         for group, node in {"adapter": settings.adapter, "task": settings.task}.items():
             if key := not_finite(node, group):

@@ -5,7 +5,7 @@ metrics have the names that papers print, as in figures.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lorta.analysis.significance import Analysis, columns
@@ -52,7 +52,7 @@ def to_latex_notes(
         tested = [f"Test of differences: {TEST}."] if analysis and analysis.ties else []
         parts += [
             rf"\paragraph{{Notes on Table~\ref{{{_label(name, number)}}}.}}",
-            *(latex_text(text) for text in [*caption(table), *tested]),
+            *(latex_text(text) for text in [*map(_renaming(table, r"(: |, )", r" \("), caption(table)), *tested]),
             *(rf"\par\textsuperscript{{{place}}}{latex_text(note)}" for place, note in enumerate(notes, 1)),
             "",
         ]
@@ -74,14 +74,25 @@ def _printed(cells: TextTable, table: Table) -> TextTable:
     """Return a table's cells and footnotes with the names that papers print: `lorta r=11` is LoRTA (r=11)."""
     first = 1 + len(COUNTS)
     scores = [printed_task(table.short(task), table.metrics[task]) for task in table.tasks]
-    names = {row.label: printed_name(row.adapter, row.rank, row.variant) for row in table.rows}
-    label = re.compile(rf"(^|; )({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?=[,:])")
+    names = _names(table)
     return replace(
         cells,
         header=(*cells.header[:first], *scores, *cells.header[first + len(scores) :]),
         body=tuple((names[line[0]], *line[1:]) for line in cells.body),
-        footnotes=tuple(label.sub(lambda match: match[1] + names[match[2]], note) for note in cells.footnotes),
+        footnotes=tuple(map(_renaming(table, "(^|; )", "[,:]"), cells.footnotes)),
     )
+
+
+def _names(table: Table) -> dict[str, str]:
+    return {row.label: printed_name(row.adapter, row.rank, row.variant) for row in table.rows}
+
+
+def _renaming(table: Table, before: str, behind: str) -> Callable[[str], str]:
+    """Return what prints the labels of rows in a text as papers do, where they stand between two patterns."""
+    names = _names(table)
+    labels = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    label = re.compile(rf"{before}({labels})(?={behind})")
+    return lambda text: label.sub(lambda match: match[1] + names[match[2]], text)
 
 
 def _only(table: TextTable, kept: Sequence[int]) -> TextTable:

@@ -1,14 +1,17 @@
-"""Where metrics end: intervals are symmetric and do not know it, readers do.
+"""Where metrics end: intervals of means are symmetric and do not know it, readers do.
 
-Rows that were all scored the same show no spread, which does not make the score certain: n of n rows right are a share
-of at least 0.025^(1/n) (Clopper and Pearson 1934, for 95 %), and the rows beyond it can have any score. This is exact
-for a mean over rows, such as accuracy.
+A share, such as accuracy, has the interval of Korn and Graubard (1998, Survey Methodology 24, 193-201): Clopper and
+Pearson's exact one, for as many rows as would give the error that was measured over seeds and rows. It lies within 0
+and 100, and is wider on the side that is farther from its end. Of about 19 right rows of 20 a symmetric one covers the
+truth 63 times in 100, this one 99 times.
 """
 
 from collections.abc import Collection
 from dataclasses import replace
 
-from lorta.analysis.resampling import CONFIDENCE, Interval
+from scipy.special import betaincinv, ndtri
+
+from lorta.analysis.resampling import TAIL, Interval
 from lorta.analysis.significance import AVERAGE
 from lorta.analysis.summary import POINTS, Table
 
@@ -35,12 +38,24 @@ def within_range(interval: Interval, table: Table, column: str) -> Interval:
 
 
 def within(interval: Interval, ends: Ends | None) -> Interval:
-    """Return the interval without what lies outside of `ends`, where these are known."""
+    """Return the interval of a share, or of another metric without what lies outside of `ends`, if they are known."""
     if ends is None:
         return interval
-    others = 1 - ((1 - CONFIDENCE) / 2) ** (1 / interval.alike) if interval.alike else 0.0
-    low, high = interval.low - others * (interval.value - ends[0]), interval.high + others * (ends[1] - interval.value)
+    low, high = _of_share(interval) if ends == (0.0, POINTS) else (interval.low, interval.high)
     return replace(interval, low=max(low, ends[0]), high=min(high, ends[1]))
+
+
+def _of_share(interval: Interval) -> tuple[float, float]:
+    """Return the bounds of a share in points by the number of rows that have the interval's error."""
+    share, half = interval.value / POINTS, (interval.high - interval.value) / POINTS
+    variance = share * (1 - share)
+    rows = interval.alike or (ndtri(TAIL) ** 2 * variance / half**2 if half > 0 else 0.0)
+    if rows <= 0:
+        return interval.low, interval.high
+    right, wrong = share * rows, (1 - share) * rows
+    low = betaincinv(right, wrong + 1, 1 - TAIL) if right > 0 else 0.0
+    high = betaincinv(right + 1, wrong, TAIL) if wrong > 0 else 1.0
+    return float(low) * POINTS, float(high) * POINTS
 
 
 def difference_within(bounds: tuple[float, float], table: Table, column: str) -> tuple[float, float]:

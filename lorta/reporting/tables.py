@@ -137,8 +137,9 @@ def interval_notes(table: Table, analysis: Analysis) -> list[str]:
         drawn += f" ({'seeds only' if labels[0] else 'only'}{of}: no row scores are stored)"
     one = all(len(cell.seeds) < 2 for row in table.rows for cell in row.cells.values())
     notes = [
-        f"95 % confidence intervals: bootstrap with {RESAMPLES:,} resamples of {drawn}, and Student's t quantile. They "
-        "are symmetric, and cut where the metric ends. If all scores are equal, their width is zero."
+        f"95 % confidence intervals: bootstrap with {RESAMPLES:,} resamples of {drawn}, and Student's t quantile. "
+        "Those of shares, such as accuracy, are the exact intervals of as many rows as have that error (Korn and "
+        "Graubard 1998); others are symmetric, and cut where the metric ends."
     ]
     if analysis.middle:
         notes.append(

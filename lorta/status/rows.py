@@ -52,7 +52,8 @@ def other_rows_sentences(plan: Plan, there: Iterable[RawRecord]) -> list[str]:
             others[task] += 1
     store = plan.runs[0].settings.runtime.runs
     return [
-        f"{store} has {counted(number, 'run')} of task={task} that were scored on other rows, and no table can show "
-        f"both: give these rows a store of their own (runtime.runs={store}-2)"
+        f"{store} has {counted(number, 'run')} of task={task} from other files than these, and no column can "
+        f"hold both: give these rows a store of their own (runtime.runs={store}-2), or, if they are corrected ones, "
+        f"remove those runs first (lorta rm task={task})"
         for task, number in others.items()
     ]

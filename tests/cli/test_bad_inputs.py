@@ -62,6 +62,9 @@ WORDS = {  # what a shell hands over
     "empty range": Bad(["-m", "seed=range(5,1)"], ("matches nothing", "name values")),
     "glob of a key": Bad(["-m", "rank=glob(*)"], ("matches nothing", "name values")),
     "unset variable": Bad(["runtime.runs=${oc.env:LORTA_NOT_SET}"], ("LORTA_NOT_SET",)),
+    "a task called as a column": Bad(["task.name=average"], ("task.name=average: give it", "a column of tables")),
+    "a task called as a folder": Bad(["task.name=../x"], ("task.name=../x: give it letters, digits",)),
+    "a store that is a file": Bad([f"runtime.runs={__file__}"], ("it is a file, and the runs need a folder",)),
     "unknown reference": Bad(["rank=${nothing}"], ("${nothing} refers to a key that does not exist",)),
 }
 RATES = b"learning_rate: 1e-3\nhead_learning_rate: 1e-3\nweight_decay: 0.0\n"

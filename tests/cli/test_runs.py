@@ -1,5 +1,6 @@
 """`lorta show | ls | diff | rm | list`: what they say of a store, and what they never remove."""
 
+import io
 import json
 import re
 import subprocess
@@ -144,6 +145,13 @@ def test_runs_that_are_to_be_removed_are_told_apart(store, capsys, monkeypatch):
     assert sorted(line.rpartition("learning_rate=")[2] for line in listed) == ["0.005", "0.02"]
 
 
+def test_nobody_who_answers_is_a_sentence_and_removes_nothing(store, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["rm", "adapter=lora"]) == 2
+    assert "nothing was removed: add --yes" in capsys.readouterr().err
+    assert len(store.records()) == 5
+
+
 def test_runs_are_sorted_by_time_size_and_date(store, capsys):
     """The fastest, the smallest and the oldest first."""
     sizes = {"lora": (9.0, 100, "2026-01-01T00:00:00Z"), "vera": (2.0, 900, "2026-03-01T00:00:00Z"),
@@ -271,7 +279,8 @@ def test_every_choice_is_listed_with_the_first_line_of_its_file(capsys):
     assert "adapter=lora " in say(capsys, "list", "adapters")
     shown = say(capsys, "list", "tasks")
     assert "task=classification" in shown and "Your own texts with classes" in shown
-    assert "model=minilm" in say(capsys, "list", "models") and "experiment=" in say(capsys, "list", "recipes")
+    assert "model=minilm" in say(capsys, "list", "models") and "experiment=" in (said := say(capsys, "list", "recipes"))
+    assert "@package" not in said and "GSM8K with a real decoder" in said
 
 
 ELSEWHERE = {  # command -> what runs its examples

@@ -73,7 +73,7 @@ def test_the_plan_counts_duplicates(sweep, capsys):
 
 def test_rows_other_than_those_of_before_are_named_before_anything_runs(sweep, capsys):
     words, specs, store = sweep
-    assert "other rows" not in say(capsys, "plan", "-m", *words)
+    assert "other files" not in say(capsys, "plan", "-m", *words)
     same, other = (record_of(spec, "success") for spec in specs[:2])
     assert same.task is not None and other.task is not None
     split, print_of = same.task.split_primary, specs[0].fingerprints["evaluation"]
@@ -82,8 +82,9 @@ def test_rows_other_than_those_of_before_are_named_before_anything_runs(sweep, c
         store.write(replace(record, task=replace(record.task, name=specs[0].settings.task["name"], splits=splits)))
     shown = say(capsys, "plan", "-m", *words)
     task = specs[0].settings.task["name"]
-    assert f"{store.root} has 1 run of task={task} that were scored on other rows" in shown
+    assert f"{store.root} has 1 run of task={task} from other files than these" in shown
     assert f"(runtime.runs={store.root}-2)" in shown
+    assert f"(lorta rm task={task})" in shown
 
 
 def test_the_plan_says_why_a_cell_is_not_supported(sweep, capsys):

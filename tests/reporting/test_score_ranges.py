@@ -1,9 +1,12 @@
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.special import ndtri
 from scipy.stats import binomtest
 
-from lorta.analysis.resampling import Interval, Variance
+from lorta.analysis.resampling import Interval, Resampler, Scores, Variance, mean_interval
 from lorta.analysis.summary import summarise
 from lorta.reporting.ranges import difference_within, ends_of, within
 from tests.example_records import finished
@@ -20,8 +23,38 @@ def test_rows_that_are_all_right_have_the_exact_interval_of_a_share(rows):
     assert (wrong.low, wrong.high) == (0.0, pytest.approx(100 - 100 * exact.low))
 
 
-def test_rows_that_are_not_alike_keep_their_interval_inside_the_range():
-    found = within(Interval(90.0, 75.0, 105.0, 7.0, SURE.parts), ends_of(["accuracy"]))
+@pytest.mark.parametrize(("right", "rows"), [(19, 20), (39, 40), (160, 200)])
+def test_a_share_has_the_exact_interval_of_the_rows_that_have_its_error(right, rows):
+    share = right / rows
+    half = ndtri(0.975) * math.sqrt(share * (1 - share) / rows)
+    exact = binomtest(right, rows).proportion_ci(0.95, "exact")
+    found = within(Interval(100 * share, 100 * (share - half), 100 * (share + half), half, SURE.parts), (0.0, 100.0))
+    assert (found.low, found.high) == (pytest.approx(100 * exact.low), pytest.approx(100 * exact.high))
+
+
+def test_one_wrong_row_never_raises_the_lower_bound():
+    all_right = within(replace(SURE, alike=20), ends_of(["accuracy"]))
+    answers = np.ones((2, 20)) * 100
+    answers[:, 0] = 0
+    scores = Scores((0, 1), answers.mean(axis=1), answers)
+    one_wrong = within(mean_interval([Resampler().spread("task", scores)], 95.0), ends_of(["accuracy"]))
+    assert one_wrong.low < all_right.low - 5
+
+
+@pytest.mark.parametrize(("seeds", "rows", "truth"), [(1, 20, 0.95), (1, 300, 0.8), (3, 300, 0.95)])
+def test_intervals_of_shares_cover_the_truth_at_least_as_often_as_they_say(seeds, rows, truth):
+    generator, resampler, covered = np.random.default_rng(1), Resampler(500), 0
+    for _ in range(500):
+        skill = truth + generator.uniform(truth - 1, 1 - truth, (1, rows))
+        answers = 100.0 * (generator.random((seeds, rows)) < skill)
+        scores = Scores(tuple(range(seeds)), answers.mean(axis=1), answers)
+        found = within(mean_interval([resampler.spread("task", scores)], answers.mean()), (0.0, 100.0))
+        covered += found.low <= 100 * truth <= found.high
+    assert covered >= 0.94 * 500
+
+
+def test_other_metrics_keep_their_interval_inside_the_range():
+    found = within(Interval(90.0, 75.0, 105.0, 7.0, SURE.parts), ends_of(["pearson"]))
     assert (found.low, found.high) == (75.0, 100.0)
 
 

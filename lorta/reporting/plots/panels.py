@@ -76,6 +76,8 @@ class Panel:
         Never what is outside of the metric's range, but for room to see a point that is on its end.
         """
         points = [point for curve in self.curves for point in curve.points]
+        if not points:
+            return None
         low, high = min(point.y for point in points), max(point.y for point in points)
         reach, margin = (high - low) / 2, (high - low) / 20
         if not reach:
@@ -93,9 +95,9 @@ Costs = Callable[[Row], float | None]
 
 
 def score_panels(table: Table, analysis: Analysis) -> list[Panel]:
-    """Return score over adapter parameters: averaged over tasks, if there are several, and by task."""
-    names = average_and_tasks(table)
-    return _numbered([_over(table, analysis, name, PARAMETERS, _parameters) for name in names])
+    """Return score over adapter parameters: averaged over tasks, if a method has all of several, and by task."""
+    panels = [_over(table, analysis, name, PARAMETERS, _parameters) for name in average_and_tasks(table)]
+    return _numbered([panel for panel in panels if panel.curves])
 
 
 def average_and_tasks(table: Table) -> list[str]:

@@ -233,11 +233,13 @@ def test_a_users_metric_that_fails_stops_the_plan(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.py").write_text(
         "def none(p, r):\n    return None\ndef one(p):\n    return 1\ndef nan(p, r):\n    return float('nan')\n"
+        "def leaves(p, r):\n    raise SystemExit(0)\n"
     )
     expected = {
         "none": "raised TypeError",
         "one": "must take two lists",
         "nan": "returned nan",
+        "leaves": "raised SystemExit",
         "two": "no function two",
     }
     for name, sentence in expected.items():

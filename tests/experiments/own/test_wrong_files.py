@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
         f"{CLASSES} data.max_train_samples=2",
         {"train.csv": GOOD + "sea,c\nfog,c\n", "validation.csv": GOOD + "sea,c\n"},
         "validation.csv, line",
-        "none of the classes",
+        "none of the classes of the training rows: a, b (data.max_train_samples=2: all rows of the files have more)",
     ),
     "an id twice": (
         CLASSES,
