@@ -108,6 +108,9 @@ class Answer:
     p_difference: float
     p_equivalence: float | None
     seeds: int
+    alike: int = (
+        0  # how many rows, or clusters of them, both were scored alike on by every seed, if all of them; else 0
+    )
 
 
 def summarise(differences: Scores, higher_is_better: bool = True) -> Difference:
@@ -254,4 +257,6 @@ def answer(
     else:
         verdict = Verdict.UNDECIDED
     interval, within = (value - outer, value + outer), (value - inner, value + inner)
-    return Answer(verdict, margin, value, interval, within, level, *corrected, difference.seeds)
+    rows = difference.items.freedom + 1
+    alike = round(rows) if outer <= ROUNDING * abs(value) and math.isfinite(rows) else 0
+    return Answer(verdict, margin, value, interval, within, level, *corrected, difference.seeds, alike)

@@ -86,7 +86,9 @@ def to_comparison_csv(tables: Sequence[Table], analyses: Sequence[Analysis]) -> 
         name = title(table)
         for pair in analysis.comparisons:
             identity = [name, pair.column, table.rows[pair.row].label, table.rows[pair.best].label]
-            low, high = difference_within((pair.interval.low, pair.interval.high), table, pair.column)
+            low, high = difference_within(
+                (pair.interval.low, pair.interval.high), table, pair.column, pair.interval.alike
+            )
             p = [float(f"{value:.4g}") for value in (pair.interval.p_of_zero, pair.p_holm)]
             tie = (pair.row, pair.column) in analysis.ties
             exact = " ".join(f"{value:.4g}" for value in pair.mcnemar)

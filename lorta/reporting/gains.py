@@ -8,7 +8,7 @@ from lorta.analysis.item_scores import ItemScores
 from lorta.analysis.summary import Table
 from lorta.reporting.captions import title
 from lorta.reporting.markup import DASH, TextTable, markdown_table, markdown_text
-from lorta.reporting.ranges import metric_ends
+from lorta.reporting.ranges import difference_within, metric_ends
 from lorta.reporting.verdicts import Names
 
 HEADER = ("method and task", "score", "untouched model", "gain", "interval", "verdict")
@@ -59,7 +59,7 @@ def _line(table: Table, gain: Gain) -> tuple[str, str, str, str, str, str]:
     first = name, f"{gain.score:.{digits}f}", f"{gain.untouched:.{digits}f}", f"{change:+.{digits}f}"
     if gain.answer is None:
         return *first, DASH, DASH
-    low, high = gain.answer.interval
+    low, high = difference_within(gain.answer.interval, table, gain.task, gain.answer.alike)
     if (ends := metric_ends(table, gain.task)) is not None:  # no score can gain more than is left above it
         low, high = max(low, ends[0] - gain.untouched), min(high, ends[1] - gain.untouched)
     verdict = "undecided" if gain.answer.verdict is Verdict.UNDECIDED else f"{gain.answer.verdict} than untouched"

@@ -58,10 +58,14 @@ def _of_share(interval: Interval) -> tuple[float, float]:
     return float(low) * POINTS, float(high) * POINTS
 
 
-def difference_within(bounds: tuple[float, float], table: Table, column: str) -> tuple[float, float]:
-    """Return the bounds of a difference of two scores without what no two scores differ by."""
+def difference_within(bounds: tuple[float, float], table: Table, column: str, alike: int = 0) -> tuple[float, float]:
+    """Return the bounds of a difference of two scores without what no two scores differ by.
+
+    Where both were scored alike on all of `alike` rows, other rows may differ: a share of at most 1 - 0.025^(1/alike).
+    """
     ends = metric_ends(table, column)
     if ends is None:
         return bounds
     most = ends[1] - ends[0]
-    return max(bounds[0], -most), min(bounds[1], most)
+    others = most * (1 - (1 - TAIL) ** (1 / alike)) if alike else 0.0
+    return max(bounds[0] - others, -most), min(bounds[1] + others, most)

@@ -187,8 +187,8 @@ def _line(table: Table, of: Answered) -> tuple[str, ...]:
         _question(table, of.question),
         str(answer.verdict),
         f"{answer.value:+.{digits}f}",
-        _bounds(table, of.question, answer.interval, digits),
-        DASH if answer.margin is None else _bounds(table, of.question, answer.inner, digits),
+        _bounds(table, of, answer.interval, digits),
+        DASH if answer.margin is None else _bounds(table, of, answer.inner, digits),
         str(answer.seeds),
         _counts(table, of.question),
         of.note,
@@ -233,17 +233,17 @@ def _sentence(table: Table, of: Answered, names: Names) -> str:
         bounds, level = answer.inner, 2 * answer.level
     return (
         f"{method} is {words} {reference}{within} on {where}: difference {answer.value:+.{digits}f}, "
-        f"{100 * (1 - level):.3g} % interval {_bounds(table, question, bounds, digits)}, {answer.seeds} seeds"
+        f"{100 * (1 - level):.3g} % interval {_bounds(table, of, bounds, digits)}, {answer.seeds} seeds"
         f"{f' ({of.note})' if of.note else ''}{_ratio(table, question)}."
     )
 
 
-def _possible(table: Table, question: Question, bounds: tuple[float, float]) -> tuple[float, float]:
-    return difference_within(bounds, table, _column(table, question))
+def _possible(table: Table, of: Answered, bounds: tuple[float, float]) -> tuple[float, float]:
+    return difference_within(bounds, table, _column(table, of.question), of.answer.alike if of.answer else 0)
 
 
-def _bounds(table: Table, question: Question, bounds: tuple[float, float], digits: int) -> str:
-    bounds = _possible(table, question, bounds)
+def _bounds(table: Table, of: Answered, bounds: tuple[float, float], digits: int) -> str:
+    bounds = _possible(table, of, bounds)
     return f"{bounds[0]:+.{digits}f} to {bounds[1]:+.{digits}f}"
 
 
@@ -263,8 +263,8 @@ def _csv_line(table: Table, of: Answered) -> Sequence[Value]:
     task = _column(table, question)
     numbers: Iterable[float | None] = [None] * 8
     if answer is not None:
-        inner = _possible(table, question, answer.inner) if answer.margin is not None else (None, None)
-        outer = _possible(table, question, answer.interval)
+        inner = _possible(table, of, answer.inner) if answer.margin is not None else (None, None)
+        outer = _possible(table, of, answer.interval)
         numbers = (answer.value, *outer, *inner, answer.level, answer.p_difference, answer.p_equivalence)
     cells = [None if number is None else float(f"{number:.6g}") for number in numbers]
     verdict = "" if answer is None else str(answer.verdict)

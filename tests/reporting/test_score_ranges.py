@@ -6,6 +6,8 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
+from lorta.analysis.equivalence import judge
+from lorta.analysis.equivalence import summarise as summarise_pairs
 from lorta.analysis.resampling import Interval, Resampler, Scores, Variance, mean_interval
 from lorta.analysis.summary import summarise
 from lorta.reporting.ranges import difference_within, ends_of, within
@@ -67,3 +69,16 @@ def test_no_two_scores_differ_by_more_than_the_range_of_their_metric(task, most)
     (table,) = summarise([finished(task=task)])
     assert difference_within((-17015.9, 16984.6), table, f"glue/{task}") == (-most, most)
     assert difference_within((-3.0, 4.0), table, f"glue/{task}") == (-3.0, 4.0)
+
+
+def test_two_methods_that_are_alike_on_all_rows_may_differ_on_others():
+    (table,) = summarise([finished(task="rte")])
+    same = summarise_pairs(Scores((0, 1), np.zeros(2), np.zeros((2, 64))))
+    (answer,) = judge([same], [None])
+    assert answer is not None and answer.alike == 64
+    low, high = difference_within(answer.interval, table, "glue/rte", answer.alike)
+    assert high == -low == pytest.approx(100 * (1 - 0.025 ** (1 / 64)))
+    varied = np.zeros((2, 64))
+    varied[0, :3] = 100
+    (other,) = judge([summarise_pairs(Scores((0, 1), varied.mean(axis=1), varied))], [None])
+    assert other is not None and other.alike == 0
