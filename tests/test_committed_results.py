@@ -1,5 +1,6 @@
 """Committed reports are what their records give, and the README shows one of them."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -48,6 +49,18 @@ def test_the_papers_tables_regenerated_from_the_committed_records_are_the_commit
     for ending in ("md", "csv", "tex", "html"):
         name = f"reports/paper_lorta.{ending}"
         assert (tmp_path / name).read_bytes() == (ROOT / "results" / name).read_bytes()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results/answers").rglob("*.jsonl")), ids=lambda file: file.stem)
+def test_committed_answers_are_of_a_run_of_their_suite_to_all_questions_of_mt_bench(file):
+    (suite,) = (of for of in SUITES if of.name.split(".")[0] == file.parent.name)
+    answers = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [answer["question_id"] for answer in answers] == list(range(81, 161))
+    assert all(turn.strip() for answer in answers for turn in answer["choices"][0]["turns"])
+    assert {len(answer["choices"][0]["turns"]) for answer in answers} == {2}
+    (model,) = {answer["model_id"] for answer in answers}
+    assert model.removesuffix("-base") in {record.run_id for record in read_export(suite)}
+    assert model.endswith("-base") == (file.stem == "untouched")
 
 
 NO_BETTER_THAN_A_HEAD = {
