@@ -30,7 +30,7 @@ def own_files(root: str, holdout: int | float | None, split: str | None) -> File
         ValueError: nothing is there, or it is not clear what is meant.
     """
     place = Path(root).expanduser()
-    if not place.exists():
+    if not (place.is_file() or place.is_dir()):
         raise ValueError(f"data.root={root}: no such file or folder")
     files = [place] if place.is_file() else sorted(file for file in place.iterdir() if ending(file) in READERS)
     if place.is_file() and ending(place) not in READERS:

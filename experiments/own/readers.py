@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.files import BYTE_ORDER_MARK, MOST_CHARACTERS, read_lines, require_data, text_lines
+from lorta.system.terminal import counted
 
 MOST_OF_ARRAY = 10**9  # characters of a JSON array, which may be a single line
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
@@ -42,7 +43,9 @@ def _separated(file: Path, separator: str) -> Rows:
         begun = table.line_num + 1
         for cells in table:
             if cells and len(cells) != len(header):
-                raise ValueError(f"{file}, line {begun}: {len(cells)} cells, and the first line has {len(header)}")
+                raise ValueError(
+                    f"{file}, line {begun}: {counted(len(cells), 'cell')}, and the first line has {len(header)}"
+                )
             if cells:
                 yield f"line {begun}", dict(zip(header, cells, strict=True))
             begun = table.line_num + 1

@@ -35,7 +35,8 @@ class Duplicates(NamedTuple):
         """For the line that counts runs: empty where there are none."""
         if not self.count:
             return ""
-        why = f", which change nothing: {'; '.join(self.without_effect)}" if self.without_effect else ""
+        change = "changes" if self.count == 1 else "change"
+        why = f", which {change} nothing: {'; '.join(self.without_effect)}" if self.without_effect else ""
         return f" ({counted(self.count, 'duplicate')} dropped{why})"
 
 

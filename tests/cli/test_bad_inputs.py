@@ -65,6 +65,10 @@ WORDS = {  # what a shell hands over
     "a task called as a column": Bad(["task.name=average"], ("task.name=average: give it", "a column of tables")),
     "a task called as a folder": Bad(["task.name=../x"], ("task.name=../x: give it letters, digits",)),
     "a store that is a file": Bad([f"runtime.runs={__file__}"], ("it is a file, and the runs need a folder",)),
+    "data that is no file": Bad(
+        ["task=classification", "data.root=/dev/null", "data.holdout=0.1"],
+        ("data.root=/dev/null: no such file or folder",),
+    ),
     "unknown reference": Bad(["rank=${nothing}"], ("${nothing} refers to a key that does not exist",)),
 }
 RATES = b"learning_rate: 1e-3\nhead_learning_rate: 1e-3\nweight_decay: 0.0\n"
