@@ -23,13 +23,13 @@ from scipy.special import stdtrit
 
 from lorta.analysis.clusters import ItemVariance, item_variance
 from lorta.analysis.resampling import Scores, Variance, pool
+from lorta.analysis.summary import POINTS
 
 Array = np.ndarray
 LEVEL = 0.05
 ROUNDING = 1e-12  # of the differences: a standard error below this share is none
 SMALLEST_P = 1e-15
 BISECTIONS = 60
-POINTS = 100.0  # the largest difference of a row's score
 NO_ITEMS = ItemVariance(np.zeros(()), np.zeros(()), math.inf, math.inf)
 
 
@@ -108,9 +108,7 @@ class Answer:
     p_difference: float
     p_equivalence: float | None
     seeds: int
-    alike: int = (
-        0  # how many rows, or clusters of them, both were scored alike on by every seed, if all of them; else 0
-    )
+    alike: int = 0  # the number of rows, or of clusters of them, if both were scored alike on all of them
 
 
 def summarise(differences: Scores, higher_is_better: bool = True) -> Difference:

@@ -136,16 +136,21 @@ def _slow_precision(specs: Sequence[RunSpec], launcher: SlurmSettings | None) ->
     ]
 
 
-def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
-    """Return a sentence for each task that is planned, for one model, on several data sets: no table can show both."""
+def scored_data(specs: Sequence[RunSpec]) -> dict[tuple[str, str], set[str | None]]:
+    """Return (task, model) -> the fingerprints of the rows that are scored."""
     data_of: dict[tuple[str, str], set[str | None]] = {}
     for spec in specs:
         key = str(spec.settings.task["name"]), spec.settings.model.name
         data_of.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
+    return data_of
+
+
+def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
+    """Return a sentence for each task that is planned, for one model, on several data sets: no table can show both."""
     return [
         f"task={name} is planned on {len(data)} data sets, whose scores cannot share a table: give each a store of its "
         "own (data.root=A runtime.runs=runs-A)"
-        for (name, _), data in data_of.items()
+        for (name, _), data in scored_data(specs).items()
         if len(data) > 1
     ]
 

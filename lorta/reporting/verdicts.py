@@ -213,8 +213,8 @@ def _margin(table: Table, margin: float) -> str:
 
 
 def _where(table: Table, task: str | None, names: Names) -> str:
-    task = task or (table.tasks[0] if len(table.tasks) == 1 else None)
-    return names.task(table, task) if task else f"the average of {len(table.tasks)} tasks"
+    column = _column(table, task)
+    return f"the average of {len(table.tasks)} tasks" if column == AVERAGE else names.task(table, column)
 
 
 def _sentence(table: Table, of: Answered, names: Names) -> str:
@@ -239,7 +239,7 @@ def _sentence(table: Table, of: Answered, names: Names) -> str:
 
 
 def _possible(table: Table, of: Answered, bounds: tuple[float, float]) -> tuple[float, float]:
-    return difference_within(bounds, table, _column(table, of.question), of.answer.alike if of.answer else 0)
+    return difference_within(bounds, table, _column(table, of.question.task), of.answer.alike if of.answer else 0)
 
 
 def _bounds(table: Table, of: Answered, bounds: tuple[float, float], digits: int) -> str:
@@ -247,8 +247,8 @@ def _bounds(table: Table, of: Answered, bounds: tuple[float, float], digits: int
     return f"{bounds[0]:+.{digits}f} to {bounds[1]:+.{digits}f}"
 
 
-def _column(table: Table, question: Question) -> str:
-    return question.task or (table.tasks[0] if len(table.tasks) == 1 else AVERAGE)
+def _column(table: Table, task: str | None) -> str:
+    return task or (table.tasks[0] if len(table.tasks) == 1 else AVERAGE)
 
 
 def _loser(of: Answered) -> str | None:
@@ -260,7 +260,7 @@ def _loser(of: Answered) -> str | None:
 
 def _csv_line(table: Table, of: Answered) -> Sequence[Value]:
     question, answer = of.question, of.answer
-    task = _column(table, question)
+    task = _column(table, question.task)
     numbers: Iterable[float | None] = [None] * 8
     if answer is not None:
         inner = _possible(table, of, answer.inner) if answer.margin is not None else (None, None)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from lorta.planning.planner import Plan
+from lorta.planning.planner import Plan, scored_data
 from lorta.planning.spec import RunSpec
 from lorta.records.row_counts import RowCount
 from lorta.status.states import RawRecord, glance
@@ -35,19 +35,11 @@ def _recorded(spec: RunSpec) -> dict[str, RowCount]:
 
 def other_rows_sentences(plan: Plan, there: Iterable[RawRecord]) -> list[str]:
     """Return a sentence for each task of which a store has results on other rows: no table can show both."""
-    planned: dict[tuple[str, str], set[str | None]] = {}
-    for spec in plan.specs:
-        key = str(spec.settings.task["name"]), spec.settings.model.name
-        planned.setdefault(key, set()).add(spec.fingerprints.get("evaluation"))
-    others = Counter[str]()
+    planned, others = scored_data(plan.specs), Counter[str]()
     for record in there:
-        task, model, split = (
-            record.get("task", "name"),
-            record.get("model", "name"),
-            record.get("task", "split_primary"),
-        )
-        prints = planned.get((task, model))
-        known = record.get("task", "splits", split, "fingerprint")
+        task = record.get("task", "name")
+        prints = planned.get((task, record.get("model", "name")))
+        known = record.get("task", "splits", record.get("task", "split_primary"), "fingerprint")
         if prints and known and known not in prints and record.get("status") == "success" and not record.is_trial:
             others[task] += 1
     store = plan.runs[0].settings.runtime.runs
