@@ -56,6 +56,11 @@ class DpoTask(Task):
             raise ValueError(f"task.beta must be above 0, got {self.beta}")
 
     @property
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and scoring, and all that they import."""
+        return ("experiments.preference", "experiments.tokenised")
+
+    @property
     def compares_with_backbone(self) -> bool:
         """The reference: an adapter must begin as it, or be switched off."""
         return True

@@ -66,9 +66,9 @@ class GlueTask(Task):
         return metrics_of(self.name, self.primary, self.labels, self.metrics)
 
     @property
-    def scoring_modules(self) -> tuple[str, ...]:
-        """Those of the metrics."""
-        return modules_of(self._metrics())
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and of the metrics."""
+        return ("experiments.classification", "experiments.tokenised", *modules_of(self._metrics()))
 
     @property
     def supports_holdout(self) -> bool:

@@ -59,6 +59,11 @@ class InstructTask(Task):
                 raise ValueError(f"task.{key}={getattr(self, key)}: a whole number, {least} or more, is needed")
 
     @property
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and scoring, and all that they import."""
+        return ("experiments.supervised", "experiments.tokenised", "experiments.answers", "experiments.generation")
+
+    @property
     def supports_holdout(self) -> bool:
         """Whether training rows can be scored as they are: not where prompts are learnt too, which no score counts."""
         return self.loss_on == "answer"

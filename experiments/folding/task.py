@@ -78,6 +78,18 @@ class FoldingTask(Task):
             )
 
     @property
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and scoring, and all that they import."""
+        return (
+            "experiments.folding.model",
+            "experiments.folding.training",
+            "experiments.folding.plots",
+            "biotite.structure",
+            "biotite.structure.io.pdb",
+            "matplotlib.backends.backend_agg",
+        )
+
+    @property
     def supports_quantization(self) -> bool:
         """ESMFold's trunk computes in float32."""
         return False

@@ -33,7 +33,7 @@ MODULES = {  # metric -> the module that computes it, half a second to import wh
 
 def modules_of(metrics: Sequence[str]) -> tuple[str, ...]:
     """Return the modules that compute these metrics."""
-    return tuple(dict.fromkeys(MODULES[name] for name in metrics if name in MODULES))
+    return ("experiments.metrics.functions", *dict.fromkeys(MODULES[name] for name in metrics if name in MODULES))
 
 
 def metrics_of(task: str, primary: str, labels: int, asked: Sequence[str] = ()) -> tuple[str, ...]:

@@ -68,9 +68,9 @@ class OwnTask(Task):
         check_metrics(self.name, self.kind, self.metrics, self.primary)
 
     @property
-    def scoring_modules(self) -> tuple[str, ...]:
-        """Those of the known metrics; files of one's own say what they import."""
-        return modules_of(self.metrics)
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and of the known metrics; files of one's own say what they import."""
+        return ("experiments.classification", "experiments.tokenised", *modules_of(self.metrics))
 
     @property
     def supports_holdout(self) -> bool:

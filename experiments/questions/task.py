@@ -107,6 +107,17 @@ class QuestionTask(Task):
         return DataSplits(train, evaluation, counts)
 
     @property
+    def run_modules(self) -> tuple[str, ...]:
+        """Those of training and scoring, and all that they import."""
+        return (
+            "experiments.supervised",
+            "experiments.tokenised",
+            "experiments.questions.tokens",
+            "experiments.questions.likelihood",
+            "experiments.generation",
+        )
+
+    @property
     def predicts_with_base(self) -> bool:
         """Whether the backbone's own scores stand beside the adapted model's."""
         return self.score_backbone

@@ -100,8 +100,8 @@ class Task(Protocol):
         return False
 
     @property
-    def scoring_modules(self) -> tuple[str, ...]:
-        """Modules that scoring imports: processes that only do runs import them once, before the first."""
+    def run_modules(self) -> tuple[str, ...]:
+        """Modules that training and scoring import: they are loaded once for all runs of a sweep, before the first."""
         return ()
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:

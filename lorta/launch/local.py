@@ -31,7 +31,7 @@ from lorta.records.sections import Failure
 from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
 from lorta.runner.record_builder import failure_kind
-from lorta.system import allocator
+from lorta.system import allocator, optional_libraries
 from lorta.system.gpus import gpus_here, one_gpu, visible_gpus
 from lorta.system.preemption import defer_preemption, preemption_requested
 from lorta.system.process_state import restored
@@ -168,13 +168,13 @@ class _Server:
     """The process that workers are forked from. It outlives the pool that it was begun for."""
 
     def __init__(self) -> None:
-        self.lacks_bitsandbytes = False
+        self.lacks: frozenset[str] = frozenset()  # of optional_libraries.ALL
 
     def begin(self, specs: Sequence[RunSpec], wanted: preload.Imports, context: ForkServerContext) -> None:
-        """Begin it, or keep the one that is there, unless that lacks bitsandbytes and runs now need it."""
-        if self.lacks_bitsandbytes and wanted.quantised:
+        """Begin it, or keep the one that is there, unless that lacks a library that runs now use."""
+        if self.lacks & wanted.libraries:
             forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue]: of earlier pools, all ended
-        self.lacks_bitsandbytes = not wanted.quantised
+        self.lacks = frozenset(optional_libraries.ALL) - wanted.libraries
         os.environ[preload.VARIABLE] = preload.program(specs)
         context.set_forkserver_preload(["lorta.launch.preload_server"])
         with allocator.preferred(specs[0].settings.runtime.allocator):

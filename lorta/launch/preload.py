@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from lorta.api.task import Task
 from lorta.models.locate import ModelFiles
-from lorta.models.quantization import leave_out_bitsandbytes, quantised
+from lorta.models.quantization import quantised
 from lorta.models.tokenizer import keep_tokenizer
 from lorta.planning.spec import RunSpec
-from lorta.system import provenance
+from lorta.runner.tracking import WANDB_MODES
+from lorta.system import optional_libraries, provenance
 from lorta.system.quiet import be_quiet
 
 VARIABLE = "LORTA_PRELOAD"  # of the environment: the server of workers imports modules, it takes no arguments
@@ -28,22 +29,26 @@ OF_ALL = (
     "transformers",
     "peft",
     "datasets",
+    "peft.utils.transformers_weight_conversion",
+    "lorta.models.frozen_casts",
+    "lorta.peft_extension.trained_in_float32",
     "lorta.training.trainer",
     "lorta.runner.execute",
     "lorta.runner.attempt",
+    "lorta.runner.tracking",
     "pebble.pool.process",
 )
 
 
 class Imports(NamedTuple):
-    """The modules that runs import, and whether weights of one of them are quantised."""
+    """The modules that runs import, and which of `optional_libraries.ALL` they use."""
 
     names: tuple[str, ...]
-    quantised: bool
+    libraries: frozenset[str]
 
 
 def imports(specs: Sequence[RunSpec]) -> Imports:
-    """Return what these runs import: what all runs do, and what their models, classes and scores need.
+    """Return what these runs import: what all runs do, and what their models, classes, training and scores need.
 
     What is imported after the fork is in memory once a worker, and takes time once a run.
     """
@@ -52,9 +57,13 @@ def imports(specs: Sequence[RunSpec]) -> Imports:
     classes = {type(part).__module__ for spec in specs for part in (spec.task, spec.adapter)}
     configs = {str((spec.settings.adapter.get("config") or {}).get("_target_", "")) for spec in specs}
     of_classes = sorted(classes | {name.rpartition(".")[0] for name in configs if name})
-    of_scores = sorted({name for spec in specs for name in spec.task.scoring_modules})
-    names = (*OF_ALL, *of_models, *of_classes, *of_scores)
-    return Imports(names, any(quantised(spec.model) for spec in specs))
+    of_runs = sorted({name for spec in specs for name in spec.task.run_modules})
+    uses = {
+        optional_libraries.BITSANDBYTES: any(quantised(spec.model) for spec in specs),
+        optional_libraries.WANDB: any(spec.settings.tracking.mode in WANDB_MODES for spec in specs),
+    }
+    names = (*OF_ALL, *of_models, *of_classes, *of_runs)
+    return Imports(names, frozenset(library for library, used in uses.items() if used))
 
 
 def import_all(names: Iterable[str], keep: bool = False) -> None:
@@ -77,8 +86,8 @@ def import_all(names: Iterable[str], keep: bool = False) -> None:
 
 def prepare(wanted: Imports) -> None:
     """Import what runs need in a process that does nothing else."""
-    if not wanted.quantised:
-        leave_out_bitsandbytes()
+    for library in set(optional_libraries.ALL) - wanted.libraries:
+        optional_libraries.leave_out(library)
     import_all(wanted.names, keep=True)
 
 

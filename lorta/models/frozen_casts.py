@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+
+from lorta.tuner.layer import LortaLinear
 
 _KEPT: list[Tensor] = []  # casts of weights that workers will load, by the process that they are forked from
 
@@ -26,9 +29,9 @@ def keep_casts(model: nn.Module) -> None:
 def frozen_casts(model: nn.Module, precision: str) -> Iterator[None]:
     """Hold the weights of frozen linear layers in bfloat16 within the block, if `precision` is "bf16", on a CPU.
 
-    Layers that a tuner wraps keep theirs, since its formula may read them, and so do subclasses of `nn.Linear`. A
-    language head that shares its weight with an embedding has one of its own within the block; that of a mixture of
-    experts stays, since TRL's loss reads it.
+    Layers that a tuner wraps keep theirs, since its formula may read them, but for LoRA's and LoRTA's, which only call
+    them. So do subclasses of `nn.Linear`. A language head that shares its weight with an embedding has one of its own
+    within the block; that of a mixture of experts stays, since TRL's loss reads it.
 
     Raises RuntimeError at the end for a weight that was trained or changed meanwhile.
     """
@@ -58,6 +61,7 @@ def _castable(model: nn.Module) -> list[nn.Linear]:
         for module in model.modules()
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
         for part in module.modules()
+        if not (_only_calls_its_base(module) and part is cast(Any, module).base_layer)
     }
     text: Any = getattr(model, "config", None) and cast(Any, model).config.get_text_config()
     if getattr(text, "output_router_logits", False):
@@ -71,6 +75,10 @@ def _castable(model: nn.Module) -> list[nn.Linear]:
         and module.weight.dtype == torch.float32
         and module.weight.device.type == "cpu"
     ]
+
+
+def _only_calls_its_base(module: nn.Module) -> bool:
+    return type(module) is LortaLinear or (type(module) is LoraLinear and not module.lora_variant)
 
 
 def _is_cast_of(held: Tensor, weight: Tensor) -> bool:

@@ -1,36 +1,17 @@
 """How frozen weights are held: by bitsandbytes in 8 or 4 bits, or in floating point."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, get_args
 
 from lorta.config.settings import Quantization
 from lorta.models.locate import ModelFiles
-
-LIBRARY = "bitsandbytes"
+from lorta.system.optional_libraries import BITSANDBYTES, require
 
 
 def quantised(files: ModelFiles) -> bool:
     """Return whether a model's weights are held in few bits: as the settings ask, or as its checkpoint has them."""
     return files.quantization is not None or "quantization_config" in files.config
-
-
-def leave_out_bitsandbytes() -> None:
-    """Make bitsandbytes impossible to import in this process, for good.
-
-    PEFT imports it whether weights are quantised or not, and torch's compiler with it: a sixth of all imports.
-    """
-    sys.modules.setdefault(LIBRARY, None)  # pyright: ignore[reportArgumentType]: None is how Python forbids an import
-
-
-def require_bitsandbytes(bits: str) -> None:
-    """Raise RuntimeError where bitsandbytes was left out: PEFT would take quantised layers for ordinary ones."""
-    if sys.modules.get(LIBRARY, sys) is None:
-        raise RuntimeError(
-            f"model.quantization={bits}: this process was begun without bitsandbytes, for models that are not "
-            "quantised: start the command again"
-        )
 
 
 def quantization_settings(bits: Quantization | None, compute: Any, head: Sequence[str] = ()) -> Any:
@@ -40,7 +21,7 @@ def quantization_settings(bits: Quantization | None, compute: Any, head: Sequenc
     """
     if bits is None:
         return None
-    require_bitsandbytes(bits)
+    require(BITSANDBYTES, f"model.quantization={bits}")
     from transformers import BitsAndBytesConfig
 
     spared: dict[str, Any] = (

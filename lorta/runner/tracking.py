@@ -15,8 +15,10 @@ from lorta.config.settings import TrackingSettings
 from lorta.records.record import RunRecord
 from lorta.records.sections import Tracking
 from lorta.records.store import Store
+from lorta.system.optional_libraries import WANDB, require
 
 TRACKIO = "trackio"
+WANDB_MODES = ("offline", "online")
 
 
 def mirrored(record: RunRecord, store: Store, tracking: TrackingSettings) -> RunRecord:
@@ -46,6 +48,7 @@ def mirror(record: RunRecord, store: Store, mode: str, project: str) -> str | No
 
     Sending the same record again adds to the same run. Raises what wandb raises.
     """
+    require(WANDB, f"tracking.mode={mode}")
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")

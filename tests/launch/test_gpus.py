@@ -119,7 +119,7 @@ def swept(tmp_path_factory):
         patch.setattr(local, "attempt", recorder.attempt)
         patch.setenv(recorder.LEFT, "")
         patch.setattr(local, "lost", recorder.lost)
-        patch.setattr(preload, "imports", lambda specs: preload.Imports((recorder.__name__,), quantised=False))
+        patch.setattr(preload, "imports", lambda specs: preload.Imports((recorder.__name__,), frozenset()))
         workers = worker_count(specs)
         records = {record.run_id: record for record in run_all(specs, workers, before) if record is not None}
         here = next(iter(run_all(specs[:1], 0, before)))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from lorta.config.places import CONF
 from lorta.launch import local, preload
 from lorta.models.backbone import load_classifier
 from lorta.models.locate import ModelFiles
-from lorta.models.quantization import leave_out_bitsandbytes, quantization_settings
+from lorta.models.quantization import quantization_settings
 from lorta.models.tokenizer import keep_tokenizer, load_tokenizer, tokenizer_sha256
 from lorta.planning.planner import make_plan
+from lorta.runner.tracking import mirror
+from lorta.system.optional_libraries import ALL, BITSANDBYTES, WANDB, leave_out
 from tests.contract.backbones import backbone
 
 ROOT = Path(__file__).parents[2]
@@ -110,30 +113,65 @@ def test_beside_a_gpu_workers_import_torch_themselves(tmp_path):
     assert output(code) == "success False"
 
 
+@pytest.mark.parametrize("tasks", ["glue/rte,instruct,folding", "dpo,commonsense/boolq"])
+def test_runs_import_nothing_that_was_not_there_before_the_first(tmp_path, tasks):
+    """TRL, and wandb with it, took each run of a decoder two seconds and 50 MiB."""
+    places = [f"runtime.{name}={tmp_path / name}" for name in ("runs", "cache", "results")]
+    words = [f"task={tasks}", "adapter=lora", "trainer=smoke", *places]
+    code = (
+        "import sys, lorta.launch.preload_server\n"
+        "from lorta.config.places import CONF\n"
+        "from lorta.planning.planner import make_plan\n"
+        "from lorta.runner.attempt import attempt\n"
+        f"plan, before = make_plan({words!r}, True, CONF), set(sys.modules)\n"
+        "print(*(attempt(spec, 0).status for spec in plan.specs), *(set(sys.modules) - before))"
+    )
+    program = preload.program(make_plan(words, True, CONF).specs)
+    first, *more = output(code, program).splitlines()[-1].split()
+    assert first == "success"
+    late = {name for name in more if name != "success" and not name.startswith("encodings.")}
+    assert late <= {"stringprep", "torch.profiler._cupti_monitor"}
+
+
 def test_only_runs_on_quantised_weights_import_bitsandbytes(monkeypatch):
     plain, quantised = (make_plan(["task=glue/rte", *more], False, CONF).specs for more in ([], [FOUR_BITS]))
-    assert not preload.imports(plain).quantised
-    assert preload.imports([*plain, *quantised]).quantised
+    assert BITSANDBYTES not in preload.imports(plain).libraries
+    assert BITSANDBYTES in preload.imports([*plain, *quantised]).libraries
     files = replace(plain[0].model, config={"quantization_config": {"quant_method": "bitsandbytes"}})
-    assert preload.imports([replace(plain[0], model=files)]).quantised
+    assert BITSANDBYTES in preload.imports([replace(plain[0], model=files)]).libraries
 
-    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
-    leave_out_bitsandbytes()
-    assert find_spec("bitsandbytes") is None  # what PEFT asks
+    monkeypatch.delitem(sys.modules, BITSANDBYTES, raising=False)
+    leave_out(BITSANDBYTES)
+    assert find_spec(BITSANDBYTES) is None  # what PEFT asks
     with pytest.raises(RuntimeError, match=r"model.quantization=4bit: this process was begun without bitsandbytes"):
         quantization_settings("4bit", torch.float32)
 
 
-def test_bitsandbytes_that_is_in_memory_stays(monkeypatch):
-    there = ModuleType("bitsandbytes")
-    monkeypatch.setitem(sys.modules, "bitsandbytes", there)
-    leave_out_bitsandbytes()
-    assert sys.modules["bitsandbytes"] is there
-    assert quantization_settings("4bit", torch.float32) is not None
+def test_only_runs_that_are_mirrored_import_wandb(monkeypatch, tmp_path):
+    plain, trackio, offline = (
+        make_plan(["task=instruct", *more], False, CONF).specs
+        for more in ([], ["tracking.mode=trackio"], ["tracking.mode=offline"])
+    )
+    assert preload.imports([*plain, *trackio]).libraries == set()
+    assert preload.imports([*plain, *offline]).libraries == {WANDB}
+
+    monkeypatch.delitem(sys.modules, WANDB, raising=False)
+    leave_out(WANDB)
+    assert find_spec(WANDB) is None  # what TRL asks
+    with pytest.raises(RuntimeError, match=r"tracking.mode=offline: this process was begun without wandb"):
+        mirror(cast(Any, None), cast(Any, None), "offline", "a_project")
 
 
-def test_a_server_without_bitsandbytes_ends_before_quantised_runs(monkeypatch):
-    """Otherwise PEFT in its workers would take their quantised layers for ordinary ones."""
+@pytest.mark.parametrize("library", ALL)
+def test_a_library_that_is_in_memory_stays(monkeypatch, library):
+    there = ModuleType(library)
+    monkeypatch.setitem(sys.modules, library, there)
+    leave_out(library)
+    assert sys.modules[library] is there
+
+
+def test_a_server_that_lacks_a_library_ends_before_runs_that_use_it(monkeypatch):
+    """Otherwise PEFT in its workers would take quantised layers for ordinary ones."""
     done: list[str] = []
     monkeypatch.setattr(local.forkserver._forkserver, "_stop", lambda: done.append("end"))
     monkeypatch.setattr(local.forkserver, "ensure_running", lambda: done.append("begin"))

@@ -86,7 +86,7 @@ def swept(folder: Path, patch: pytest.MonkeyPatch, specs: list[Any]) -> tuple[li
     pretend(folder, patch, PLAIN[:1])  # then no server imports torch
     patch.setattr(local, "attempt", recorder.attempt)
     patch.setattr(local, "lost", recorder.lost)
-    patch.setattr(preload, "imports", lambda specs: preload.Imports((recorder.__name__,), quantised=False))
+    patch.setattr(preload, "imports", lambda specs: preload.Imports((recorder.__name__,), frozenset()))
     before = {spec.run_id: 0 for spec in specs}
     records = [record for record in run_all(specs, 1, before) if record is not None]
     return sorted(records, key=lambda record: int(record.run_id)), recorder.notes(folder)
