@@ -8,16 +8,14 @@ without gradients, as generation does for each that it writes. Processor time, o
 
 import argparse
 import time
-from contextlib import ExitStack
 
 import torch
 
 from benchmarks.interleaved import Step, measure_steps
-from benchmarks.step_subjects import SHAPES, build
+from benchmarks.step_subjects import HELD, SHAPES, build
 from lorta.models.frozen_casts import frozen_casts
 
 ROWS = 4
-HELD = ExitStack()  # to the end of the process
 
 
 def subjects(shape: str) -> dict[str, Step]:

@@ -1,5 +1,6 @@
 """What `step_cost.py` times: shapes of real models with random weights, and one training step of each method."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import peft
@@ -10,6 +11,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, PreTrai
 from benchmarks.dense_reference import DenseReference
 from benchmarks.interleaved import Step
 from lorta.geometry import Geometry
+from lorta.models.frozen_casts import frozen_casts
 from lorta.tuner import LortaConfig
 
 WITHOUT_DROPOUT: dict[str, Any] = {"vocab_size": 1000, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -39,6 +41,7 @@ SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B; wi
     "smollm2": (LlamaModel, LlamaConfig(**SMOLLM2, vocab_size=1000), (4, 96)),
 }
 METHODS = ("floor", "lora", "lorta", "dense")
+HELD = ExitStack()  # casts of frozen weights, to the end of the process
 
 
 def build(method: str, model: PreTrainedModel, rank: int) -> nn.Module:
@@ -63,7 +66,8 @@ def training_step(
     """Return one step (forward, backward, AdamW) on random inputs, and what is held from step to step.
 
     That is the number of trained weights, and the bytes of all weights and of AdamW's two moments. With `autocast`, the
-    forward pass computes in bfloat16 on weights of `dtype`.
+    forward pass computes in bfloat16 on weights of `dtype`, and frozen weights are cast once, as runs do on a CPU; not
+    those of the dense algorithm, which reads them.
     """
     torch.manual_seed(0)
     model_class, config, (rows, tokens) = SHAPES[shape]
@@ -72,6 +76,10 @@ def training_step(
     optimizer = torch.optim.AdamW(trained or [torch.zeros(1, requires_grad=True)])
     inputs = torch.randn(rows, tokens, config.hidden_size, device=device, dtype=dtype, requires_grad=not trained)
 
+    weights = sum(weight.nbytes for weight in model.parameters())
+    if autocast and method != "dense":
+        HELD.enter_context(frozen_casts(model, "bf16"))
+
     def step() -> None:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
             hidden = model(inputs_embeds=inputs).last_hidden_state
@@ -79,6 +87,5 @@ def training_step(
         optimizer.step()
         optimizer.zero_grad()
 
-    weights = sum(weight.nbytes for weight in model.parameters())
     held = weights + 2 * sum(weight.nbytes for weight in trained)
     return step, {"parameters": sum(weight.numel() for weight in trained), "held_bytes": held}
