@@ -136,7 +136,7 @@ class RuntimeSettings(Settings):
 
     workers: Literal["auto"] | Annotated[int, Field(ge=0, le=MOST)]
     runs_per_gpu: Literal["auto"] | Positive = "auto"
-    runs_per_process: Literal["auto"] | Positive = 1
+    runs_per_process: Literal["auto"] | Positive = "auto"
     timeout_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     memory_limit_mib: Positive | None
     allocator: Literal["auto", "system"]

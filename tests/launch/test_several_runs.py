@@ -113,15 +113,14 @@ def test_who_asks_for_a_process_of_its_own_gets_one(tmp_path, monkeypatch):
 
 
 def test_several_runs_share_a_process_where_all_are_short(tmp_path, monkeypatch):
-    asked = ["adapter=head_only", "runtime.runs_per_process=auto"]
-    short = plan(tmp_path / "a", *asked, "seed=0,1")
+    short = plan(tmp_path / "a", "adapter=head_only", "seed=0,1")
     assert runs_per_process(short) == MOST
-    (long,) = (spec for spec in make_plan([*asked, "trainer=standard"], False, CONF).specs)
+    (long,) = (spec for spec in make_plan(["adapter=head_only", "trainer=standard"], False, CONF).specs)
     assert runs_per_process([*short, long]) == 1
     limited = plan(tmp_path / "a", "adapter=head_only", "runtime.memory_limit_mib=2000", "runtime.runs_per_process=9")
     assert runs_per_process(limited) == 1
     assert runs_per_process(plan(tmp_path / "a", "adapter=head_only", "runtime.runs_per_process=9")) == 9
-    assert runs_per_process(plan(tmp_path / "a", "adapter=head_only")) == 1
+    assert runs_per_process(plan(tmp_path / "a", "adapter=head_only", "runtime.runs_per_process=1")) == 1
     monkeypatch.setattr(worker, "own_folders", lambda: [tmp_path])
     assert runs_per_process(short) == 1
 
