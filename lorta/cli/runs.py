@@ -137,7 +137,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def ls(parsed: argparse.Namespace) -> None:
-    """Print the runs that pass the filters, the best of each task first, and what tells equal names apart."""
+    """Print the runs that pass the filters, the best of each task, model and data first, and what tells names apart."""
     records = sorted(filtered(parsed.runs, parsed.words), key=lambda record: _place(record, parsed.sort))
     for record, words in zip(records, _distinctions(records), strict=True):
         score = _primary(record)
@@ -176,14 +176,17 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _place(record: RawRecord, order: str) -> tuple[Any, ...]:
-    """Return what records are sorted by: within each task, those without the value last."""
+    """Return what records are sorted by: within a task, a model and the rows that are scored, those without last."""
     if order == "date":
         return (str(record.get("created_at")),)
     value = record.get("time", "train_s") if order == "time" else record.get("params", "adapter")
     if order == "score":
         score, better = (_primary(record) or {}).get("value"), record.get("task", "higher_is_better")
         value = None if score is None else -score if better else score
-    return str(record.get("task", "name")), value is None, value or 0.0, str(record.get("run_id"))
+    split = str(record.get("task", "split_primary"))
+    scored = record.get("task", "protocol"), record.get("task", "splits", split, "fingerprint")
+    compared = str(record.get("task", "name")), str(record.get("model", "name")), *map(str, scored)
+    return *compared, value is None, value or 0.0, str(record.get("run_id"))
 
 
 def _primary(record: RawRecord) -> Mapping[str, Any] | None:

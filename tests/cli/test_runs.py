@@ -47,6 +47,16 @@ def test_the_best_run_of_each_task_is_first(store, capsys):
     assert rows[4][1] == "failed" and rows[-1] == ["5", "runs", "in", "runs"]
 
 
+def test_runs_that_were_scored_on_other_rows_or_by_another_protocol_are_ranked_apart(store, capsys):
+    theirs = finished("dora", value=0.95)
+    splits = {name: replace(split, fingerprint=f"{name} of another file") for name, split in theirs.task.splits.items()}
+    store.write(replace(theirs, task=replace(theirs.task, splits=splits)))
+    older = finished("loha", value=0.75)
+    store.write(replace(older, task=replace(older.task, protocol=0)))
+    lines = say(capsys, "ls", "task=glue/rte").splitlines()[:-1]
+    assert [line.partition(" s  ")[2].split()[0] for line in lines] == ["loha", "vera", "lorta", "lora", "dora"]
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [
