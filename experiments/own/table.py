@@ -131,7 +131,8 @@ class _Check:
         if isinstance(value, bool):
             value = str(value).lower()
         if not isinstance(value, int | str):
-            hint = ": for numbers use task=regression" if isinstance(value, float) else ""
+            number = isinstance(value, float) and math.isfinite(value)
+            hint = ": for numbers use task=regression" if number else ""
             raise ValueError(f"column {name} must be a class, a text or a whole number, not {_kind_of(value)}{hint}")
         self._same_type(name, value, place)
         text = str(value)
@@ -185,6 +186,8 @@ def _text(row: Mapping[str, Any], name: str) -> str:
 
 
 def _kind_of(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"nan": "NaN"}.get(str(value), "an infinite number")
     names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
     return names.get(type(value), "an object" if isinstance(value, dict) else "null" if value is None else "a value")
 

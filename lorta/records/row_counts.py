@@ -62,7 +62,9 @@ class RowCount:
 
     def __str__(self) -> str:
         reasons = "; ".join(f"{number:,}: {reason}" for reason, number in self.dropped.items())
-        return f"{self.used:,} of {self.read:,} rows used ({reasons})" if reasons else f"{self.read:,} rows, all used"
+        if reasons:
+            return f"{self.used:,} of {self.read:,} rows used ({reasons})"
+        return "1 row, used" if self.read == 1 else f"{self.read:,} rows, all used"
 
 
 class RowsUnusable(ValueError):

@@ -17,6 +17,7 @@ def test_read_is_used_and_dropped_together():
     assert count.used == 84
     assert str(count) == "84 of 100 rows used (10: task.source.keep; 6: too long)"
     assert str(RowCount(1200)) == "1,200 rows, all used"
+    assert str(RowCount(1)) == "1 row, used"
 
 
 def test_a_cap_drops_what_is_above_it():

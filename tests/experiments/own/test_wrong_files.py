@@ -233,6 +233,12 @@ WRONG: dict[str, tuple[str, dict[str, object], str, str]] = {
         "train.csv: label has 30 different values in 30 rows",
         "data.label",
     ),
+    "no number as a class": (
+        CLASSES,
+        {"train.jsonl": lines(OTHER) + '{"text": "old", "label": NaN}\n', "dev.csv": GOOD},
+        "column label must be a class, a text or a whole number, not NaN",
+        "",
+    ),
     "classes as numbers": (
         SCORES,
         {"train.csv": GOOD, "dev.csv": GOOD},
