@@ -10,7 +10,7 @@ import pytest
 from lorta.analysis.item_scores import items_file, read_items
 from lorta.analysis.published import load
 from lorta.analysis.verdicts import Evidence
-from lorta.cli.main import main
+from lorta.cli.main import COMMANDS, main
 from lorta.records.store import read_export
 from lorta.records.suites import require_unchanged
 from lorta.reporting.paper_tables import judge_table, write_paper
@@ -27,6 +27,15 @@ def items_of(file: Path) -> Path:
 
 def test_there_are_committed_records():
     assert HEADLINE in {file.name.split(".")[0] for file in SUITES}
+
+
+def test_the_files_that_recipes_and_help_name_are_there():
+    """A suite that grows is compressed, and has another name then."""
+    texts = [path.read_text() for path in (ROOT / "conf" / "experiment").rglob("*.yaml")]
+    examples = [example for command in COMMANDS.values() for example in command.examples]
+    named = {name for text in (*texts, *examples) for name in re.findall(r"results/records/[\w.*]+", text)}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not list(ROOT.glob(name))] == []
 
 
 @pytest.mark.parametrize("file", SUITES, ids=lambda file: file.stem)
