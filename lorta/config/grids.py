@@ -13,12 +13,12 @@ def sweep_grids(values: Values, multirun: bool, folder: Path, problems: Problems
     """Return the grids of a command line: what the chosen experiment sweeps (`sweep`), under what was typed.
 
     A recipe with several grids has a list there, one for each group of methods. What is typed wins in all of them, but
-    `adapter` chooses the grids of its methods.
+    `adapter` chooses the grids of its methods. `sweep=null` leaves all grids out: only what is typed is run.
     """
     planned: list[Values] = []
     for choice in values.get("experiment", [None]):
         typed = values | {"experiment": [choice]} if choice is not None else values
-        tables = _sweep_tables(folder, choice)
+        tables = [{}] if values.get("sweep") == [None] else _sweep_tables(folder, choice)
         if not multirun:
             planned.append(typed)
             if len(tables) > 1:

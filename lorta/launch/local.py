@@ -152,7 +152,7 @@ def _make_pool(specs: Sequence[RunSpec], workers: int, gpu: str | None = None) -
     context.RLock()  # the pool makes some when it is given its first run: now nothing has been begun
     wanted = preload.imports(specs)
     if gpus_here():  # bitsandbytes begins with CUDA when it is imported, and CUDA does not survive a fork
-        context.set_forkserver_preload(["lorta.launch.local"])  # no torch
+        context.set_forkserver_preload(["lorta.launch.server_signals", "lorta.launch.local"])  # no torch
     else:
         _server.begin(specs, wanted, context)
         if len(specs) > 1:

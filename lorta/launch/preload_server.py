@@ -7,6 +7,7 @@ objects are not visited any more. Workers would otherwise each copy most of what
 import gc
 import os
 
+import lorta.launch.server_signals  # first: a signal may come while the rest is imported
 import lorta.launch.worker  # noqa: F401  what a worker is told to do is read from there
 from lorta.launch import preload
 from lorta.system import provenance

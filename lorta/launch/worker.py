@@ -8,6 +8,7 @@ the same (docs/adr/13).
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
 from lorta.system.gpus import VARIABLE, gpus_here
 from lorta.system.parent_watchdog import leave_with_parent
+from lorta.system.preemption import SIGNALS
 from lorta.system.process_state import forget_peak, restored
 from lorta.training.metering import release_memory
 
@@ -52,6 +54,8 @@ class _Process:
 
 def get_ready(wanted: preload.Imports, gpu: str | None, several: bool) -> None:
     """Import what runs need, in a process that sees one GPU if it is named, and that may do several runs."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # the server ignores them
     if gpu is not None:  # CUDA looks at it once, when it starts: bitsandbytes starts it with its import
         os.environ[VARIABLE] = gpu
     leave_with_parent()

@@ -99,6 +99,18 @@ def test_an_experiment_brings_its_sweep_and_the_command_line_wins():
     assert [spec.settings.rank for spec in make_plan([*arguments, "rank=2"], True, CONF).specs] == [2]
 
 
+@pytest.mark.parametrize("recipe", ["lorta/glue_base", "smollm2_dpo"])
+def test_without_a_recipes_sweep_only_what_is_typed_is_run(recipe):
+    """One grid, and a list of them."""
+    arguments = [f"experiment={recipe}", "sweep=null", "compare=null", "adapter=lora,lorta", "data.root=null"]
+    arguments += ["model=tiny", "task=glue/rte"] if recipe == "lorta/glue_base" else ["model=tiny_llama"]
+    plan = make_plan(arguments, True, CONF)
+    settings = [spec.settings for spec in plan.specs]
+    assert [(one.adapter["name"], one.rank, one.seed) for one in settings] == [("lora", 8, 0), ("lorta", 8, 0)]
+    more = make_plan([*arguments, "rank=2,4", "seed=1"], True, CONF)
+    assert [spec.settings.rank for spec in more.specs] == [2, 4, 2, 4]
+
+
 def test_every_experiment_plans_on_the_embedded_default():
     own = {"lorta/esmfold": ["model=tiny_esmfold"], "lorta/commonsense": ["model=tiny", "task=commonsense/boolq"]}
     own["lorta/arithmetic"] = ["model=tiny", "task=gsm8k"]  # the others' rows are in no hub, nor embedded
