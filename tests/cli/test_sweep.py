@@ -269,19 +269,22 @@ def test_ten_thousand_records_are_told_in_a_few_times_the_time_of_parsing_them(l
     assert float(times) < 6
 
 
-def test_a_plan_of_120_cells_takes_a_second_of_work(tmp_path):
+def test_a_plan_of_120_cells_takes_twice_the_work_of_a_plan_of_one(tmp_path):
+    """The smaller one with its imports, which are most of it: 0.9 and 0.5 seconds of a core with nothing else to do."""
     words = ["adapter=head_only,lora,vera,loretta_rep,lorta", "rank=4,8", "task=glue", "seed=0,1"]
     code = (
         "import sys, time; from lorta.cli.main import main\n"
+        f"main(['plan', 'runtime.runs={tmp_path}', 'adapter=lora', 'task=glue/rte'])\n"
+        "one = time.process_time()\n"
         f"main(['plan', '-m', 'runtime.runs={tmp_path}', *{words!r}])\n"
-        "print(time.process_time(), len({'torch', 'pebble', 'psutil', 'rich'} & set(sys.modules)))"
+        "print(time.process_time() / one - 1, len({'torch', 'pebble', 'psutil', 'rich'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    seconds, idle = done.stdout.splitlines()[-1].split()
+    times, idle = done.stdout.splitlines()[-1].split()
     assert "108 runs" in done.stdout
     assert idle == "0"  # modules that no plan of an empty store needs
-    assert float(seconds) < 1.5  # about 0.6 alone on a core; other processes' caches cost the rest
+    assert float(times) < 4
 
 
 def test_a_sweep_over_data_sets_is_said_in_the_plan_and_ends_without_a_traceback(tmp_path, capsys):
