@@ -57,7 +57,7 @@ class DpoTask(Task):
 
     @property
     def run_modules(self) -> tuple[str, ...]:
-        """Those of training and scoring, and all that they import."""
+        """Those of training and scoring; what they import themselves comes with them."""
         return ("experiments.preference", "experiments.tokenised")
 
     @property

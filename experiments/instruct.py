@@ -60,7 +60,7 @@ class InstructTask(Task):
 
     @property
     def run_modules(self) -> tuple[str, ...]:
-        """Those of training and scoring, and all that they import."""
+        """Those of training and scoring; what they import themselves comes with them."""
         return ("experiments.supervised", "experiments.tokenised", "experiments.answers", "experiments.generation")
 
     @property

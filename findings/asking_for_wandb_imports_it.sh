@@ -7,7 +7,7 @@
 #   WANDB_MODE=disabled) has no wandb in memory.
 # Behaviour: the question imports wandb with some hundreds of modules, whatever the settings are. TRL 1.16 asks it when
 #   trl.trainer.sft_trainer is imported, so each program that trains with TRL pays for it where wandb is installed. Where
-#   processes are started for single runs, that is a second and tens of MiB each. `sys.modules["wandb"] = None` before the
+#   processes are started for single runs, that is a second each. `sys.modules["wandb"] = None` before the
 #   first import avoids it: the question is then answered with False.
 # Output seen:
 #   is_mlflow_available() imports no module of its package; is_tensorboard_available() none

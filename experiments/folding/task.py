@@ -79,7 +79,7 @@ class FoldingTask(Task):
 
     @property
     def run_modules(self) -> tuple[str, ...]:
-        """Those of training and scoring, and all that they import."""
+        """Those of training and scoring; what they import themselves comes with them."""
         return (
             "experiments.folding.model",
             "experiments.folding.training",

@@ -108,7 +108,7 @@ class QuestionTask(Task):
 
     @property
     def run_modules(self) -> tuple[str, ...]:
-        """Those of training and scoring, and all that they import."""
+        """Those of training and scoring; what they import themselves comes with them."""
         return (
             "experiments.supervised",
             "experiments.tokenised",

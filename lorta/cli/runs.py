@@ -176,16 +176,15 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _place(record: RawRecord, order: str) -> tuple[Any, ...]:
-    """Return what records are sorted by: within a task, a model and the rows that are scored, those without last."""
+    """Return what records are sorted by: within a task, model, protocol and data, those without the value last."""
     if order == "date":
         return (str(record.get("created_at")),)
     value = record.get("time", "train_s") if order == "time" else record.get("params", "adapter")
     if order == "score":
         score, better = (_primary(record) or {}).get("value"), record.get("task", "higher_is_better")
         value = None if score is None else -score if better else score
-    split = str(record.get("task", "split_primary"))
-    scored = record.get("task", "protocol"), record.get("task", "splits", split, "fingerprint")
-    compared = str(record.get("task", "name")), str(record.get("model", "name")), *map(str, scored)
+    names, protocol = (record.get("task", "name"), record.get("model", "name")), record.get("task", "protocol")
+    compared = map(str, (*names, protocol, record.scored_split.get("fingerprint")))
     return *compared, value is None, value or 0.0, str(record.get("run_id"))
 
 

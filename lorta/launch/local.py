@@ -31,7 +31,7 @@ from lorta.records.sections import Failure
 from lorta.records.store import StoreUnwritable
 from lorta.runner.attempt import attempt, attempts_so_far, lost
 from lorta.runner.record_builder import failure_kind
-from lorta.system import allocator, optional_libraries
+from lorta.system import allocator
 from lorta.system.gpus import gpus_here, one_gpu, visible_gpus
 from lorta.system.preemption import defer_preemption, preemption_requested
 from lorta.system.process_state import restored
@@ -174,7 +174,7 @@ class _Server:
         """Begin it, or keep the one that is there, unless that lacks a library that runs now use."""
         if self.lacks & wanted.libraries:
             forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue]: of earlier pools, all ended
-        self.lacks = frozenset(optional_libraries.ALL) - wanted.libraries
+        self.lacks = wanted.left_out
         os.environ[preload.VARIABLE] = preload.program(specs)
         context.set_forkserver_preload(["lorta.launch.preload_server"])
         with allocator.preferred(specs[0].settings.runtime.allocator):

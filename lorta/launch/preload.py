@@ -35,7 +35,6 @@ OF_ALL = (
     "lorta.training.trainer",
     "lorta.runner.execute",
     "lorta.runner.attempt",
-    "lorta.runner.tracking",
     "pebble.pool.process",
 )
 
@@ -45,6 +44,11 @@ class Imports(NamedTuple):
 
     names: tuple[str, ...]
     libraries: frozenset[str]
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Those that they do not use: nobody can import them in a process for these runs."""
+        return frozenset(optional_libraries.ALL) - self.libraries
 
 
 def imports(specs: Sequence[RunSpec]) -> Imports:
@@ -86,7 +90,7 @@ def import_all(names: Iterable[str], keep: bool = False) -> None:
 
 def prepare(wanted: Imports) -> None:
     """Import what runs need in a process that does nothing else."""
-    for library in set(optional_libraries.ALL) - wanted.libraries:
+    for library in wanted.left_out:
         optional_libraries.leave_out(library)
     import_all(wanted.names, keep=True)
 

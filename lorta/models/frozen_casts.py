@@ -29,9 +29,9 @@ def keep_casts(model: nn.Module) -> None:
 def frozen_casts(model: nn.Module, precision: str) -> Iterator[None]:
     """Hold the weights of frozen linear layers in bfloat16 within the block, if `precision` is "bf16", on a CPU.
 
-    Layers that a tuner wraps keep theirs, since its formula may read them, but for LoRA's and LoRTA's, which only call
-    them. So do subclasses of `nn.Linear`. A language head that shares its weight with an embedding has one of its own
-    within the block; that of a mixture of experts stays, since TRL's loss reads it.
+    Subclasses of `nn.Linear` keep theirs, and so do layers that a tuner wraps, since its formula may read them. LoRA's
+    and LoRTA's layers only call what they wrap, which is held. A language head that shares its weight with an embedding
+    has one of its own within the block; that of a mixture of experts stays, since TRL's loss reads it.
 
     Raises RuntimeError at the end for a weight that was trained or changed meanwhile.
     """

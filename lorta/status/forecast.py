@@ -111,14 +111,12 @@ def _most_alike(records: list[RawRecord], weights: int | None) -> list[RawRecord
 
 def work_of_record(record: RawRecord) -> Work:
     """Return what a finished run did."""
-    splits = record.get("task", "splits") or {}
-    scored = splits.get(record.get("task", "split_primary")) or {}
     return Work(
         epochs=float(record.get("protocol", "epochs") or 1.0),
         steps=record.get("protocol", "max_steps"),
         batch=int(record.get("batch", "effective") or 1),
-        rows=(splits.get("train") or {}).get("rows") or None,
-        scored=scored.get("rows") or None,
+        rows=record.get("task", "splits", "train", "rows") or None,
+        scored=record.scored_split.get("rows") or None,
         longest=int(record.get("config", "data", "max_length") or 0),
         weights=record.get("params", "adapter"),
     )

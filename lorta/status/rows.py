@@ -39,7 +39,7 @@ def other_rows_sentences(plan: Plan, there: Iterable[RawRecord]) -> list[str]:
     for record in there:
         task = record.get("task", "name")
         prints = planned.get((task, record.get("model", "name")))
-        known = record.get("task", "splits", record.get("task", "split_primary"), "fingerprint")
+        known = record.scored_split.get("fingerprint")
         if prints and known and known not in prints and record.get("status") == "success" and not record.is_trial:
             others[task] += 1
     store = plan.runs[0].settings.runtime.runs

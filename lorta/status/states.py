@@ -44,6 +44,11 @@ class RawRecord(NamedTuple):
         return value
 
     @property
+    def scored_split(self) -> dict[str, Any]:
+        """What the record says of the split whose score tables show; nothing where it lacks it."""
+        return self.get("task", "splits", str(self.get("task", "split_primary"))) or {}
+
+    @property
     def is_trial(self) -> bool:
         """Whether the run was scored on held-out training rows, to choose a rate."""
         held_out, former = (self.get("config", "data", key) for key in ("holdout", "hold_out"))

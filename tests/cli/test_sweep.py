@@ -284,7 +284,7 @@ def test_a_plan_of_120_cells_takes_twice_the_work_of_a_plan_of_one(tmp_path):
     times, idle = done.stdout.splitlines()[-1].split()
     assert "108 runs" in done.stdout
     assert idle == "0"  # modules that no plan of an empty store needs
-    assert float(times) < 4
+    assert float(times) < 3
 
 
 def test_a_sweep_over_data_sets_is_said_in_the_plan_and_ends_without_a_traceback(tmp_path, capsys):
