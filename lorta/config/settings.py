@@ -166,6 +166,7 @@ class TuneSettings(Settings):
     holdout: Positive | None
     rungs: list[Annotated[float, Field(gt=0.0, le=1.0)]] = []  # shares of the steps, after each of which half is left
     extensions: Annotated[int, Field(ge=0, le=20)] = 0  # rates that may be added past an edge of the grid
+    task: str | None = None  # whose rate all tasks of the sweep take; None: each task its own
 
     @model_validator(mode="after")
     def _complete(self) -> "TuneSettings":

@@ -200,7 +200,8 @@ def _built_task(node: Mapping[str, Any]) -> Task:
 def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
     tune = settings.tune
-    searched = tune is not None and tune.search is not None
+    asked = tune is not None and tune.search is not None
+    searched = asked and (tune.task is None or tune.task == task.name)
     if (searched or settings.data.holdout is not None) and not task.supports_holdout:
         asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
@@ -209,11 +210,11 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
         raise ValueError(
             f"data.holdout={settings.data.holdout}: task={task.name} has a split to score: give a number of rows"
         )
-    if searched and fraction:
+    if asked and fraction:
         raise ValueError("tune=lr needs a file validation beside train, not data.holdout: trials hold rows out as well")
-    if searched and settings.data.holdout is not None:
+    if asked and settings.data.holdout is not None:
         raise ValueError("tune=lr and data.holdout contradict: trials hold rows out (tune.holdout), leave one out")
-    if searched:
+    if asked:
         check_rate(settings, cell.overrides)
 
 

@@ -208,6 +208,7 @@ class _Steps:
             steps=None if steps is None else round(sum(shares) * steps * len(tune.seeds)),
             most_steps=None if steps is None else round(self.of.most_shares() * steps * len(tune.seeds)),
             collapsed=tuple(self.outcomes[rate].collapsed for rate in grid),
+            task=str(self.of.spec.settings.task["name"]),
         )
 
 
@@ -259,6 +260,35 @@ def check_seeds(specs: Sequence[RunSpec]) -> list[str]:
     return [f"tune.seeds: {listed} would also be a seed of the runs themselves; give the trials seeds of their own"]
 
 
+def searches_of(first: Mapping[str, RunSpec]) -> dict[str, str]:
+    """Return cell -> the cell whose search chooses its rate: itself, or the one of `tune.task` of the same method.
+
+    `first` has a run of each cell. Raises ValueError where the sweep has no such run, a sentence for each method.
+    """
+    methods = {(str(spec.settings.task["name"]), _method(spec)): cell for cell, spec in first.items()}
+    chosen: dict[str, str] = {}
+    missing: dict[str, None] = {}
+    for cell, spec in first.items():
+        if not searching(spec):
+            continue
+        tune = spec.settings.tune
+        task = tune.task if tune is not None and tune.task is not None else str(spec.settings.task["name"])
+        if (searched := methods.get((task, _method(spec)))) is not None:
+            chosen[cell] = searched
+        else:
+            name = spec.adapter.name
+            missing[f"tune.task={task}: the sweep has no run of it that can search the rate of adapter={name}"] = None
+    if missing:
+        raise ValueError("\n".join(missing))
+    return chosen
+
+
+def _method(spec: RunSpec) -> str:
+    """Return what a run's rate is searched for, whatever its task: all of its words but the task and the seeds."""
+    left_out = {"seed", "task", *SEPARATE_SEEDS}
+    return " ".join(sorted(word for word in spec.overrides if word.partition("=")[0] not in left_out))
+
+
 def search(spec: RunSpec) -> Search:
     """Return the search of a cell, the same for all of its seeds."""
     tune, key = spec.settings.tune, searched_key(spec.settings)
@@ -276,7 +306,9 @@ def _as_trial(spec: RunSpec) -> RunSpec:
 
 def tuned(spec: RunSpec, tuning: Tuning) -> RunSpec:
     """Return the run with the chosen rate, as if that had been typed."""
-    return replace(_with(spec, {tuning.key: tuning.chosen}, spec.settings.seed, {}), tuned=tuning)
+    own = spec.settings.task["name"] == tuning.task
+    of_task = replace(tuning, task=None if own else tuning.task)
+    return replace(_with(spec, {tuning.key: tuning.chosen}, spec.settings.seed, {}), tuned=of_task)
 
 
 def rounded(rate: float) -> float:

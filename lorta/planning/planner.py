@@ -13,7 +13,7 @@ from lorta.config.launcher import SlurmSettings, choose_launcher
 from lorta.config.overrides import Problems, parse_overrides
 from lorta.planning.cells import CellPlanner
 from lorta.planning.large_grids import check_values, is_large
-from lorta.planning.lr_search import Results, check_seeds, search, searching, tuned
+from lorta.planning.lr_search import Results, check_seeds, search, searches_of, searching, tuned
 from lorta.planning.questions import stated
 from lorta.planning.seeds import bounds, up_to
 from lorta.planning.spec import RunSpec
@@ -102,7 +102,12 @@ def make_plan(arguments: Sequence[str], multirun: bool, folder: Path) -> Plan:
         launcher=launcher,
         notes=(*problems.notes, *_several_data_sets(unique), *_slow_precision(unique, launcher)),
     )
-    return _tuned(plan) if any(searching(spec) for spec in plan.specs) else plan
+    if not any(searching(spec) for spec in plan.specs):
+        return plan
+    try:
+        return _tuned(plan)
+    except ValueError as error:
+        return Plan(problems=tuple(str(error).splitlines()))
 
 
 def _with_least_seeds(specs: Sequence[RunSpec], problems: Problems) -> Sequence[RunSpec]:
@@ -156,9 +161,13 @@ def _several_data_sets(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def _tuned(plan: Plan) -> Plan:
-    """Return the plan with the trials that its cells need so far, and the rates of those whose search has ended."""
-    able = [spec for spec in plan.specs if spec.run_id not in plan.unsupported]
-    searches, results = {cell: search(spec) for cell, spec in _first_of_cells(able).items()}, Results()
+    """Return the plan with the trials that its cells need so far, and the rates of those whose search has ended.
+
+    Raises ValueError where no run searches a rate that tune.task names.
+    """
+    first = _first_of_cells([spec for spec in plan.specs if spec.run_id not in plan.unsupported])
+    chosen_by = searches_of(first)
+    searches, results = {cell: search(first[cell]) for cell in dict.fromkeys(chosen_by.values())}, Results()
     while True:
         progress = {cell: of_cell.progress(results) for cell, of_cell in searches.items()}
         needed = _unique([trial for of in progress.values() for trial in of.trials])
@@ -168,7 +177,7 @@ def _tuned(plan: Plan) -> Plan:
     specs: list[RunSpec] = []
     waiting: list[tuple[RunSpec, str]] = []
     for spec in plan.specs:
-        result = progress[spec.cell_id].result if spec.cell_id in progress else None
+        result = progress[chosen_by[spec.cell_id]].result if spec.cell_id in chosen_by else None
         if isinstance(result, str):
             waiting.append((spec, result))
         else:

@@ -140,6 +140,7 @@ class Tuning:
     steps: int | None = field(default=None, metadata={"added": True})  # optimizer steps of all trials together
     most_steps: int | None = field(default=None, metadata={"added": True})  # that every search like this one may take
     collapsed: tuple[bool, ...] | None = field(default=None, metadata={"added": True})  # by rate: on one seed or more
+    task: str | None = field(default=None, metadata={"added": True})  # that the trials were of; None: the run's own
 
 
 @dataclass(frozen=True, kw_only=True)

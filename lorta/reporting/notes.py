@@ -1,6 +1,7 @@
 """Notes of a table on requested parameter budgets, learning-rate searches and collapsed runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from lorta.analysis.summary import Row, Table, counts_as_zero
 from lorta.planning.requests import sentence
@@ -59,7 +60,8 @@ def head_sentence(table: Table) -> str:
 
 def search_sentence(table: Table) -> str:
     """Return how the learning rates of a table were searched, empty where none was."""
-    searches = [tuning for tuning in dict.fromkeys(run.record.tuning for run in table.runs) if tuning]
+    of_runs = [run.record.tuning for run in table.runs if run.record.tuning]
+    searches = list(dict.fromkeys(replace(tuning, task=None) for tuning in of_runs))
     if not searches:
         return ""
     trials = sorted({len(tuning.trials) for tuning in searches})
@@ -67,10 +69,16 @@ def search_sentence(table: Table) -> str:
     scope = "all" if all(run.record.tuning for run in table.runs) else "some"
     edges = sum(tuning.on_edge for tuning in searches)
     return (
-        f"Learning-rate search for {scope} combinations of adapter, size and task: {_either(trials)} trials each, "
+        f"Learning-rate search for {scope} combinations of {_searched(of_runs)}: {_either(trials)} trials each, "
         f"scored on {_either(rows)} rows held out from the training data.{_steps(searches)} {edges} of {len(searches)} "
         f"chosen learning rates are the lowest or the highest tried.{_all_collapsed(searches)}"
     )
+
+
+def _searched(searches: Sequence[Tuning]) -> str:
+    """Return what each had a search of its own, and whose rate tasks took that had none."""
+    tasks = sorted({tuning.task for tuning in searches if tuning.task})
+    return f"adapter and size, on {' and '.join(tasks)} for the other tasks too" if tasks else "adapter, size and task"
 
 
 def _steps(searches: Sequence[Tuning]) -> str:

@@ -118,6 +118,25 @@ def test_the_worse_half_stops_and_the_rest_goes_on_from_its_checkpoints(plan):
     assert (tuned.steps, tuned.most_steps) == (2 * 1.5 * 4, 2 * (1.5 + 3 * 0.5) * 4)  # two seeds, runs of 4 steps
 
 
+def test_with_a_task_to_search_on_the_other_tasks_take_its_rate(plan):
+    words = ("adapter=lora,vera", "rank=2", "task=glue/rte,glue/mrpc", "seed=0,1", "tune.task=glue/rte", *WHOLE)
+    waiting, _ = plan(*words)
+    assert {trial.settings.task["name"] for trial in waiting.trials} == {"glue/rte"}
+    assert (len(waiting.trials), len(waiting.waiting)) == (2 * 8, 2 * 2 * 2)
+    ended, _ = search(plan, words, near(0.0025))
+    rates = {(spec.adapter.name, spec.settings.trainer.learning_rate) for spec in ended.specs}
+    assert len(ended.specs) == 8 and len(rates) == 2  # one rate a method, on both of its tasks
+    searched = {spec.settings.task["name"]: spec.tuned.task for spec in ended.specs}
+    assert searched == {"glue/rte": None, "glue/mrpc": "glue/rte"}
+
+
+def test_a_task_to_search_on_that_the_sweep_lacks_is_a_sentence(plan):
+    refused, _ = plan(*RTE, "tune.task=glue/mrpc")
+    assert refused.problems == (
+        "tune.task=glue/mrpc: the sweep has no run of it that can search the rate of adapter=lora",
+    )
+
+
 def test_the_grid_goes_on_past_its_edge_until_the_best_is_inside(plan):
     found, rounds = search(plan, RTE, near(0.16))
     assert [sorted({rate for rate, _, _ in of}) for of in rounds] == [list(GRID), [0.16], [0.64], [0.04, 0.16]]
