@@ -153,10 +153,23 @@ def hardware() -> Hardware:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return processor_name(text) or platform.machine()
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """Return the name of the first processor in the text of /proc/cpuinfo, None where it has none (ARM).
+
+    A virtual machine may give several generations one name (AMD EPYC), and each rounds sums its own way: family, model
+    and stepping tell them apart.
+    """
+    first = cpuinfo.strip().split("\n\n")[0].splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    numbers = [f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields]
+    name = fields.get("model name")
+    return name and (f"{name} ({', '.join(numbers)})" if numbers else name)
 
 
 @lru_cache

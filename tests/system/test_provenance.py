@@ -95,3 +95,14 @@ def test_a_checkout_that_git_refuses_and_a_zip_are_unknown_code(repository, tmp_
     monkeypatch.setattr(subprocess, "run", lambda *command, **_: subprocess.CompletedProcess(command, 128, "", refused))
     why, _ = reason(repository)
     assert "dubious ownership" in why and "safe.directory" in why and "/somewhere" not in why
+
+
+CPUINFO = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\nstepping\t: 1\n"
+
+
+def test_generations_of_one_name_are_told_apart():
+    older, newer = (CPUINFO.format(model=model) + "\n" + CPUINFO.format(model=model) for model in (1, 17))
+    assert provenance.processor_name(newer) == "AMD EPYC (cpu family 25, model 17, stepping 1)"
+    assert provenance.processor_name(older) != provenance.processor_name(newer)
+    assert provenance.processor_name("model name\t: Some processor\n") == "Some processor"
+    assert provenance.processor_name("processor\t: 0\nCPU implementer\t: 0x41\n") is None  # ARM
