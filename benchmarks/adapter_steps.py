@@ -1,11 +1,12 @@
 """Time one training step of every method beside one of LoRA with as many weights, on MiniLM.
 
-python -m benchmarks.adapter_steps [ADAPTER ...] [--budget 36864] [--rounds 7] [--save results/costs/adapter_steps.csv]
+python -m benchmarks.adapter_steps [ADAPTER ...] [--budget 36864] [--rounds 7] [--same-projections]
+  [--save results/costs/adapter_steps.csv]
 
 Each method is as conf/adapter has it, at the size nearest to the budget (LoRA r=4: 36,864). A step is forward, backward
 and AdamW on 8 rows of 64 tokens in float32, without what the method's callbacks do between steps. Steps of a method and
 of LoRA alternate; times are processor time of one thread, the ratio is the median over rounds. With --save, methods
-that the file has are left out: the same command again goes on.
+that the file has are left out: the same command again goes on. With --same-projections, LoRA adapts those of the method.
 """
 
 import argparse
@@ -31,10 +32,10 @@ ROWS, TOKENS = 8, 64
 BUDGET = 36_864
 
 
-def specs_of(adapters: Sequence[str], budget: int, cache: Path) -> list[RunSpec]:
+def specs_of(adapters: Sequence[str], budget: int, cache: Path, *more: str) -> list[RunSpec]:
     """Return one run of each method that can attach. Raises SystemExit for an unknown one."""
     words = [f"adapter={','.join(adapters) or 'glob(*)'}", "model=minilm", "task=glue/sst2", "data.source=embedded"]
-    words += [f"budget={budget}", "data.max_train_samples=64", f"runtime.cache={cache}", f"runtime.runs={cache}"]
+    words += [f"budget={budget}", "data.max_train_samples=64", f"runtime.cache={cache}", f"runtime.runs={cache}", *more]
     plan = make_plan(words, True, CONF)
     if plan.problems:
         raise SystemExit("\n".join(plan.problems))
@@ -70,7 +71,9 @@ def compare(spec: RunSpec, lora: RunSpec, rounds: int) -> dict[str, object]:
     costs = measure_steps({"ours": ours, "lora": theirs}, rounds, warmup=1, clock=time.process_time)
     return {
         "method": spec.adapter.name,
+        "projections": "".join(spec.settings.adapter.get("projections") or ()),
         "trained": count,
+        "lora_projections": "".join(lora.settings.adapter["projections"]),
         "lora_trained": loras,
         "ms": round(1000 * costs["ours"].median_s, 1),
         "to_lora": round(costs["ours"].ratio(costs["lora"]), 3),
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("adapters", nargs="*", metavar="ADAPTER")
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--same-projections", action="store_true")
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,6 +97,8 @@ def main() -> None:
         for spec in specs_of(given.adapters, given.budget, Path(folder)):
             if given.save and given.save.exists() and spec.adapter.name in _methods(given.save):
                 continue
+            if given.same_projections and (names := spec.settings.adapter.get("projections")):
+                (lora,) = specs_of(["lora"], given.budget, Path(folder), f"adapter.projections=[{','.join(names)}]")
             try:
                 row = compare(spec, lora, given.rounds)
             except (RuntimeError, ValueError, TypeError) as error:

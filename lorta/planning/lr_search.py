@@ -165,9 +165,13 @@ class _Steps:
             self.reached[rate] = rung
 
     def _past_the_edge(self, rates: list[float], rung: int) -> list[float]:
-        """Add rates beyond the best one to `rates` while it is the lowest or highest tried; return them in order."""
-        while self.extensions and (ordered := self._ordered(rates)):
-            best, tried = ordered[0], self.outcomes
+        """Add rates beyond the best one to `rates` while it is the lowest or highest tried; return them in order.
+
+        Where none has a score, all are too high: a loss diverges, or all answers become the same, at high rates.
+        """
+        tried = self.outcomes
+        while self.extensions:
+            best = next(iter(self._ordered(rates)), min(tried))
             if best not in (min(tried), max(tried)):
                 break
             self.extensions -= 1

@@ -222,8 +222,19 @@ def test_a_trial_that_broke_otherwise_leaves_its_cell_waiting(plan):
 
 
 def test_no_rate_is_chosen_from_trials_without_a_score(plan):
-    found, _ = search(plan, ("adapter=lora", "task=glue/stsb"), lambda rate, share, seed: None)
+    found, rounds = search(plan, ("adapter=lora", "task=glue/stsb"), lambda rate, share, seed: None)
     assert "no learning-rate trial has a score" in waiting_sentences(found)[0]
+    assert len(rounds) == 1 + 3  # lower rates were tried
+
+
+def test_where_no_rate_has_a_score_lower_ones_are_tried(plan):
+    def score(rate, share, seed):
+        return {"value": 0.8} if rate < 5e-4 else {"value": None if seed == 1000 else 0.9}
+
+    found, rounds = search(plan, ("adapter=lora", "task=glue/stsb", "tune.rungs=[1.0]"), score)
+    assert [sorted({rate for rate, _, _ in of}) for of in rounds] == [list(GRID), [0.00015625], [3.90625e-05]]
+    assert found.specs[0].tuned.chosen == 0.00015625
+    assert not found.specs[0].tuned.on_edge
 
 
 def test_trials_have_no_seed_of_the_runs(plan):
