@@ -6,7 +6,7 @@ python -m benchmarks.adapter_steps [ADAPTER ...] [--budget 36864] [--rounds 7] [
 Each method is as conf/adapter has it, at the size nearest to the budget (LoRA r=4: 36,864). A step is forward, backward
 and AdamW on 8 rows of 64 tokens in float32, without what the method's callbacks do between steps. Steps of a method and
 of LoRA alternate; times are processor time of one thread, the ratio is the median over rounds. With --save, methods
-that the file has are left out: the same command again goes on. With --same-projections, LoRA adapts those of the method.
+that the file has are left out: the same command again goes on. --same-projections: LoRA adapts those of the method.
 """
 
 import argparse
