@@ -280,8 +280,11 @@ def searches_of(first: Mapping[str, RunSpec]) -> dict[str, str]:
         if (searched := methods.get((task, _method(spec)))) is not None:
             chosen[cell] = searched
         else:
-            name = spec.adapter.name
-            missing[f"tune.task={task}: the sweep has no run of it that can search the rate of adapter={name}"] = None
+            others = ", ".join(dict.fromkeys(name for name, _ in methods))
+            missing[
+                f"tune.task={task}: the sweep has no run of this task that can search the rate of "
+                f"adapter={spec.adapter.name}; its tasks are {others}"
+            ] = None
     if missing:
         raise ValueError("\n".join(missing))
     return chosen

@@ -133,7 +133,8 @@ def test_with_a_task_to_search_on_the_other_tasks_take_its_rate(plan):
 def test_a_task_to_search_on_that_the_sweep_lacks_is_a_sentence(plan):
     refused, _ = plan(*RTE, "tune.task=glue/mrpc")
     assert refused.problems == (
-        "tune.task=glue/mrpc: the sweep has no run of it that can search the rate of adapter=lora",
+        "tune.task=glue/mrpc: the sweep has no run of this task that can search the rate of adapter=lora; "
+        "its tasks are glue/rte",
     )
 
 
