@@ -1,6 +1,7 @@
 # Every target creates .venv and installs the pinned lock on first use.
 PYTHON ?= python3.11
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 NUMBERS := $(addprefix tests/tuner/,saving/test_export.py saving/test_cp_fit.py saving/test_fit.py test_products.py \
   test_tuner_factors.py test_tuner_geometries.py behaviours) $(addprefix tests/baselines/,tensor/test_tensor_family.py \
   tensor/test_tensor_identities.py test_soda.py linear/test_surm.py)
@@ -13,9 +14,10 @@ DECODER := model=smollm2_135m task=instruct adapter=lora,lorta rank=2,8 trainer.
 
 .venv/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --no-deps $$(grep '^torch==' requirements.lock)
+	$(PIP) --no-deps -r requirements.lock
+	$(PIP) --no-deps --editable .
+	$(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null 2>&1 || true  # on all cores; pip compiles on one
 	touch $@
 
 demo: .venv/installed  ## the embedded sweep: offline, a table at the end
