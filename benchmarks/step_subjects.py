@@ -40,6 +40,7 @@ SHAPES = {  # (rows, tokens) of a batch; llama: two blocks of TinyLlama-1.1B; wi
     "llama": (LlamaModel, LlamaConfig(**LLAMA, num_hidden_layers=2, vocab_size=1000), (4, 64)),
     "smollm2": (LlamaModel, LlamaConfig(**SMOLLM2, vocab_size=1000), (4, 96)),
 }
+TASK = "FEATURE_EXTRACTION"  # with a task type, as in runs, PEFT calls the tuner and not the base model itself
 METHODS = ("floor", "lora", "lorta", "dense")
 HELD = ExitStack()  # casts of frozen weights, to the end of the process
 
@@ -49,9 +50,11 @@ def build(method: str, model: PreTrainedModel, rank: int) -> nn.Module:
     geometry = Geometry.from_config(model.config.to_dict())
     targets = geometry.target_regex("qkvo")
     if method == "lora":
-        return peft.get_peft_model(model, peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=targets))
+        return peft.get_peft_model(
+            model, peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, task_type=TASK)
+        )
     if method == "lorta":
-        return peft.get_peft_model(model, LortaConfig(r=rank, alpha=float(rank)))
+        return peft.get_peft_model(model, LortaConfig(r=rank, alpha=float(rank), task_type=TASK))
     if method == "dense":
         places = {path: place for path, _ in model.named_modules() if (place := geometry.locate(path))}
         attention = {path: (layer, "qkvo".index(role)) for path, (layer, (role,)) in places.items() if role in "qkvo"}

@@ -112,6 +112,8 @@ CALLED = [
         None,
     ),
     ("torch", "torch._C:_are_functorch_transforms_active", "lorta/tuner/products.py", None),
+    ("torch", "torch._C:_autograd", "lorta/tuner/wide_tables.py", None),
+    ("torch", "torch._C._autograd:_top_saved_tensors_default_hooks", "lorta/tuner/wide_tables.py", None),
     ("torch", "torch.autograd.forward_ad:_current_level", "lorta/tuner/products.py", None),
     ("torch", "torch:Tensor._version", "lorta/tuner/products.py", None),
     ("torch", "torch:nn.Module._forward_hooks", "lorta/tuner/layer.py", None),

@@ -1,5 +1,7 @@
 """A linear projection with LoRTA updates. It owns no weights: all layers read the factors that the model holds."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from lorta.tuner.factors import (
     low_rank_pair,
     slice_of,
 )
+from lorta.tuner.factors import wide as wide_matrix
 from lorta.tuner.products import (
     HeadsOnInput,
     HeadsOnOutput,
@@ -26,6 +29,7 @@ from lorta.tuner.products import (
     is_transformed,
     product_dtype,
 )
+from lorta.tuner.wide_tables import current
 
 PREFIX = "lorta_"
 HIDDEN = PREFIX + "hidden"
@@ -149,20 +153,34 @@ class LortaLinear(SharedFactorLinear):
             wide, reading = self._shared(x, adapter)
             output, *reading[:] = HeadsOnOutput.apply(*reading, *base, wide)
             return output
-        down, up = self.low_rank_pair(adapter, x.device)
-        x = x.to(product_dtype(x, down))
-        if self.position[adapter].heads_on_output:
-            product, alias = InputProduct.apply(x, down)
-            return HeadsOnOutput.apply(alias, product, *base, up)[0]
-        return HeadsOnInput.apply(x, *base, down, up)
+        position = self.position[adapter]
+        hidden, wide = self._thin(x, adapter, position, joint=False)
+        x = x.to(product_dtype(x, hidden))
+        if position.heads_on_output:
+            product, alias = InputProduct.apply(x, hidden)
+            return HeadsOnOutput.apply(alias, product, *base, wide[0])[0]
+        return HeadsOnInput.apply(x, *base, wide[0], hidden)
+
+    def _thin(self, x: Tensor, adapter: str, position: Position, joint: bool) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return hidden and the wide matrix of each projection, of this layer's position or of its group's."""
+        hidden, order, scaling = vars(self)[HIDDEN][adapter], self.order[adapter], self.scaling[adapter]
+        dtype, tables = product_dtype(x, hidden), current(vars(self)[HIDDEN])
+        if tables is not None and dtype is not None and hidden.device == x.device:
+            make = partial(self.cp_factors, adapter)
+            if (wide := tables.find(adapter, scaling, position, dtype, make)) is not None:
+                return hidden, wide
+        factors = self.cp_factors(adapter, x.device)
+        if joint:
+            return joint_slices(factors, order, position, scaling)
+        part = slice_of(factors, order, position, scaling)
+        return part.hidden, [wide_matrix(part.blocks, part.head_dim)]
 
     def _shared(self, x: Tensor, adapter: str) -> tuple[Tensor, list[Tensor]]:
         """Return (this layer's wide matrix, aliases to read x and (x @ A).T through), made by the first to ask."""
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
-            factors = self.cp_factors(adapter, x.device)
-            hidden, wide = joint_slices(factors, self.order[adapter], group.position, self.scaling[adapter])
+            hidden, wide = self._thin(x, adapter, group.position, joint=True)
             dtype = product_dtype(x, hidden)
             cast = self._cast_input_dtype(x, hidden.dtype) if dtype is None else x.to(dtype)
             product, alias = InputProduct.apply(cast, hidden)

@@ -14,9 +14,10 @@ from lorta.geometry import Geometry
 from lorta.peft_extension.shared_factors import SharedFactorModel
 from lorta.tuner.config import LortaConfig
 from lorta.tuner.factors import ORDERS, Position, initial_bounds, scaling_factor
-from lorta.tuner.layer import PREFIX, LortaLinear
+from lorta.tuner.layer import HIDDEN, PREFIX, LortaLinear
 from lorta.tuner.products import InputGroup
 from lorta.tuner.targets import ATTENTION_ROLES, check_shape, describe, factor_shapes, joint_position, position_of
+from lorta.tuner.wide_tables import WideTables, wide_tables
 
 
 class LortaModel(SharedFactorModel):
@@ -28,6 +29,14 @@ class LortaModel(SharedFactorModel):
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         super()._pre_injection_hook(model, config, adapter_name)
         self.input_groups: dict[tuple[Any, ...], InputGroup] = {}
+        self.layers_alike: dict[tuple[str, float], dict[Position, list[int]]] = {}  # see WideTables
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the base model; its layers share what is made of all their rows at once, compilers do so themselves."""
+        if torch.compiler.is_compiling():
+            return super().forward(*args, **kwargs)
+        with wide_tables(WideTables(getattr(self, HIDDEN), self.layers_alike)):
+            return super().forward(*args, **kwargs)
 
     def _prepare_adapter_config(self, peft_config: LortaConfig, model_config: dict[str, Any]) -> LortaConfig:
         if peft_config.target_modules is None:
@@ -188,6 +197,8 @@ class LortaModel(SharedFactorModel):
     def _forget_groups(self, adapter: str) -> None:
         for key in [key for key in self.input_groups if key[0] == adapter]:
             del self.input_groups[key]
+        for named in [named for named in self.layers_alike if named[0] == adapter]:
+            del self.layers_alike[named]
 
     def _place(self, layer: LortaLinear, adapter: str, config: LortaConfig, path: str) -> None:
         position, order = self.position_of(config, path), ORDERS[config.order]
@@ -197,3 +208,8 @@ class LortaModel(SharedFactorModel):
             key = (adapter, position.layer_row, position.feedforward)
             group = self.input_groups.setdefault(key, InputGroup(joint))
             layer.group[adapter] = group, joint.matrix_rows.index(position.matrix_rows[0])
+        if config.order == "5_way" and (joint is not None or len(position.matrix_rows) == 1):
+            kinds = self.layers_alike.setdefault((adapter, self.scaling_of(config)), {})
+            rows = kinds.setdefault((joint or position)._replace(layer_row=0), [])
+            if position.layer_row not in rows:  # where another projection of the group was not there before it
+                rows.append(position.layer_row)

@@ -15,7 +15,7 @@ Thin matrices stand rank-major, as (rank, rows): on a CPU that makes their produ
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +31,7 @@ class Pass(NamedTuple):
 
     input: "weakref.ref[Tensor]"
     state: tuple[Any, ...]  # of autograd and of the input, then
-    wide: list[Tensor]  # of each member, (outputs, rank)
+    wide: Sequence[Tensor]  # of each member, (outputs, rank)
     reading: list[Tensor]  # aliases of the input, cast, and of (x @ A).T, for the next member
     waiting: set[int]  # members that have not asked yet
 
@@ -57,7 +57,7 @@ class InputGroup:
             self._pass = None  # nothing of a pass outlives it
         return known.wide[member], known.reading
 
-    def keep(self, x: Tensor, member: int, wide: list[Tensor], reading: list[Tensor]) -> None:
+    def keep(self, x: Tensor, member: int, wide: Sequence[Tensor], reading: list[Tensor]) -> None:
         """Keep what the first member computed for the others."""
         self._pass = Pass(weakref.ref(x), _state(x), wide, reading, set(range(len(wide))) - {member})
 
