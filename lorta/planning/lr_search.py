@@ -269,12 +269,11 @@ def searches_of(first: Mapping[str, RunSpec]) -> dict[str, str]:
 
     `first` has a run of each cell. Raises ValueError where the sweep has no such run, a sentence for each method.
     """
-    methods = {(str(spec.settings.task["name"]), _method(spec)): cell for cell, spec in first.items()}
+    searched_cells = {cell: spec for cell, spec in first.items() if searching(spec)}
+    methods = {(str(spec.settings.task["name"]), _method(spec)): cell for cell, spec in searched_cells.items()}
     chosen: dict[str, str] = {}
     missing: dict[str, None] = {}
-    for cell, spec in first.items():
-        if not searching(spec):
-            continue
+    for cell, spec in searched_cells.items():
         tune = spec.settings.tune
         task = tune.task if tune is not None and tune.task is not None else str(spec.settings.task["name"])
         if (searched := methods.get((task, _method(spec)))) is not None:
