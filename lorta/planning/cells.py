@@ -201,7 +201,7 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
     tune = settings.tune
     asked = tune is not None and tune.search is not None
-    searched = asked and (tune.task is None or tune.task == task.name)
+    searched = tune is not None and asked and tune.task in (None, task.name)
     if (searched or settings.data.holdout is not None) and not task.supports_holdout:
         asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
