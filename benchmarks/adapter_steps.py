@@ -71,9 +71,7 @@ def compare(spec: RunSpec, lora: RunSpec, rounds: int) -> dict[str, object]:
     costs = measure_steps({"ours": ours, "lora": theirs}, rounds, warmup=1, clock=time.process_time)
     return {
         "method": spec.adapter.name,
-        "projections": "".join(spec.settings.adapter.get("projections") or ()),
         "trained": count,
-        "lora_projections": "".join(lora.settings.adapter["projections"]),
         "lora_trained": loras,
         "ms": round(1000 * costs["ours"].median_s, 1),
         "to_lora": round(costs["ours"].ratio(costs["lora"]), 3),
@@ -97,10 +95,13 @@ def main() -> None:
         for spec in specs_of(given.adapters, given.budget, Path(folder)):
             if given.save and given.save.exists() and spec.adapter.name in _methods(given.save):
                 continue
+            beside, more = lora, dict[str, object]()
             if given.same_projections and (names := spec.settings.adapter.get("projections")):
-                (lora,) = specs_of(["lora"], given.budget, Path(folder), f"adapter.projections=[{','.join(names)}]")
+                (beside,) = specs_of(["lora"], given.budget, Path(folder), f"adapter.projections=[{','.join(names)}]")
+            if given.same_projections:  # a column that the file of the comparison with LoRA's own lacks
+                more["projections"] = " ".join(beside.settings.adapter["projections"])
             try:
-                row = compare(spec, lora, given.rounds)
+                row = compare(spec, beside, given.rounds) | more
             except (RuntimeError, ValueError, TypeError) as error:
                 print(f"{spec.adapter.name}: not measured, {str(error).splitlines()[0]}", flush=True)
                 continue

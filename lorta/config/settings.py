@@ -168,6 +168,10 @@ class TuneSettings(Settings):
     extensions: Annotated[int, Field(ge=0, le=20)] = 0  # rates that may be added past an edge of the grid
     task: str | None = None  # whose rate all tasks of the sweep take; None: each task its own
 
+    def has_trials(self, task: str) -> bool:
+        """Return whether the rate is searched on this task, with rows of it held out."""
+        return self.search is not None and self.task in (None, task)
+
     @model_validator(mode="after")
     def _complete(self) -> "TuneSettings":
         if not self.search:

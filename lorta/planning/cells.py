@@ -201,7 +201,7 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
     """Raise ValueError for a task without rows to hold out, and for a rate that is both typed and searched."""
     tune = settings.tune
     asked = tune is not None and tune.search is not None
-    searched = tune is not None and asked and tune.task in (None, task.name)
+    searched = tune is not None and tune.has_trials(task.name)
     if (searched or settings.data.holdout is not None) and not task.supports_holdout:
         asks = "tune=lr" if searched else f"data.holdout={settings.data.holdout}"
         raise ValueError(f"task={task.name} cannot score rows of its training split, which {asks} needs: leave it out")
@@ -220,7 +220,8 @@ def _check_search(task: Task, settings: RunSettings, cell: Cell) -> None:
 
 def _check_rows_left(plan: DataPlan, settings: RunSettings) -> None:
     """Raise ValueError where more than half of the training rows that are known would be held out."""
-    tuned = settings.tune.holdout if settings.tune is not None and settings.tune.search is not None else None
+    tune = settings.tune
+    tuned = tune.holdout if tune is not None and tune.has_trials(str(settings.task["name"])) else None
     key, held = ("tune.holdout", tuned) if tuned is not None else ("data.holdout", settings.data.holdout)
     if isinstance(held, int) and (count := plan.counts.get("train")) is not None:
         cap = settings.data.max_train_samples

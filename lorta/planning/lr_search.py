@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from lorta.config.identity import SEPARATE_SEEDS
+from lorta.config.identity import SEEDS, SEPARATE_SEEDS
 from lorta.config.settings import RunSettings, TuneSettings
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
@@ -212,7 +212,7 @@ class _Steps:
             steps=None if steps is None else round(sum(shares) * steps * len(tune.seeds)),
             most_steps=None if steps is None else round(self.of.most_shares() * steps * len(tune.seeds)),
             collapsed=tuple(self.outcomes[rate].collapsed for rate in grid),
-            task=str(self.of.spec.settings.task["name"]),
+            task=_task(self.of.spec),
         )
 
 
@@ -269,17 +269,19 @@ def searches_of(first: Mapping[str, RunSpec]) -> dict[str, str]:
 
     `first` has a run of each cell. Raises ValueError where the sweep has no such run, a sentence for each method.
     """
-    searched_cells = {cell: spec for cell, spec in first.items() if searching(spec)}
-    methods = {(str(spec.settings.task["name"]), _method(spec)): cell for cell, spec in searched_cells.items()}
+    searched = {cell: spec for cell, spec in first.items() if searching(spec)}
+    cells = {(_task(spec), _method(spec)): cell for cell, spec in searched.items()}
     chosen: dict[str, str] = {}
     missing: dict[str, None] = {}
-    for cell, spec in searched_cells.items():
-        tune = spec.settings.tune
-        task = tune.task if tune is not None and tune.task is not None else str(spec.settings.task["name"])
-        if (searched := methods.get((task, _method(spec)))) is not None:
-            chosen[cell] = searched
+    for cell, spec in searched.items():
+        assert spec.settings.tune is not None
+        task = spec.settings.tune.task
+        if spec.settings.tune.has_trials(_task(spec)):
+            chosen[cell] = cell
+        elif task is not None and (task, _method(spec)) in cells:
+            chosen[cell] = cells[task, _method(spec)]
         else:
-            others = ", ".join(dict.fromkeys(name for name, _ in methods))
+            others = ", ".join(dict.fromkeys(name for name, _ in cells))
             missing[
                 f"tune.task={task}: the sweep has no run of this task that can search the rate of "
                 f"adapter={spec.adapter.name}; its tasks are {others}"
@@ -289,10 +291,13 @@ def searches_of(first: Mapping[str, RunSpec]) -> dict[str, str]:
     return chosen
 
 
+def _task(spec: RunSpec) -> str:
+    return str(spec.settings.task["name"])
+
+
 def _method(spec: RunSpec) -> str:
     """Return what a run's rate is searched for, whatever its task: all of its words but the task and the seeds."""
-    left_out = {"seed", "task", *SEPARATE_SEEDS}
-    return " ".join(sorted(word for word in spec.overrides if word.partition("=")[0] not in left_out))
+    return " ".join(sorted(word for word in spec.overrides if word.partition("=")[0] not in {"task", *SEEDS}))
 
 
 def search(spec: RunSpec) -> Search:
@@ -312,8 +317,7 @@ def _as_trial(spec: RunSpec) -> RunSpec:
 
 def tuned(spec: RunSpec, tuning: Tuning) -> RunSpec:
     """Return the run with the chosen rate, as if that had been typed."""
-    own = spec.settings.task["name"] == tuning.task
-    of_task = replace(tuning, task=None if own else tuning.task)
+    of_task = replace(tuning, task=None if tuning.task == _task(spec) else tuning.task)
     return replace(_with(spec, {tuning.key: tuning.chosen}, spec.settings.seed, {}), tuned=of_task)
 
 

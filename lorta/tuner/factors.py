@@ -15,7 +15,7 @@ Source: Hounie et al. 2024, arXiv:2410.04060; bounds and orders as its released 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, NamedTuple, cast
 
@@ -100,15 +100,15 @@ def scaling_factor(scaling: Scaling, alpha: float, rank: int) -> float:
     return alpha / {"alpha/r": rank, "alpha/sqrt(r)": math.sqrt(rank), "alpha": 1.0}[scaling]
 
 
-def rows_per_head(rows: Float[Tensor, "heads rank"], wanted: int) -> Float[Tensor, "wanted rank"]:
+def rows_per_head(rows: Float[Tensor, "*of heads rank"], wanted: int) -> Float[Tensor, "*of wanted rank"]:
     """Return one row per head, averaged over the query heads that share a key and value head.
 
     The mean is what remains of the update of an ungrouped model when the copies of a shared head must stay equal
     (their orthogonal projection on equal copies). The rows stay as they are when no heads are shared.
     """
-    if wanted == rows.shape[0]:
+    if wanted == rows.shape[-2]:
         return rows
-    return rows.reshape(wanted, -1, rows.shape[1]).mean(dim=1)
+    return rows.reshape(*rows.shape[:-2], wanted, -1, rows.shape[-1]).mean(dim=-2)
 
 
 def slice_of(factors: Factors, order: Order, position: Position, scaling: float) -> Slice:
@@ -132,15 +132,15 @@ def joint_slices(
     hidden, head_dim = _thin("hidden", factors, order, position), _thin("head_dim", factors, order, position)
     product = _row_products(factors, order, position, scaling)
     if all(heads == product.shape[1] for heads in position.heads):
-        return hidden, list((product.unsqueeze(2) * head_dim).flatten(1, 2).unbind(0))
+        return hidden, list(wide(product, head_dim).unbind(0))
     return hidden, [wide(rows, head_dim) for rows in _per_projection(product, position)]
 
 
 def wide(
-    blocks: Float[Tensor, "blocks rank"], head_dim: Float[Tensor, "head_dim rank"]
-) -> Float[Tensor, "blocks*head_dim rank"]:
+    blocks: Float[Tensor, "*of blocks rank"], head_dim: Float[Tensor, "head_dim rank"]
+) -> Float[Tensor, "*of blocks*head_dim rank"]:
     """Return the thin matrix on the side that the heads divide, head index major as in transformers' attention."""
-    return (blocks[:, None, :] * head_dim).flatten(0, 1)
+    return (blocks.unsqueeze(-2) * head_dim).flatten(-3, -2)
 
 
 def low_rank_pair(
@@ -182,9 +182,14 @@ def _at(factor: Tensor, axes: tuple[str, ...], position: Position, own: bool) ->
         if axis == "layers":
             factor = factor.select(dim, position.layer_row)
             continue
-        if axis == "matrices" and rows == tuple(range(rows[0], rows[0] + len(rows))):
-            factor = factor.narrow(dim, rows[0], len(rows)) if len(rows) < factor.shape[dim] else factor
-        elif axis == "matrices":
-            factor = factor.index_select(dim, torch.tensor(rows, device=factor.device))
+        if axis == "matrices":
+            factor = take(factor, rows, dim)
         dim += 1
     return factor
+
+
+def take(factor: Tensor, rows: Sequence[int], dim: int = 0) -> Tensor:
+    """Take rows of a factor, as a view where they follow one another."""
+    if tuple(rows) != tuple(range(rows[0], rows[0] + len(rows))):
+        return factor.index_select(dim, torch.tensor(rows, device=factor.device))
+    return factor.narrow(dim, rows[0], len(rows)) if len(rows) < factor.shape[dim] else factor

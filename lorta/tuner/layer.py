@@ -153,24 +153,26 @@ class LortaLinear(SharedFactorLinear):
             wide, reading = self._shared(x, adapter)
             output, *reading[:] = HeadsOnOutput.apply(*reading, *base, wide)
             return output
-        position = self.position[adapter]
-        hidden, wide = self._thin(x, adapter, position, joint=False)
-        x = x.to(product_dtype(x, hidden))
+        position, dtype = self.position[adapter], product_dtype(x, vars(self)[HIDDEN][adapter])
+        hidden, wide = self._thin(x, adapter, position, dtype)
+        x = x.to(dtype)
         if position.heads_on_output:
             product, alias = InputProduct.apply(x, hidden)
             return HeadsOnOutput.apply(alias, product, *base, wide[0])[0]
         return HeadsOnInput.apply(x, *base, wide[0], hidden)
 
-    def _thin(self, x: Tensor, adapter: str, position: Position, joint: bool) -> tuple[Tensor, Sequence[Tensor]]:
+    def _thin(
+        self, x: Tensor, adapter: str, position: Position, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         """Return hidden and the wide matrix of each projection, of this layer's position or of its group's."""
-        hidden, order, scaling = vars(self)[HIDDEN][adapter], self.order[adapter], self.scaling[adapter]
-        dtype, tables = product_dtype(x, hidden), current(vars(self)[HIDDEN])
+        order, scaling, container = self.order[adapter], self.scaling[adapter], vars(self)[HIDDEN]
+        hidden, tables = container[adapter], current(container)
         if tables is not None and dtype is not None and hidden.device == x.device:
             make = partial(self.cp_factors, adapter)
             if (wide := tables.find(adapter, scaling, position, dtype, make)) is not None:
                 return hidden, wide
         factors = self.cp_factors(adapter, x.device)
-        if joint:
+        if position is not self.position[adapter]:
             return joint_slices(factors, order, position, scaling)
         part = slice_of(factors, order, position, scaling)
         return part.hidden, [wide_matrix(part.blocks, part.head_dim)]
@@ -180,8 +182,8 @@ class LortaLinear(SharedFactorLinear):
         group, member = self.group[adapter]
         shared = group.find(x, member)
         if shared is None:
-            hidden, wide = self._thin(x, adapter, group.position, joint=True)
-            dtype = product_dtype(x, hidden)
+            dtype = product_dtype(x, vars(self)[HIDDEN][adapter])
+            hidden, wide = self._thin(x, adapter, group.position, dtype)
             cast = self._cast_input_dtype(x, hidden.dtype) if dtype is None else x.to(dtype)
             product, alias = InputProduct.apply(cast, hidden)
             shared = wide[member], [alias, product]

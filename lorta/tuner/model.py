@@ -195,10 +195,9 @@ class LortaModel(SharedFactorModel):
         self._forget_groups(adapter)  # of one that a base carried under the same name
 
     def _forget_groups(self, adapter: str) -> None:
-        for key in [key for key in self.input_groups if key[0] == adapter]:
-            del self.input_groups[key]
-        for named in [named for named in self.layers_alike if named[0] == adapter]:
-            del self.layers_alike[named]
+        for shared in (self.input_groups, self.layers_alike):
+            for key in [key for key in shared if key[0] == adapter]:
+                del shared[key]
 
     def _place(self, layer: LortaLinear, adapter: str, config: LortaConfig, path: str) -> None:
         position, order = self.position_of(config, path), ORDERS[config.order]
@@ -211,5 +210,5 @@ class LortaModel(SharedFactorModel):
         if config.order == "5_way" and (joint is not None or len(position.matrix_rows) == 1):
             kinds = self.layers_alike.setdefault((adapter, self.scaling_of(config)), {})
             rows = kinds.setdefault((joint or position)._replace(layer_row=0), [])
-            if position.layer_row not in rows:  # where another projection of the group was not there before it
+            if position.layer_row not in rows:  # once for all projections of a group
                 rows.append(position.layer_row)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorta.tuner.factors import Factors, Position
+from lorta.tuner.factors import Factors, Position, rows_per_head, take, wide
 
 Layers = Mapping[Position, Sequence[int]]  # a position with layer row 0 -> the layer rows that are adapted like it
 _CURRENT: ContextVar["WideTables | None"] = ContextVar("wide_tables", default=None)
@@ -68,24 +68,13 @@ def all_wide(
     factors: Factors, kind: Position, layer_rows: Sequence[int], scaling: float, dtype: torch.dtype
 ) -> list[tuple[Tensor, ...]]:
     """Return for each layer the wide matrix of each projection of the fifth-order tensor, in the dtype of products."""
-    layers, matrices = _rows(factors["layers"], layer_rows), _rows(factors["matrices"], kind.matrix_rows)
+    layers, matrices = take(factors["layers"], layer_rows), take(factors["matrices"], kind.matrix_rows)
     # multiplied in the order in which a layer by itself does it, so that no bit differs
     product = scaling * matrices[:, None] * layers[:, None, None] * factors["heads"]  # (layers, projections, heads, r)
-    parts: list[list[Tensor]] = []
-    first = 0
-    for heads, members in itertools.groupby(kind.heads):
-        count = len(list(members))
-        rows = product[:, first : first + count].flatten(0, 1)
-        if heads != rows.shape[1]:  # see `rows_per_head`
-            rows = rows.unflatten(1, (heads, -1)).mean(dim=2)
-        wide = (rows.unsqueeze(2) * factors["head_dim"]).flatten(1, 2).to(dtype).unbind(0)
-        parts += [list(wide[number::count]) for number in range(count)]
-        first += count
+    parts: list[Sequence[Tensor]] = []
+    for heads, members in itertools.groupby(range(len(kind.heads)), kind.heads.__getitem__):
+        alike = list(members)
+        rows = rows_per_head(take(product, alike, dim=1).flatten(0, 1), heads)
+        matrices_alike = wide(rows, factors["head_dim"]).to(dtype).unbind(0)
+        parts += [matrices_alike[number :: len(alike)] for number in range(len(alike))]
     return list(zip(*parts, strict=True))
-
-
-def _rows(factor: Tensor, rows: Sequence[int]) -> Tensor:
-    first, count = rows[0], len(rows)
-    if tuple(rows) == tuple(range(first, first + count)):
-        return factor.narrow(0, first, count)
-    return factor.index_select(0, torch.tensor(rows, device=factor.device))
