@@ -4,6 +4,7 @@ A key with a default is left out of a run's identity at that default: keys that 
 """
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -93,9 +94,18 @@ class TrainerSettings(Settings):
     max_grad_norm: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None
     precision: Literal["fp32", "bf16"]
     group_by_length: bool
+    shuffle_groups: bool = False  # what transformers does, and all runs of before did
     selection: Literal["last", "best"]
     cpu_threads: Annotated[int, AfterValidator(check_threads)]
     stop_after: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # share of the steps, under the whole schedule
+
+    @model_validator(mode="after")
+    def _groups_to_shuffle(self) -> "TrainerSettings":
+        if self.shuffle_groups and not self.group_by_length:
+            raise PydanticCustomError(
+                "groups", "shuffle_groups=true needs groups to shuffle: set trainer.group_by_length=true"
+            )
+        return self
 
 
 class DataSettings(Settings):
@@ -231,7 +241,8 @@ def setting_problems(error: ValidationError) -> list[str]:
         # the last parts of a union's location are names of its members, not keys
         keys = [str(part) for part in item["loc"] if str(part).replace("_", "").isalnum() and not _is_type_name(part)]
         message = str(item["msg"])
-        problems.append(f"{'.'.join(keys)}={item['input']!r}: {message[0].lower()}{message[1:]}")
+        value = "" if isinstance(item["input"], Mapping) else f"={item['input']!r}"  # a whole section says too much
+        problems.append(f"{'.'.join(keys)}{value}: {message[0].lower()}{message[1:]}")
     return problems
 
 

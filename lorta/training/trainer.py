@@ -11,7 +11,6 @@ import torch
 from accelerate.utils import find_batch_size
 from torch import nn
 from transformers import PrinterCallback, Trainer
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from lorta.config.settings import TrainerSettings
 from lorta.geometry import Architecture
@@ -21,6 +20,7 @@ from lorta.training.checkpoint import Checkpoints, ResumableTrainer
 from lorta.training.context import TrainingContext
 from lorta.training.cpu_memory import PeakMemory
 from lorta.training.metering import is_head, quantile, synchronise
+from lorta.training.row_order import GroupedRows, RandomRows
 
 LOG_EVERY = 10  # optimiser steps
 NO_FACTORS: Mapping[str, float] = {}
@@ -59,6 +59,7 @@ class OwnDataOrder(ResumableTrainer):
     # Left to itself, Trainer guesses from the signature of the model's `forward`, and leaves the division to models
     # that take a count and do not divide by it: the loss of n batches came out n times too large.
     loss_is_scaled_for_ga = False
+    shuffle_groups = True  # of rows alike in length; set from the settings
     _rows_of_step = 0
 
     def __init__(self, *positional: Any, args: Any, **given: Any) -> None:
@@ -80,14 +81,19 @@ class OwnDataOrder(ResumableTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
         generator = torch.Generator().manual_seed(int(self.args.data_seed or 0))
+        parts = self.args.gradient_accumulation_steps
+        rows_a_step = self.args.train_batch_size * parts
         if self.args.train_sampling_strategy == "group_by_length":
-            known = dataset.column_names
-            ids = ["input_ids"] if "input_ids" in known else [name for name in known if name.endswith("_ids")]
-            columns = [dataset[name][:] for name in ids]  # lists: a Column is slow
-            lengths = [sum(map(len, row)) for row in zip(*columns, strict=True)]
-            size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroupedSampler(size, dataset=dataset, lengths=lengths, generator=generator)
-        return torch.utils.data.RandomSampler(dataset, generator=generator)
+            return GroupedRows(_lengths(dataset), rows_a_step, self.shuffle_groups, generator)
+        lengths = _lengths(dataset) if parts > 1 else [0] * len(dataset)
+        return RandomRows(lengths, rows_a_step, parts > 1, generator)
+
+
+def _lengths(dataset: Any) -> list[int]:
+    known = dataset.column_names
+    ids = ["input_ids"] if "input_ids" in known else [name for name in known if name.endswith("_ids")]
+    columns = [dataset[name][:] for name in ids]  # lists: a Column is slow
+    return [sum(map(len, row)) for row in zip(*columns, strict=True)]
 
 
 def _rows(batch: Any) -> int:
@@ -199,6 +205,8 @@ def train_model(
     }
     trainer = make_trainer(training_arguments(settings, context.seed, context.folder, context.order_seed), parts)
     trainer.remove_callback(PrinterCallback)
+    if isinstance(trainer, OwnDataOrder):
+        trainer.shuffle_groups = settings.shuffle_groups
     begun = time.perf_counter()
     try:
         _train(trainer, checkpoints)

@@ -22,7 +22,7 @@ from lorta.records.store import Store, read_export
 
 ROOT = Path(__file__).parents[2]
 EARLIER = Path(__file__).parent / "earlier_store.jsonl"  # records of every kind, as the first identities named them
-PROTOCOL_1 = ("task.protocol=1", "trainer.max_grad_norm=null")  # that of these records
+PROTOCOL_1 = ("task.protocol=1", "trainer.max_grad_norm=null", "trainer.shuffle_groups=false")  # that of these records
 ADAPTERS = sorted(file.stem for file in (CONF / "adapter").glob("*.yaml"))
 TASKS = sorted(
     str(file.relative_to(CONF / "task").with_suffix(""))

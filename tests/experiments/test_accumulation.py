@@ -96,7 +96,7 @@ def fold(parts: int, folder: Path, callbacks=(), checkpoints=None, **changes):
     model = esmfold.adapter("adapter=lora", "rank=2").attach(base, task.peft_task_type)
     targets = [Target(*row) for row in fold_rows("train")[:15]]  # the last step has seven
     batches = TrainingBatches(14, 2, True, 0, parts, ceil(15 * parts / BATCH))
-    chosen = in_parts(parts, group_by_length=False, **changes)
+    chosen = in_parts(parts, group_by_length=False, shuffle_groups=False, **changes)
     weights = LossWeights(**task.losses)
     rows = TargetRows(targets)
     context = TrainingContext(base, DataSplits(rows, rows), chosen, 0, folder, callbacks, checkpoints)

@@ -117,7 +117,8 @@ def test_every_other_method_does_too(name, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"group_by_length": False},
+        {"group_by_length": False, "shuffle_groups": False},
+        {"shuffle_groups": False},
         {"gradient_accumulation_steps": 3},
         {"selection": "best"},
         pytest.param({"max_steps": 10}, marks=pytest.mark.slow),

@@ -13,6 +13,7 @@ from lorta.config.settings import TrainerSettings
 from lorta.training.callbacks import CountingCollator, TrainingDiverged, Watch
 from lorta.training.context import DataSplits, TrainingContext
 from lorta.training.metering import Stopwatch, is_head, quantile
+from lorta.training.row_order import GroupedRows, RandomRows
 from lorta.training.trainer import OwnDataOrder, parameter_groups
 from tests.contract.backbones import adapter, backbone
 
@@ -48,6 +49,7 @@ def settings(**changes) -> TrainerSettings:
         "max_grad_norm": None,
         "precision": "fp32",
         "group_by_length": True,
+        "shuffle_groups": True,
         "selection": "last",
         "cpu_threads": 1,
     }
@@ -123,6 +125,31 @@ def test_the_data_order_does_not_depend_on_the_adapter(rows, tmp_path, monkeypat
         train(rows, tmp_path / name, name, num_train_epochs=1.0)
     assert orders[0] == orders[-1]
     assert sorted(orders[0]) == list(range(24))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"shuffle_groups": False}, {"group_by_length": False, "shuffle_groups": False}]
+)
+def test_rows_come_in_the_order_that_the_settings_ask_for(changes, rows, tmp_path, monkeypatch):
+    seen = []
+    original = OwnDataOrder.get_train_dataloader
+
+    def spy(self):
+        seen.append(self._get_train_sampler())
+        return original(self)
+
+    monkeypatch.setattr(OwnDataOrder, "get_train_dataloader", spy)
+    train(rows, tmp_path, "head_only", num_train_epochs=1.0, **changes)
+    if "group_by_length" in changes:
+        assert isinstance(seen[0], RandomRows)
+    else:
+        assert isinstance(seen[0], GroupedRows)
+        assert seen[0].shuffle_groups is changes.get("shuffle_groups", True)
+
+
+def test_groups_cannot_be_shuffled_where_there_are_none():
+    with pytest.raises(ValueError, match="set trainer.group_by_length=true"):
+        settings(group_by_length=False)
 
 
 def test_tokens_and_padding_are_counted(rows, tmp_path):
