@@ -165,7 +165,7 @@ def _table_key(run: Run) -> tuple[Any, ...]:
     model, task = run.model, run.task
     return (
         (model.name, model.id, model.revision or "", model.dtype, model.quantization or ""),
-        (task.source, task.protocol, run.protocol.selection),
+        (task.source, task.protocol, run.protocol.selection, run.record.row_order or ""),
         (task.max_train_samples or -1, task.max_eval_samples or -1),
         not task.higher_is_better,
         protocol(run.record),

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic_core import from_json
 
@@ -48,6 +48,7 @@ LATER_SCHEMA = (
     "written by a later version of lorta, stays as it is: update lorta, or give these runs a store of their own "
     "(runtime.runs=FOLDER)"
 )
+RowOrder = Literal["random", "groups of like length", "from long to short"]
 SECTIONS_OF_A_RESULT = ("ended_at", "adapter", "task", "model", "protocol", "params", "time", "metrics")
 
 __all__ = [
@@ -174,6 +175,16 @@ class RunRecord:
     def has_separate_seeds(self) -> bool:
         """Whether the three seeds differ: such runs show where variance comes from, and are in no table of scores."""
         return set(self.seeds) != {self.seed}
+
+    @property
+    def row_order(self) -> RowOrder | None:
+        """In which order rows were trained on; None where the task has its own, or nobody knows."""
+        trainer: Mapping[str, Any] = self.config.get("trainer") or {}
+        if "group_by_length" not in trainer or (self.task is not None and self.task.name == "folding"):
+            return None
+        if not trainer["group_by_length"]:
+            return "random"
+        return "groups of like length" if trainer.get("shuffle_groups") else "from long to short"
 
     @property
     def primary_score(self) -> Score | None:

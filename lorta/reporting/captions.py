@@ -9,6 +9,11 @@ from lorta.reporting.imported import imported_sentences, of_protocol
 from lorta.reporting.notes import head_sentence, search_sentence
 
 PRIVATE_TESTS = ("glue/",)  # families whose test labels are not public
+ORDERS = {
+    "random": "rows in random order",
+    "groups of like length": "steps of rows alike in length, in random order",
+    "from long to short": "steps of rows alike in length, each 50 of them from long rows to short ones",
+}
 MESSAGE_CHARACTERS = 160  # of a failure's first line
 
 
@@ -22,6 +27,7 @@ def title(table: Table) -> str:
     parts = [run.model.name, f"{run.task.source} data", f"protocol {run.task.protocol}", *_caps(run)]
     parts += [] if table.higher_is_better else ["lower is better"]
     parts.append(lengths.pop() if len(lengths) == 1 else "training length differs by task")
+    parts += ["steps from long rows to short"] if run.record.row_order == "from long to short" else []
     return ", ".join([*parts, *(["best epoch"] if run.protocol.selection == "best" else [])])
 
 
@@ -180,7 +186,8 @@ def _training(run: Run) -> str:
 
 
 def _length(table: Table) -> str:
-    return f"Training: {_by_task(table, _training)}."
+    order = table.runs[0].record.row_order
+    return f"Training: {_by_task(table, _training)}{f'; {ORDERS[order]}' if order else ''}."
 
 
 def _selection(table: Table) -> str:

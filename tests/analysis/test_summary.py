@@ -5,7 +5,7 @@ import pytest
 from lorta.analysis.summary import Row, summarise
 from lorta.records.record import RunRecord, Split
 from lorta.records.sections import Spread
-from lorta.reporting.captions import caption
+from lorta.reporting.captions import caption, title
 from lorta.reporting.tables import to_markdown
 from tests.example_records import finished, sweep, the_table, with_section
 
@@ -90,6 +90,28 @@ def test_rows_are_ordered_by_method_size_then_rank():
 def test_runs_that_cannot_be_compared_go_into_tables_of_their_own(other):
     tables = summarise([finished(), other])
     assert [[row.adapter for row in table.rows] for table in tables] in ([["lora"], ["vera"]], [["vera"], ["lora"]])
+
+
+def test_runs_that_took_their_rows_in_another_order_are_no_part_of_a_table():
+    def ordered(name: str, **trainer: bool) -> RunRecord:
+        record = finished(name)
+        return replace(record, config={**record.config, "trainer": trainer})
+
+    records = [
+        ordered("lora", group_by_length=True, shuffle_groups=True),
+        ordered("vera", group_by_length=True),  # as of before, when there was no other order
+        ordered("lorta", group_by_length=False),
+    ]
+    titles = {table.rows[0].adapter: (title(table), caption(table)) for table in summarise(records)}
+    assert len(titles) == 3
+    assert "from long rows to short" in titles["vera"][0] and "from long" not in titles["lora"][0] + titles["lorta"][0]
+    expected = {
+        "lora": "steps of rows alike in length, in random order.",
+        "vera": "steps of rows alike in length, each 50 of them from long rows to short ones.",
+        "lorta": "rows in random order.",
+    }
+    for name, (_, notes) in titles.items():
+        assert any(note.startswith("Training: ") and note.endswith(expected[name]) for note in notes)
 
 
 def test_tasks_may_be_trained_for_different_lengths():

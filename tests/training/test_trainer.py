@@ -148,7 +148,7 @@ def test_rows_come_in_the_order_that_the_settings_ask_for(changes, rows, tmp_pat
 
 
 def test_groups_cannot_be_shuffled_where_there_are_none():
-    with pytest.raises(ValueError, match="set trainer.group_by_length=true"):
+    with pytest.raises(ValueError, match=r"set trainer\.group_by_length=true"):
         settings(group_by_length=False)
 
 
