@@ -177,6 +177,7 @@ class TuneSettings(Settings):
     rungs: list[Annotated[float, Field(gt=0.0, le=1.0)]] = []  # shares of the steps, after each of which half is left
     extensions: Annotated[int, Field(ge=0, le=20)] = 0  # rates that may be added past an edge of the grid
     task: str | None = None  # whose rate all tasks of the sweep take; None: each task its own
+    choice: Literal["best", "one_se"] = "best"  # one_se: the lowest rate within one standard error of the best
 
     def has_trials(self, task: str) -> bool:
         """Return whether the rate is searched on this task, with rows of it held out."""

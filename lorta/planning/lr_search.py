@@ -1,7 +1,8 @@
 """tune=lr: trials of every cell on rows held out of its training data, and the rate that they choose.
 
 Successive halving (Jamieson and Talwalkar 2016): all rates of the grid train for a share of the steps, a rung; the
-better half goes on from its checkpoints to the next rung; the best of the last rung is chosen. Where the best of the
+better half goes on from its checkpoints to the next rung; the best of the last rung is chosen, or the lowest that
+cannot be told from it (`tune.choice`). Where the best of the
 first rung, or the choice, is the lowest or the highest rate, one beyond it is tried, a bounded number of times. So each
 cell has the same budget of steps. A trial is an ordinary run (`data.holdout` and `trainer.stop_after` are in its cell),
 and so is the run with the chosen rate. Nothing else is kept: who plans again reads the trials' records, and a command
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from lorta.config.identity import SEEDS, SEPARATE_SEEDS
 from lorta.config.settings import RunSettings, TuneSettings
+from lorta.planning.rate_choice import lowest_alike
 from lorta.planning.spec import RunSpec
 from lorta.records.record import RunRecord
 from lorta.records.sections import Tuning
@@ -28,6 +30,7 @@ class Outcome(NamedTuple):
 
     score: float | None
     collapsed: bool
+    by_seed: tuple[float, ...]  # of those that have one
 
 
 class Progress(NamedTuple):
@@ -149,7 +152,14 @@ class _Steps:
         last = max(self.reached[rate] for rate in left)
         if last > 0:
             left = self._past_the_edge(left, last)
-        return left[0]
+        return self._choice(left)
+
+    def _choice(self, ordered: Sequence[float]) -> float:
+        """Return the best rate, or with `tune.choice=one_se` the lowest that cannot be told from it."""
+        sound = {rate: self.outcomes[rate].by_seed for rate in ordered if not self.outcomes[rate].collapsed}
+        if self.of.tune.choice == "best" or not sound:
+            return ordered[0]
+        return lowest_alike(sound, self._higher_is_better())
 
     def _go_to(self, rates: Sequence[float], rung: int) -> None:
         """Take the outcomes of these rates at a rung; all of their trials are asked for at once."""
@@ -161,7 +171,9 @@ class _Steps:
             if len(known) < len(of_rate):
                 raise _Waiting
             self.record = next((record for record in known if record.status == "success"), self.record or known[0])
-            self.outcomes[rate] = Outcome(_score(known), any(record.collapsed for record in known))
+            values = _values(known)
+            mean = sum(values) / len(values) if len(values) == len(known) else None
+            self.outcomes[rate] = Outcome(mean, any(record.collapsed for record in known), values)
             self.reached[rate] = rung
 
     def _past_the_edge(self, rates: list[float], rung: int) -> list[float]:
@@ -184,8 +196,7 @@ class _Steps:
 
         A collapsed rate is therefore chosen only where all are, which the choice says.
         """
-        assert self.record is not None and self.record.task is not None
-        sign = 1 if self.record.task.higher_is_better else -1
+        sign = 1 if self._higher_is_better() else -1
         start = _rate(self.of.spec, self.of.key)
 
         def key(rate: float) -> tuple[bool, float, float, float]:
@@ -193,6 +204,10 @@ class _Steps:
             return outcome.collapsed, -sign * (outcome.score or 0.0), round(abs(math.log(rate / start)), DIGITS), rate
 
         return sorted((rate for rate in rates if self.outcomes[rate].score is not None), key=key)
+
+    def _higher_is_better(self) -> bool:
+        assert self.record is not None and self.record.task is not None
+        return self.record.task.higher_is_better
 
     def _tuning(self, chosen: float) -> Tuning:
         tune, grid = self.of.tune, tuple(sorted(self.outcomes))
@@ -213,6 +228,7 @@ class _Steps:
             most_steps=None if steps is None else round(self.of.most_shares() * steps * len(tune.seeds)),
             collapsed=tuple(self.outcomes[rate].collapsed for rate in grid),
             task=_task(self.of.spec),
+            choice=tune.choice,
         )
 
 
@@ -353,8 +369,7 @@ def has_ended_for_search(record: RunRecord | None) -> bool:
     return record.status == "success" or diverged
 
 
-def _score(records: Sequence[RunRecord]) -> float | None:
-    """Return the mean over the trials of a rate, None where one of them diverged or its metric is undefined."""
+def _values(records: Sequence[RunRecord]) -> tuple[float, ...]:
+    """Return the scores of a rate's trials, without those that diverged or whose metric is undefined."""
     scores = [record.primary_score for record in records]
-    values = [score.value for score in scores if score is not None and score.value is not None]
-    return sum(values) / len(values) if len(values) == len(records) else None
+    return tuple(score.value for score in scores if score is not None and score.value is not None)

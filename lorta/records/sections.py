@@ -141,6 +141,8 @@ class Tuning:
     most_steps: int | None = field(default=None, metadata={"added": True})  # that every search like this one may take
     collapsed: tuple[bool, ...] | None = field(default=None, metadata={"added": True})  # by rate: on one seed or more
     task: str | None = field(default=None, metadata={"added": True})  # that the trials were of; None: the run's own
+    # best: of the last rung; one_se: the lowest within one standard error of it
+    choice: Literal["best", "one_se"] = field(default="best", metadata={"added": True})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def search_sentence(table: Table) -> str:
     edges = sum(tuning.on_edge for tuning in searches)
     return (
         f"Learning-rate search for {scope} combinations of {_searched(of_runs)}: {_either(trials)} trials each, "
-        f"scored on {_either(rows)} rows held out from the training data.{_steps(searches)} {edges} of {len(searches)} "
+        f"scored on {_either(rows)} rows held out from the training data.{_choice(searches)}{_steps(searches)} {edges} of {len(searches)} "
         f"chosen learning rates are the lowest or the highest tried.{_all_collapsed(searches)}"
     )
 
@@ -79,6 +79,15 @@ def _searched(searches: Sequence[Tuning]) -> str:
     """Return what each had a search of its own, and whose rate tasks took that had none."""
     tasks = sorted({tuning.task for tuning in searches if tuning.task})
     return f"adapter and size, on {' and '.join(tasks)} for the other tasks too" if tasks else "adapter, size and task"
+
+
+def _choice(searches: Sequence[Tuning]) -> str:
+    """Return which rate was chosen, empty where it is the best one."""
+    lowest = {tuning.choice == "one_se" for tuning in searches}
+    if lowest == {False}:
+        return ""
+    which = "" if lowest == {True} else " in some of them"
+    return f" The lowest rate within one standard error of the best one was chosen{which}."
 
 
 def _steps(searches: Sequence[Tuning]) -> str:

@@ -174,13 +174,36 @@ def test_the_lowest_loss_is_chosen_where_less_is_better(plan):
 
 
 def test_of_equal_rates_the_one_nearest_to_the_given_is_chosen(plan):
-    found, _ = search(plan, (*RTE, *WHOLE), lambda rate, share, seed: 0.6 if rate == 0.01 else 0.7)
+    found, _ = search(plan, (*RTE, *WHOLE, "tune.choice=best"), lambda rate, share, seed: 0.6 if rate == 0.01 else 0.7)
     assert found.specs[0].tuned.chosen == 0.0025  # not 0.04, as far away
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("best", 0.04), ("one_se", 0.01)])
+def test_of_rates_that_cannot_be_told_apart_the_lowest_is_chosen(choice, expected, plan):
+    means = {0.000625: 0.50, 0.0025: 0.70, 0.01: 0.79, 0.04: 0.80}  # pooled deviation 0.0283, standard error 0.02
+
+    def score(rate, share, seed):
+        return means[rate] + (0.02 if seed == 1000 else -0.02)
+
+    found, _ = search(plan, (*RTE, *WHOLE, f"tune.choice={choice}"), score)
+    tuned = found.specs[0].tuned
+    assert (tuned.chosen, tuned.choice) == (expected, choice)
+
+
+def test_a_rate_that_collapsed_has_no_say_in_how_well_others_are_known(plan):
+    def score(rate, share, seed):  # with 0.04's deviation, 0.0025 would be alike
+        if rate == 0.04:
+            return {"value": 0.9 if seed == 1000 else 0.0, "collapsed": True}
+        return 0.7 if rate == 0.01 else 0.6
+
+    found, _ = search(plan, (*RTE, *WHOLE), score)
+    assert found.specs[0].tuned.chosen == 0.01
 
 
 def test_the_mean_over_the_trials_seeds_decides(plan):
     words = (*RTE, "tune.factors=[1.0,4.0]", *WHOLE)
-    found, _ = search(plan, words, lambda rate, share, seed: (0.9 if seed == 1000 else 0.1) if rate == 0.01 else 0.6)
+    score = lambda rate, share, seed: (0.9 if seed == 1000 else 0.1) if rate == 0.01 else 0.6  # noqa: E731
+    found, _ = search(plan, (*words, "tune.choice=best"), score)
     assert found.specs[0].tuned.chosen == 0.04
 
 
@@ -232,7 +255,7 @@ def test_where_no_rate_has_a_score_lower_ones_are_tried(plan):
     def score(rate, share, seed):
         return {"value": 0.8} if rate < 5e-4 else {"value": None if seed == 1000 else 0.9}
 
-    found, rounds = search(plan, ("adapter=lora", "task=glue/stsb", "tune.rungs=[1.0]"), score)
+    found, rounds = search(plan, ("adapter=lora", "task=glue/stsb", "tune.rungs=[1.0]", "tune.choice=best"), score)
     assert [sorted({rate for rate, _, _ in of}) for of in rounds] == [list(GRID), [0.00015625], [3.90625e-05]]
     assert found.specs[0].tuned.chosen == 0.00015625
     assert not found.specs[0].tuned.on_edge
