@@ -24,6 +24,8 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "num_recycles")
 class FoldingTrainer(OwnDataOrder):
     """A Trainer whose loss is the weighted sum of `losses`."""
 
+    sort_steps = False  # what a chain is cropped to is drawn by its place in the step
+
     def __init__(self, *arguments: Any, weights: LossWeights, clamped_share: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.weights, self.clamped_share = weights, clamped_share

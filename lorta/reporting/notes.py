@@ -70,8 +70,8 @@ def search_sentence(table: Table) -> str:
     edges = sum(tuning.on_edge for tuning in searches)
     return (
         f"Learning-rate search for {scope} combinations of {_searched(of_runs)}: {_either(trials)} trials each, "
-        f"scored on {_either(rows)} rows held out from the training data.{_choice(searches)}{_steps(searches)} {edges} of {len(searches)} "
-        f"chosen learning rates are the lowest or the highest tried.{_all_collapsed(searches)}"
+        f"scored on {_either(rows)} rows held out from the training data.{_choice(searches)}{_steps(searches)} {edges} "
+        f"of {len(searches)} chosen learning rates are the lowest or the highest tried.{_all_collapsed(searches)}"
     )
 
 

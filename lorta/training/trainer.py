@@ -60,6 +60,7 @@ class OwnDataOrder(ResumableTrainer):
     # that take a count and do not divide by it: the loss of n batches came out n times too large.
     loss_is_scaled_for_ga = False
     shuffle_groups = True  # of rows alike in length; set from the settings
+    sort_steps = True  # rows of a step by length, where it is taken in parts; False where a row's place in it matters
     _rows_of_step = 0
 
     def __init__(self, *positional: Any, args: Any, **given: Any) -> None:
@@ -85,8 +86,9 @@ class OwnDataOrder(ResumableTrainer):
         rows_a_step = self.args.train_batch_size * parts
         if self.args.train_sampling_strategy == "group_by_length":
             return GroupedRows(_lengths(dataset), rows_a_step, self.shuffle_groups, generator)
-        lengths = _lengths(dataset) if parts > 1 else [0] * len(dataset)
-        return RandomRows(lengths, rows_a_step, parts > 1, generator)
+        sort_steps = parts > 1 and self.sort_steps
+        lengths = _lengths(dataset) if sort_steps else [0] * len(dataset)
+        return RandomRows(lengths, rows_a_step, sort_steps, generator)
 
 
 def _lengths(dataset: Any) -> list[int]:

@@ -337,14 +337,16 @@ def test_more_than_half_of_the_rows_cannot_be_held_out():
         held_out(holdout=51)
 
 
-def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(plan):
-    found, _ = search(plan, (*RTE, "tune.extensions=0"), near(0.04))
+@pytest.mark.parametrize("choice", ["best", "one_se"])
+def test_trials_stand_in_no_table_and_a_rate_on_the_edge_is_marked(choice, plan):
+    found, _ = search(plan, (*RTE, "tune.extensions=0", f"tune.choice={choice}"), near(0.04))
     (spec,) = found.specs
     trials = [Store(spec.settings.runtime.runs).read(trial.signature) for trial in found.trials]
     assert summarise(trials) == ()
     text = to_markdown(summarise([*trials, with_requests(finished(), spec)]), [])
     assert "lora r=4, glue/rte: its learning rate 0.04 is the highest tried" in text
     assert "12 trials each, scored on 400 rows held out from the training data." in text
+    assert ("The lowest rate within one standard error of the best one was chosen." in text) == (choice == "one_se")
     assert "Every search had a budget of 12 optimizer steps and used 12. 1 of 1 chosen learning rates" in text
     assert "(tuned)" in text
 
