@@ -99,7 +99,7 @@ COMMANDS = {
     "restore": Command(
         *("Take committed records into a store, so that they count as done.", "restore"),
         examples=(
-            "restore results/records/minilm_study.jsonl.gz",
+            "restore results/records/minilm_study.jsonl",
             "restore results/records/*.jsonl*",
             "restore theirs.jsonl.gz --runs theirs",
         ),
