@@ -82,7 +82,7 @@ def test_what_the_store_has_stays_and_what_is_at_work_is_left(suite, tmp_path, c
 def test_the_examples_of_the_help_run(example, suite, tmp_path, monkeypatch, capsys):
     _, records, file = suite
     monkeypatch.chdir(tmp_path)
-    for copy in (file.with_name("minilm_study.jsonl.gz"), tmp_path / "theirs.jsonl.gz"):
+    for copy in (file.with_name("minilm_study.jsonl"), tmp_path / "theirs.jsonl.gz"):
         export(records, copy)
         seal(copy)
     command, *words = example.split()
